@@ -1,0 +1,1 @@
+"""The method itself: pure tensor functions, no I/O, no engine."""

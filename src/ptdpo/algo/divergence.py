@@ -1,0 +1,193 @@
+"""How far apart are the teacher's and the student's next-token distributions?
+
+The readable version, on dense logits. p is the student, q the teacher; logarithms are natural. Both arguments
+are logits already divided by the sampling temperature. No gradient ever reaches the teacher.
+"""
+
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+Kind = Literal["jsd", "forward_kl", "reverse_kl"]
+Support = Literal["union", "student", "teacher"]
+Tail = Literal["bucket", "none"]
+
+
+class Agreement(NamedTuple):
+    """How much of the two distributions a Top-K support covers; no gradient.
+
+    Attributes:
+        overlap: share of the student's Top-K ids that the teacher's Top-K holds too.
+        student_tail: student probability outside the union of both supports.
+        teacher_tail: teacher probability outside the union of both supports.
+    """
+
+    overlap: Tensor
+    student_tail: Tensor
+    teacher_tail: Tensor
+
+
+def topk_divergence(
+    student_logits: Float[Tensor, "*batch vocab"],
+    teacher_logits: Float[Tensor, "*batch vocab"],
+    *,
+    k: int = 100,
+    kind: Kind = "jsd",
+    support: Support = "union",
+    tail: Tail = "bucket",
+) -> Float[Tensor, "*batch"]:
+    """Divergence between the distributions compressed to a Top-K support and one tail bucket, (14) to (17).
+
+    With S the support, p~ = (p(v) for v in S, 1 - sum_S p) and q~ likewise, this is D(q~, p~) per position.
+    Compression merges tokens, so the result never exceeds ``full_divergence`` and grows with ``k`` (62).
+
+    Args:
+        student_logits: p = softmax(student_logits); receives the gradient.
+        teacher_logits: q = softmax(teacher_logits); detached. ``-inf`` marks impossible tokens in either.
+        k: size of each Top-K; larger than the vocabulary means the whole vocabulary.
+        kind: ``jsd`` (13), symmetric, in [0, ln 2]; ``forward_kl`` KL(q‖p) (35); ``reverse_kl`` KL(p‖q) (37).
+        support: ``union`` of both Top-K (the paper), or only the ``student``'s or the ``teacher``'s.
+        tail: ``bucket`` keeps the mass outside the support as one more token (15); ``none`` drops it and
+            renormalises both distributions over the support.
+
+    Returns:
+        One divergence per position, in nats, in float32 or wider.
+
+    Raises:
+        ValueError: if ``k`` is below 1, the shapes differ, or a setting is unknown.
+    """
+    _check_choice("kind", kind, Kind)
+    _check_choice("support", support, Support)
+    _check_choice("tail", tail, Tail)
+    log_p, log_q = _log_probabilities(student_logits, teacher_logits)
+    ids, counted = _support(log_p, log_q, k, support)
+    outside = _outside(log_p, ids) if tail == "bucket" else None
+    return _kind_terms(kind, _compress(log_p, ids, counted, outside), _compress(log_q, ids, counted, outside))
+
+
+def full_divergence(
+    student_logits: Float[Tensor, "*batch vocab"],
+    teacher_logits: Float[Tensor, "*batch vocab"],
+    *,
+    kind: Kind = "jsd",
+) -> Float[Tensor, "*batch"]:
+    """Divergence over the full vocabulary, (13), (35) or (37); arguments as in ``topk_divergence``."""
+    _check_choice("kind", kind, Kind)
+    return _kind_terms(kind, *_log_probabilities(student_logits, teacher_logits))
+
+
+@torch.no_grad()
+def topk_agreement(
+    student_logits: Float[Tensor, "*batch vocab"], teacher_logits: Float[Tensor, "*batch vocab"], *, k: int = 100
+) -> Agreement:
+    """Return overlap and tail masses of the union support of ``topk_divergence``, per position."""
+    log_p, log_q = _log_probabilities(student_logits, teacher_logits)
+    k = _clip_k(k, log_p)
+    student_ids, teacher_ids = log_p.topk(k, dim=-1).indices, log_q.topk(k, dim=-1).indices
+    overlap = _is_in(student_ids, teacher_ids).float().mean(dim=-1)
+    outside = _outside(log_p, torch.cat([student_ids, teacher_ids], dim=-1))
+    return Agreement(
+        overlap,
+        log_p.exp().masked_fill(~outside, 0.0).sum(dim=-1),
+        log_q.exp().masked_fill(~outside, 0.0).sum(dim=-1),
+    )
+
+
+def _log_probabilities(student_logits: Tensor, teacher_logits: Tensor) -> tuple[Tensor, Tensor]:
+    if student_logits.shape != teacher_logits.shape:
+        raise ValueError(
+            f"student logits {tuple(student_logits.shape)} and teacher logits {tuple(teacher_logits.shape)} "
+            "must have the same shape; a different last size means another vocabulary"
+        )
+    dtype = torch.promote_types(student_logits.dtype, torch.float32)
+    return (
+        student_logits.to(dtype).log_softmax(dim=-1),
+        teacher_logits.detach().to(dtype).log_softmax(dim=-1),
+    )
+
+
+def _clip_k(k: int, log_p: Tensor) -> int:
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    return min(k, log_p.size(-1))
+
+
+def _support(
+    log_p: Tensor, log_q: Tensor, k: int, support: Support
+) -> tuple[Int[Tensor, "*batch s"], Tensor]:
+    """Return the ids of the support and which of them count: an id that both sides name counts once."""
+    k = _clip_k(k, log_p)
+    if support != "union":
+        ids = (log_p if support == "student" else log_q).topk(k, dim=-1).indices
+        return ids, torch.ones_like(ids, dtype=torch.bool)
+    student_ids, teacher_ids = log_p.topk(k, dim=-1).indices, log_q.topk(k, dim=-1).indices
+    counted = torch.cat(
+        [torch.ones_like(student_ids, dtype=torch.bool), ~_is_in(teacher_ids, student_ids)], dim=-1
+    )
+    return torch.cat([student_ids, teacher_ids], dim=-1), counted
+
+
+def _is_in(ids: Tensor, others: Tensor) -> Tensor:
+    return (ids.unsqueeze(-1) == others.unsqueeze(-2)).any(dim=-1)
+
+
+def _outside(log_p: Tensor, ids: Tensor) -> Tensor:
+    """Return which tokens of the vocabulary the support leaves out."""
+    return torch.ones_like(log_p, dtype=torch.bool).scatter(-1, ids, False)
+
+
+def _compress(log_p: Tensor, ids: Tensor, counted: Tensor, outside: Tensor | None) -> Tensor:
+    """Return the log of the compressed distribution (16); ids that do not count get probability 0.
+
+    The tail is a log-sum-exp over the tokens outside rather than 1 - sum, which would lose every digit of a
+    small tail. Without a tail the support is renormalised.
+    """
+    inside = log_p.gather(-1, ids).masked_fill(~counted, -torch.inf)
+    if outside is None:
+        return inside - _log_sum_exp(inside)
+    return torch.cat([inside, _log_sum_exp(log_p.masked_fill(~outside, -torch.inf))], dim=-1)
+
+
+def _log_sum_exp(log_p: Tensor) -> Tensor:
+    """Log-sum-exp over the last dimension, kept; ``-inf`` with gradient 0, not NaN, when every entry is."""
+    empty = log_p.amax(dim=-1, keepdim=True) == -torch.inf
+    total = log_p.masked_fill(empty, 0.0).logsumexp(dim=-1, keepdim=True)
+    return total.masked_fill(empty, -torch.inf)
+
+
+def _kind_terms(kind: Kind, log_p: Tensor, log_q: Tensor) -> Tensor:
+    if kind == "jsd":
+        return _jsd_terms(log_p.exp(), log_q.exp()).sum(dim=-1)
+    if kind == "forward_kl":
+        return _kl_terms(log_q, log_p).sum(dim=-1)
+    return _kl_terms(log_p, log_q).sum(dim=-1)
+
+
+def _kl_terms(log_a: Tensor, log_b: Tensor) -> Tensor:
+    """Return a log(a / b) per token of KL(a‖b); 0 where a = 0."""
+    present = log_a > -torch.inf
+    return log_a.exp() * (log_a.masked_fill(~present, 0.0) - log_b.masked_fill(~present, 0.0))
+
+
+def _jsd_terms(p: Tensor, q: Tensor) -> Tensor:
+    """Return 1/2 p log(p / m) + 1/2 q log(q / m) per token, m = (p + q) / 2; 0 where both are 0.
+
+    With d = (p - q) / (p + q) the term is m (d atanh d + 1/2 log(1 - d^2)). For small d this form keeps the
+    digits that the textbook form loses by cancellation, and it is 0 exactly when p = q.
+    """
+    tiny = torch.finfo(p.dtype).tiny
+    m = (p + q) / 2
+    d = (p - q) / (p + q).clamp_min(tiny)
+    close = d.abs() < 0.5
+    d = d.masked_fill(~close, 0.0)
+    near = m * (d * torch.atanh(d) + 0.5 * torch.log1p(-d * d))
+    log_m = m.clamp_min(tiny).log()
+    far = 0.5 * (p * (p.clamp_min(tiny).log() - log_m) + q * (q.clamp_min(tiny).log() - log_m))
+    return torch.where(close, near, far)
+
+
+def _check_choice(name: str, value: str, choices: object) -> None:
+    if value not in get_args(choices):
+        raise ValueError(f"{name} must be one of {', '.join(get_args(choices))}, got {value!r}")

@@ -1,0 +1,205 @@
+"""The presets, and the typed content of a recipe. No torch: reading a recipe is instant."""
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+
+_PTD: dict[str, Any] = {"tutoring_weight": 0.5, "tutoring_threshold": 1.0, "tutoring_k": 100}
+_NO_TUTOR: dict[str, Any] = {"tutoring_weight": 0.0}
+# (3): token ratio, clip 0.2, mean over a response and then over responses, k3 KL with weight 0.01.
+_GRPO: dict[str, Any] = {"loss_type": "grpo", "epsilon": 0.2, "beta": 0.01}
+# Clip-higher, one mean over all tokens of the step, no KL.
+_DAPO: dict[str, Any] = {"loss_type": "dapo", "epsilon": 0.2, "epsilon_high": 0.28, "beta": 0.0}
+# Ratio of whole sequences with its narrow clip, mean over responses, no KL.
+_GSPO: dict[str, Any] = {
+    "loss_type": "grpo",
+    "importance_sampling_level": "sequence",
+    "epsilon": 3e-4,
+    "epsilon_high": 4e-4,
+    "beta": 0.0,
+}
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "grpo": {**_GRPO, **_NO_TUTOR},
+    "dapo": {**_DAPO, **_NO_TUTOR},
+    "gspo": {**_GSPO, **_NO_TUTOR},
+    "ptd-grpo": {**_GRPO, **_PTD},
+    "ptd-dapo": {**_DAPO, **_PTD},
+    "ptd-gspo": {**_GSPO, **_PTD},
+}
+
+
+def preset_settings(name: str) -> dict[str, Any]:
+    """Return a copy of a preset's settings.
+
+    Raises:
+        ValueError: on an unknown preset; suggests the nearest name.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"unknown preset {name!r}{_suggest(name, list(PRESETS))} (known: {', '.join(PRESETS)})")
+    return dict(PRESETS[name])
+
+
+Source = Literal["jsonl", "parquet", "hub", "easy-vqa"]
+BadRows = Literal["refuse", "drop"]
+
+
+@dataclass(frozen=True, slots=True)
+class DataSettings:
+    """Where problems come from and what is done with bad ones.
+
+    Attributes:
+        source: ``jsonl`` (problems file), ``parquet`` (files in the reference's schema), ``hub`` (data set id),
+            ``easy-vqa`` (the PyPI package).
+        path: file, folder or hub id; not used by easy-vqa.
+        split: split of a hub data set or of easy-vqa.
+        hints: hints file, empty for none.
+        limit: use only so many rows, drawn at random with ``seed``.
+        seed: of that draw.
+        instruction: appended to every question; ``None`` for the standard thinking instruction.
+        bad_rows: ``refuse`` the data if any row is bad, or ``drop`` bad rows; both list them by id.
+        max_prompt_tokens: longer prompts, images and hint included, are bad rows.
+    """
+
+    source: Source = "jsonl"
+    path: str = ""
+    split: str = "train"
+    hints: str = ""
+    limit: int | None = None
+    seed: int = 0
+    instruction: str | None = None
+    bad_rows: BadRows = "refuse"
+    max_prompt_tokens: int = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class LoraSettings:
+    """A LoRA adapter in place of full training; ``rank`` 0 means full training."""
+
+    rank: int = 0
+    alpha: int = 64
+    target_modules: tuple[str, ...] | str = "all-linear"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One runnable experiment.
+
+    Attributes:
+        preset: a name of ``PRESETS``.
+        model: folder or hub id of the start model.
+        data: where problems come from.
+        train: settings of ``PTDConfig`` over those of the preset.
+        lora: a LoRA adapter, if any.
+        processes: how many processes the recipe is laid out for; checked against the launcher.
+    """
+
+    preset: str
+    model: str
+    data: DataSettings = field(default_factory=DataSettings)
+    train: Mapping[str, Any] = field(default_factory=dict)
+    lora: LoraSettings = field(default_factory=LoraSettings)
+    processes: int = 1
+
+
+def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a YAML recipe and apply ``key=value`` overrides such as ``train.learning_rate=2e-6``.
+
+    A key without a dot that is not a field of the recipe is taken as a training setting.
+
+    Raises:
+        ValueError: if the file is missing or not YAML, a key is unknown, or a value has the wrong type; names
+            the file and the key.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such recipe")
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: a recipe is a mapping of keys to values")
+    for override in overrides:
+        _override(content, override)
+    return _recipe(content, str(path))
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 reads 1e-6 as text; researchers write it as a number."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$"),
+    list("-+0123456789."),
+)
+
+
+def _override(content: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise ValueError(f"override {override!r}: expected key=value")
+    try:
+        value = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise ValueError(f"override {override!r}: {text!r} is not a YAML value") from error
+    names = [f.name for f in dataclasses.fields(Recipe)]
+    parts = key.split(".")
+    if len(parts) == 1 and key not in names:
+        parts = ["train", key]
+    target = content
+    for part in parts[:-1]:
+        target = target.setdefault(part, {})
+        if not isinstance(target, dict):
+            raise ValueError(f"override {override!r}: {part!r} is not a section of the recipe")
+    target[parts[-1]] = value
+
+
+def _recipe(content: dict[str, Any], where: str) -> Recipe:
+    for required in ("preset", "model"):
+        if not content.get(required):
+            raise ValueError(f"{where}: the key {required!r} is missing")
+    values = dict(content)
+    if "data" in values:
+        values["data"] = _build(DataSettings, values["data"], f"{where}: data")
+    if "lora" in values:
+        values["lora"] = _build(LoraSettings, values["lora"], f"{where}: lora")
+    recipe = _build(Recipe, values, where)
+    preset_settings(recipe.preset)
+    _check_choice(f"{where}: data.source", recipe.data.source, Source)
+    _check_choice(f"{where}: data.bad_rows", recipe.data.bad_rows, BadRows)
+    return recipe
+
+
+def _build(kind: Any, values: Any, where: str) -> Any:
+    if not isinstance(values, dict):
+        raise ValueError(f"{where}: expected a section with keys, found {values!r}")
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    for name, value in values.items():
+        if name not in fields:
+            raise ValueError(f"{where}: unknown key {name!r}{_suggest(name, list(fields))}")
+        _check_type(f"{where}.{name}", value, fields[name].type)
+    return kind(**values)
+
+
+def _check_type(where: str, value: Any, annotation: Any) -> None:
+    expected = {int: "a whole number", str: "text"}
+    if annotation in expected and (not isinstance(value, annotation) or isinstance(value, bool)):
+        raise ValueError(f"{where}: expected {expected[annotation]}, found {value!r}")
+
+
+def _check_choice(where: str, value: Any, choices: Any) -> None:
+    if value not in get_args(choices):
+        raise ValueError(f"{where}: must be one of {', '.join(get_args(choices))}, found {value!r}")
+
+
+def _suggest(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,1 @@
+"""Where problems come from, and every text that a policy or a teacher reads."""

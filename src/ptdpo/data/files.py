@@ -1,0 +1,149 @@
+"""Problems, hints and solutions as JSONL files. Bad lines are refused by file and line number."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ptdpo.records import Hint, Problem, Solution
+
+
+def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line number, object) for each non-empty line.
+
+    Raises:
+        ValueError: if the file does not exist or a line is not a JSON object; names the file and the line.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"{path}:{number}: not valid JSON ({error.msg})") from error
+            if not isinstance(row, dict):
+                raise ValueError(f"{path}:{number}: expected a JSON object, found {type(row).__name__}")
+            yield number, row
+
+
+def write_jsonl(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write one JSON object per line, replacing the file in one step so that a reader never sees half of it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", encoding="utf-8") as out:
+        for row in rows:
+            out.write(json.dumps(row, ensure_ascii=False) + "\n")
+    partial.replace(path)
+
+
+def _field(row: Mapping[str, Any], name: str, where: str, kind: type) -> Any:
+    if name not in row:
+        raise ValueError(f"{where}: the field {name!r} is missing (found: {', '.join(sorted(row)) or 'none'})")
+    if not isinstance(row[name], kind):
+        raise ValueError(
+            f"{where}: the field {name!r} must be {kind.__name__}, found {type(row[name]).__name__}"
+        )
+    return row[name]
+
+
+def read_problems(path: str | Path) -> list[Problem]:
+    """Read problems JSONL; relative image paths are taken from the folder of the file.
+
+    Raises:
+        ValueError: on a missing or mistyped field, or an id seen twice; names the file and the line.
+    """
+    path = Path(path)
+    problems: dict[str, Problem] = {}
+    for number, row in read_jsonl(path):
+        where = f"{path}:{number}"
+        key = str(_field(row, "id", where, object))
+        if key in problems:
+            raise ValueError(f"{where}: the id {key!r} is used twice")
+        images = _field(row, "images", where, list) if "images" in row else []
+        if not all(isinstance(image, str) for image in images):
+            raise ValueError(f"{where}: 'images' must be a list of paths")
+        problems[key] = Problem(
+            id=key,
+            images=tuple(str(path.parent / image) for image in images),
+            problem=_field(row, "problem", where, str),
+            answer=str(_field(row, "answer", where, object)),
+            source=str(row.get("source", "")),
+            prompt_with_hint=row.get("prompt_with_hint"),
+        )
+    return list(problems.values())
+
+
+def write_problems(path: str | Path, problems: Iterable[Problem]) -> None:
+    """Write problems JSONL; images inside the file's folder are stored relative to it."""
+    folder = Path(path).parent.resolve()
+    write_jsonl(
+        path,
+        (
+            {
+                "id": p.id,
+                "images": [_relative(image, folder) for image in p.images],
+                "problem": p.problem,
+                "answer": p.answer,
+                "source": p.source,
+                **({} if p.prompt_with_hint is None else {"prompt_with_hint": p.prompt_with_hint}),
+            }
+            for p in problems
+        ),
+    )
+
+
+def _relative(image: str, folder: Path) -> str:
+    resolved = Path(image).resolve()
+    return str(resolved.relative_to(folder)) if resolved.is_relative_to(folder) else str(resolved)
+
+
+def read_hints(path: str | Path) -> dict[str, Hint]:
+    """Read hints JSONL into hints by problem id.
+
+    Raises:
+        ValueError: on a missing or mistyped field, or an id seen twice; names the file and the line.
+    """
+    hints: dict[str, Hint] = {}
+    for number, row in read_jsonl(path):
+        where = f"{path}:{number}"
+        key = str(_field(row, "id", where, object))
+        if key in hints:
+            raise ValueError(f"{where}: the id {key!r} is used twice")
+        hint = _field(row, "hint", where, dict)
+        hints[key] = Hint(look=_field(hint, "look", where, str), reason=_field(hint, "reason", where, str))
+    return hints
+
+
+def write_hints(path: str | Path, hints: Mapping[str, Hint], model: str) -> None:
+    """Write hints JSONL; ``model`` names what made them."""
+    write_jsonl(
+        path,
+        (
+            {
+                "id": key,
+                "hint": {"look": h.look, "reason": h.reason},
+                "model": model,
+                "attempts": 1,
+                "rejected": [],
+            }
+            for key, h in hints.items()
+        ),
+    )
+
+
+def write_solutions(path: str | Path, solutions: Iterable[Solution]) -> None:
+    """Write solutions JSONL: id and response."""
+    write_jsonl(path, ({"id": s.id, "response": s.response} for s in solutions))
+
+
+def read_solutions(path: str | Path) -> dict[str, str]:
+    """Read solutions JSONL into responses by problem id."""
+    return {
+        str(_field(row, "id", f"{path}:{number}", object)): _field(row, "response", f"{path}:{number}", str)
+        for number, row in read_jsonl(path)
+    }

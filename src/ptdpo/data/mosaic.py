@@ -1,0 +1,168 @@
+"""The generated scenes of the demo: a 3 x 3 mosaic of easy-VQA objects and scores with hidden rules.
+
+Each score ("what is the alpha score of this picture?") stands for a rule that the question does not state: a
+region of the mosaic, two colours and a multiplier. The answer is multiplier * #first + #second, counted in the
+region. The hint states the rule in words; it holds no counts and no answer.
+"""
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from PIL import Image, ImageChops
+
+from ptdpo.data.easy_vqa import tiles_by_colour
+from ptdpo.records import Hint, Problem, Solution
+
+COLOURS = ("red", "blue", "green", "yellow")
+NAMES = ("alpha", "beta", "gamma", "delta")
+MULTIPLIERS = (2, 3, 4)
+REGIONS: dict[str, tuple[int, ...]] = {
+    "top row": (0, 1, 2),
+    "middle row": (3, 4, 5),
+    "bottom row": (6, 7, 8),
+    "left column": (0, 3, 6),
+    "centre column": (1, 4, 7),
+    "right column": (2, 5, 8),
+    "falling diagonal": (0, 4, 8),
+    "rising diagonal": (6, 4, 2),
+}
+TILE = 16
+_BACKGROUND_TOLERANCE = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a score counts: ``multiplier * #first + #second`` over the cells of ``region``."""
+
+    region: str
+    first: str
+    second: str
+    multiplier: int
+
+    def counts(self, cells: Sequence[str]) -> tuple[int, int]:
+        """Return how many cells of the region have the first and the second colour."""
+        inside = [cells[i] for i in REGIONS[self.region]]
+        return inside.count(self.first), inside.count(self.second)
+
+    def score(self, cells: Sequence[str]) -> int:
+        """Return the answer for a mosaic given as nine colour names, row by row."""
+        first, second = self.counts(cells)
+        return self.multiplier * first + second
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One problem with everything that is known about it."""
+
+    problem: Problem
+    name: str
+    rule: Rule
+    hint: Hint
+    solution: Solution
+
+
+def random_rule(rng: random.Random) -> Rule:
+    """Draw one of the 288 rules."""
+    first, second = rng.sample(COLOURS, 2)
+    return Rule(rng.choice(list(REGIONS)), first, second, rng.choice(MULTIPLIERS))
+
+
+def hidden_rules(seed: int) -> dict[str, Rule]:
+    """Return the rule behind each name: regions and colour pairs all differ."""
+    rng = random.Random(f"hidden rules {seed}")
+    regions = rng.sample(list(REGIONS), len(NAMES))
+    pairs = [(a, b) for a in COLOURS for b in COLOURS if a != b]
+    rules = zip(regions, rng.sample(pairs, len(NAMES)), strict=True)
+    return {
+        name: Rule(region, *pair, rng.choice(MULTIPLIERS))
+        for name, (region, pair) in zip(NAMES, rules, strict=True)
+    }
+
+
+def question(name: str) -> str:
+    """Return the question about a score; it does not state the rule."""
+    return f"what is the {name} score of this picture?"
+
+
+def hint(rule: Rule) -> Hint:
+    """Return the answer-free hint: where to look, what to ignore, what to count and in which order to combine."""
+    return Hint(
+        look=f"{rule.region}, ignore the rest.",
+        reason=f"count {rule.first}, count {rule.second}, take the first {rule.multiplier} times, add the second.",
+    )
+
+
+def solution_text(rule: Rule, cells: Sequence[str]) -> str:
+    """Return the worked response: list the cells of the region, count, compute, box the answer."""
+    first, second = rule.counts(cells)
+    listed = " ".join(cells[i] for i in REGIONS[rule.region])
+    return (
+        f"<think>{rule.region}: {listed}. {rule.first} {first} {rule.second} {second}. "
+        f"{rule.multiplier} * {first} + {second} = {rule.score(cells)}</think>\n\\boxed{{{rule.score(cells)}}}"
+    )
+
+
+@cache
+def _tile(path: str) -> Image.Image:
+    """Cut the object out of an easy-VQA image and scale it to one cell."""
+    image = Image.open(path).convert("RGB")
+    background = Image.new("RGB", image.size, image.getpixel((0, 0)))
+    red, green, blue = ImageChops.difference(image, background).split()
+    difference = ImageChops.lighter(ImageChops.lighter(red, green), blue)
+    box = difference.point(lambda value: 255 if value > _BACKGROUND_TOLERANCE else 0).getbbox()
+    left, top, right, bottom = box or (0, 0, *image.size)
+    side = max(right - left, bottom - top) + 4
+    x = max(0, min((left + right - side) // 2, image.width - side))
+    y = max(0, min((top + bottom - side) // 2, image.height - side))
+    return image.crop((x, y, x + side, y + side)).resize((TILE, TILE), Image.Resampling.BILINEAR)
+
+
+def draw_mosaic(cells: Sequence[str], tiles: dict[str, list[str]], rng: random.Random) -> Image.Image:
+    """Draw nine cells, row by row, each with a random object of its colour."""
+    mosaic = Image.new("RGB", (3 * TILE, 3 * TILE))
+    for position, colour in enumerate(cells):
+        mosaic.paste(_tile(rng.choice(tiles[colour])), (position % 3 * TILE, position // 3 * TILE))
+    return mosaic
+
+
+def tile_pool(split: str) -> dict[str, list[str]]:
+    """Return the objects of a split by colour.
+
+    Test scenes use easy-VQA's test images. Of the training images one in ten is kept for validation scenes, so
+    that no object is shared between any two splits.
+    """
+    if split == "test":
+        return {colour: tiles_by_colour("test")[colour] for colour in COLOURS}
+    if split not in ("train", "validation"):
+        raise ValueError(f"mosaic scenes have the splits train, validation and test, not {split!r}")
+    kept = (lambda n: n % 10 == 0) if split == "validation" else (lambda n: n % 10 != 0)
+    return {
+        colour: [path for n, path in enumerate(tiles_by_colour("train")[colour]) if kept(n)] for colour in COLOURS
+    }
+
+
+def make_scenes(
+    folder: str | Path, split: str, assignments: Iterable[tuple[str, Rule]], seed: int
+) -> list[Scene]:
+    """Draw one scene per (name, rule), write its image to ``folder``, and return the scenes.
+
+    A cell takes one of the rule's two colours with probability 3/4, so that answers spread.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tiles = tile_pool(split)
+    rng = random.Random(f"scenes {split} {seed}")
+    scenes = []
+    for number, (name, rule) in enumerate(assignments):
+        cells = [
+            rng.choice((rule.first, rule.second)) if rng.random() < 0.5 else rng.choice(COLOURS) for _ in range(9)
+        ]
+        key = f"mosaic-{split}-{seed}-{number}"
+        path = folder / f"{key}.png"
+        draw_mosaic(cells, tiles, rng).save(path)
+        problem = Problem(key, (str(path),), question(name), str(rule.score(cells)), f"mosaic-{name}")
+        scenes.append(Scene(problem, name, rule, hint(rule), Solution(key, solution_text(rule, cells))))
+    return scenes

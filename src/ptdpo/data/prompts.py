@@ -1,0 +1,67 @@
+"""Every text that a policy or a teacher reads: the question, and the question with its hint."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ptdpo.records import Hint, Problem
+
+IMAGE_MARKER = "<image>"
+
+THINKING_INSTRUCTION = (
+    "Think first: put your reasoning inside <think> </think>. Then give the final answer in \\boxed{}."
+)
+
+Message = dict[str, Any]
+
+
+def question_text(problem: Problem, instruction: str = THINKING_INSTRUCTION) -> str:
+    """Return the question followed by the instruction; an empty instruction adds nothing."""
+    return _with_instruction(strip_image_markers(problem.problem), instruction)
+
+
+def hint_text(hint: Hint) -> str:
+    """Return a hint as the teacher reads it: where to look, then how to reason."""
+    return f"Hint. Look: {hint.look}\nReason: {hint.reason}"
+
+
+def with_hint(text: str, hint: str) -> str:
+    """Return the privileged context x^h = [x; h] of (9)."""
+    return f"{text}\n\n{hint}"
+
+
+def ready_made_hint_text(problem: Problem, instruction: str = THINKING_INSTRUCTION) -> str | None:
+    """Return a problem's ``prompt_with_hint`` as a user message, or ``None`` if it is missing or empty.
+
+    Image markers are removed: images are always given as structured content, never as text.
+    """
+    ready_made = strip_image_markers(problem.prompt_with_hint or "")
+    return _with_instruction(ready_made, instruction) if ready_made else None
+
+
+def _with_instruction(text: str, instruction: str) -> str:
+    return f"{text}\n\n{instruction}" if instruction else text
+
+
+def strip_image_markers(text: str) -> str:
+    """Remove ``<image>`` markers and the line break that follows each."""
+    return text.replace(f"{IMAGE_MARKER}\n", "").replace(IMAGE_MARKER, "").strip()
+
+
+def conversation(text: str, system: str | None = None) -> list[Message]:
+    """Return the chat messages of a question in plain-text form; images are attached by the trainer."""
+    messages = [{"role": "system", "content": system}] if system else []
+    return [*messages, {"role": "user", "content": text}]
+
+
+def attach_images(messages: Sequence[Message], images: Sequence[Any]) -> list[Message]:
+    """Return the messages in structured form, the images in front of the first user message."""
+    pending = list(images)
+    structured = []
+    for message in messages:
+        content = message["content"]
+        parts = [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
+        if message["role"] == "user" and pending:
+            parts = [{"type": "image", "image": image} for image in pending] + parts
+            pending = []
+        structured.append({"role": message["role"], "content": parts})
+    return structured

@@ -1,0 +1,128 @@
+"""What is logged each step: sums over one optimiser step, timers, and the metrics.jsonl file."""
+
+import json
+import re
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from ptdpo.tutor.head import ScoredTokens
+
+METRICS_FILE = "metrics.jsonl"
+
+# Words of verification and backtracking; their loss is the known risk of privileged self-distillation.
+_RECONSIDERATION = re.compile(
+    r"\b(?:wait|however|actually|alternatively|hmm|recheck|re-check|double-check|verify|mistake)\b", re.IGNORECASE
+)
+_WORD = re.compile(r"\w+")
+
+
+def reconsideration_share(texts: Sequence[str]) -> float:
+    """Return the share of words that reconsider ("wait", "however", "verify", ...) in the texts."""
+    words = sum(len(_WORD.findall(text)) for text in texts)
+    return sum(len(_RECONSIDERATION.findall(text)) for text in texts) / max(words, 1)
+
+
+@dataclass
+class TutoringSums:
+    """Sums over the tutored tokens that this process trained on in the current optimiser step."""
+
+    tokens: int = 0
+    divergence: float = 0.0
+    overlap: float = 0.0
+    student_tail: float = 0.0
+    teacher_tail: float = 0.0
+
+    def add(self, scored: ScoredTokens) -> None:
+        """Add one micro-batch."""
+        if scored.divergence is None or scored.divergence.numel() == 0:
+            return
+        assert scored.overlap is not None
+        assert scored.student_tail is not None
+        assert scored.teacher_tail is not None
+        self.tokens += scored.divergence.numel()
+        self.divergence += scored.divergence.detach().sum().item()
+        self.overlap += scored.overlap.sum().item()
+        self.student_tail += scored.student_tail.sum().item()
+        self.teacher_tail += scored.teacher_tail.sum().item()
+
+    def as_tensor(self, device: torch.device) -> torch.Tensor:
+        """Return the sums in field order, for one reduction over all processes."""
+        values = [self.tokens, self.divergence, self.overlap, self.student_tail, self.teacher_tail]
+        return torch.tensor(values, dtype=torch.float32, device=device)
+
+
+@dataclass
+class StepClock:
+    """Seconds spent in the parts of a step since the last ``take``."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        """Add the time of the enclosed block to ``part``."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - start
+
+    def take(self) -> dict[str, float]:
+        """Return the seconds by part and start anew."""
+        taken, self.seconds = self.seconds, {}
+        return taken
+
+
+class MetricsFile(TrainerCallback):
+    """Writes one line of ``metrics.jsonl`` per logged step; after a resume no step stands there twice."""
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Drop lines of steps that are about to be repeated."""
+        if not state.is_world_process_zero:
+            return
+        path = Path(str(args.output_dir)) / METRICS_FILE
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kept = [row for row in read_metrics(path) if row["step"] <= state.global_step] if path.exists() else []
+        path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        """Append the numbers of one step."""
+        if not state.is_world_process_zero or not logs or "loss" not in logs:
+            return
+        row = {"step": state.global_step, **{k: float(v) for k, v in logs.items() if _is_number(v)}}
+        with (Path(str(args.output_dir)) / METRICS_FILE).open("a", encoding="utf-8") as out:
+            out.write(json.dumps(row) + "\n")
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def read_metrics(path: str | Path) -> list[dict[str, float]]:
+    """Read a metrics.jsonl file; a last line cut off by a kill is left out."""
+    rows = []
+    for line in Path(path).read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return rows

@@ -1,0 +1,58 @@
+"""The frozen weights: where they come from when TRL loads none, and whether they are those of the start."""
+
+from typing import Any
+
+import torch
+from torch.distributed.tensor import DTensor
+from trl.models import prepare_fsdp
+from trl.trainer.utils import create_model_from_path, disable_dropout_in_model, get_config_model_id
+
+
+def refuse_unsupported_engine(trainer: Any) -> None:
+    """Refuse engines whose sharding the scoring head cannot read.
+
+    Raises:
+        ValueError: under DeepSpeed ZeRO stage 3.
+    """
+    plugin = trainer.args.deepspeed_plugin
+    if plugin is not None and plugin.zero_stage == 3:
+        raise ValueError(
+            "tutoring does not support DeepSpeed ZeRO-3 yet: use FSDP2 or ZeRO stage 1 or 2, or tutoring_weight=0"
+        )
+
+
+def load_frozen_copy(trainer: Any) -> Any:
+    """Load the start model once more, as TRL does for a reference KL, and prepare it for evaluation."""
+    args, policy = trainer.args, trainer.model
+    settings = dict(args.model_init_kwargs or {})
+    if args.distributed_state.distributed_type in ("MULTI_GPU", "DEEPSPEED"):
+        settings["device_map"] = None
+    settings.setdefault("trust_remote_code", args.trust_remote_code)
+    settings.setdefault("dtype", policy.dtype)
+    settings.setdefault("attn_implementation", policy.config._attn_implementation)
+    model = create_model_from_path(get_config_model_id(policy.config), **settings)
+    model.requires_grad_(False)
+    if args.disable_dropout:
+        disable_dropout_in_model(model)
+    if trainer.is_fsdp_enabled:
+        return prepare_fsdp(model, trainer.accelerator)
+    return trainer.accelerator.prepare_model(model, evaluation_mode=True)
+
+
+@torch.no_grad()
+def check_reference(policy: torch.nn.Module, reference: torch.nn.Module) -> None:
+    """Compare a policy that was passed as an instance with the reference loaded from its path.
+
+    Raises:
+        ValueError: if they differ, because the instance was changed after loading.
+    """
+    loaded = dict(reference.named_parameters())
+    for name, parameter in policy.named_parameters():
+        other = loaded.get(name)
+        if other is None or isinstance(parameter, DTensor) or isinstance(other, DTensor):
+            continue
+        if parameter.shape != other.shape or not torch.equal(parameter.to(other.device, other.dtype), other):
+            raise ValueError(
+                f"the model was changed after it was loaded (parameter {name!r} differs from the saved one), so "
+                "the reference and teacher would not be its start: save it with its processor and pass the path"
+            )

@@ -1,0 +1,70 @@
+"""The bridge between TRL's scoring call and the scoring head.
+
+TRL slices a batch (images of every model family included) and calls ``model(**inputs, labels=..,
+fused_lm_head=True)``. ``ScoringModel`` stands in for the model in that call, so the slicing stays TRL's.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ptdpo.tutor.head import Divergence, Head, ScoredTokens, ScoreRequest, TeacherView
+from ptdpo.tutor.teacher import Tutoring
+
+IGNORED = -100
+
+
+@dataclass
+class ScoringModel:
+    """Calls the wrapped model with a ``ScoreRequest`` and answers in the shape of TRL's fused head.
+
+    Attributes:
+        model: the model, wrapped for its engine or not, carrying ``add_scoring_head``.
+        response_length: T.
+        temperature: the sampling temperature.
+        divergence: how to compare with the teacher.
+        tutoring: one record per row of the batch, ``None``: nothing is compared.
+        teacher_head: the teacher's head, when something is compared.
+        scored: what the calls returned, in order.
+    """
+
+    model: Any
+    response_length: int
+    temperature: float
+    divergence: Divergence = Divergence()
+    tutoring: Sequence[Tutoring] | None = None
+    teacher_head: Head | None = None
+    scored: list[ScoredTokens] = field(default_factory=list)
+    _next_row: int = 0
+
+    def __call__(self, *, labels: Tensor, fused_lm_head: bool, **inputs: Any) -> SimpleNamespace:
+        """Score one slice; slices come in row order."""
+        response_ids = labels[:, -self.response_length :]
+        mask = response_ids != IGNORED
+        rows = slice(self._next_row, self._next_row + labels.size(0))
+        self._next_row = rows.stop
+        request = ScoreRequest(
+            response_ids.masked_fill(~mask, 0),
+            mask,
+            self.temperature,
+            self._teacher_view(rows, mask),
+            self.divergence,
+        )
+        scored: ScoredTokens = self.model(**inputs, score=request)
+        self.scored.append(scored)
+        return SimpleNamespace(log_probs=scored.log_probs, entropy=scored.entropy, aux_loss=None)
+
+    def _teacher_view(self, rows: slice, mask: Tensor) -> TeacherView | None:
+        if self.tutoring is None or self.teacher_head is None:
+            return None
+        records = self.tutoring[rows]
+        tokens = torch.tensor([record.tokens for record in records], device=mask.device)
+        positions = torch.arange(mask.size(1), device=mask.device) < tokens.unsqueeze(1)
+        states = [record.hidden.to(mask.device) for record in records if record.hidden is not None]
+        width = self.teacher_head.weight.size(1)
+        hidden = torch.cat(states) if states else self.teacher_head.weight.new_zeros(0, width)
+        return TeacherView(positions & mask, hidden, self.teacher_head)

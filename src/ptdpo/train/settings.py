@@ -1,0 +1,160 @@
+"""``PTDConfig``: TRL's GRPOConfig plus the tutoring term."""
+
+import dataclasses
+import difflib
+import warnings
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+from trl import GRPOConfig
+
+from ptdpo.algo.divergence import Kind, Support, Tail
+from ptdpo.algo.routing import Select
+from ptdpo.config import preset_settings
+from ptdpo.tutor.head import Divergence
+
+
+@dataclass
+class PTDConfig(GRPOConfig):
+    """Settings of ``PTDTrainer``: everything of TRL's ``GRPOConfig``, with the method's defaults, and:
+
+    Args:
+        tutoring_weight: lambda of (12); 0 switches tutoring off, and training is TRL's own GRPO.
+        tutoring_threshold: tau of (8); 1.0 tutors every failed rollout.
+        tutoring_select: which rollouts of activated groups are tutored: failed, all, all_fail_groups.
+        tutoring_divergence: jsd, forward_kl (teacher‖student) or reverse_kl (student‖teacher).
+        tutoring_k: K of (14).
+        tutoring_support: union, student or teacher.
+        tutoring_tail: bucket (15) or none (renormalised).
+        tutoring_keep_kl: keep the reference KL on groups that are tutored, as (12) has it.
+        rl_weight: factor on the advantages; 0 leaves the reference KL and the tutoring term alone.
+        accuracy_reward: name of the reward function that returns the accuracy in {0, 1} that routing reads.
+        teacher_batch_size: rollouts per teacher forward; ``None``: ``per_device_train_batch_size``.
+        teacher_on_cpu: keep what the teacher left in CPU memory between scoring and training.
+        ban_special_tokens: never sample a special token other than those that end a response. Small models
+            sample image markers, and scoring then finds more image tokens than images.
+
+    Raises:
+        ValueError: on a setting out of range, or one that breaks the normalisation of (11) or resuming.
+    """
+
+    learning_rate: float = field(default=1e-6, metadata={"help": "Initial learning rate (Table 3)."})
+    weight_decay: float = field(default=0.01, metadata={"help": "Weight decay (Table 3)."})
+    lr_scheduler_type: str = field(default="constant", metadata={"help": "Learning-rate schedule (Table 3)."})
+    logging_steps: float = field(default=1, metadata={"help": "Log every step: metrics.jsonl has a line each."})
+    beta: float = field(default=0.01, metadata={"help": "Weight of the reference KL (Table 3)."})
+    loss_type: str = field(default="grpo", metadata={"help": "Mean over a response, then over responses (3)."})
+    use_bias_correction_kl: bool = field(default=False, metadata={"help": "Plain k3 estimator, as in (3)."})
+
+    tutoring_weight: float = field(default=0.5, metadata={"help": "lambda of (12); 0: no tutoring."})
+    tutoring_threshold: float = field(default=1.0, metadata={"help": "tau of (8)."})
+    tutoring_select: str = field(default="failed", metadata={"help": "failed, all or all_fail_groups."})
+    tutoring_divergence: str = field(default="jsd", metadata={"help": "jsd, forward_kl or reverse_kl."})
+    tutoring_k: int = field(default=100, metadata={"help": "K of (14)."})
+    tutoring_support: str = field(default="union", metadata={"help": "union, student or teacher."})
+    tutoring_tail: str = field(default="bucket", metadata={"help": "bucket or none."})
+    tutoring_keep_kl: bool = field(default=True, metadata={"help": "Reference KL on tutored groups too (12)."})
+    rl_weight: float = field(default=1.0, metadata={"help": "Factor on the advantages."})
+    accuracy_reward: str = field(default="accuracy_reward", metadata={"help": "Reward that routing reads."})
+    teacher_batch_size: int | None = field(default=None, metadata={"help": "Rollouts per teacher forward."})
+    teacher_on_cpu: bool = field(default=False, metadata={"help": "Keep teacher states in CPU memory."})
+    ban_special_tokens: bool = field(default=True, metadata={"help": "Never sample special tokens but the end."})
+
+    @classmethod
+    def from_preset(cls, name: str, **settings: Any) -> "PTDConfig":
+        """Return the settings of a preset (``ptdpo.config.PRESETS``), changed by ``settings``.
+
+        Raises:
+            ValueError: on an unknown preset or an unknown setting; suggests the nearest name.
+        """
+        settings = {**preset_settings(name), **settings}
+        check_setting_names(settings)
+        return cls(**settings)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_ranges()
+        self._check_windows()
+        self._align_checkpoints()
+
+    @property
+    def tutors(self) -> bool:
+        """Return whether there is a tutoring term."""
+        return self.tutoring_weight > 0
+
+    @property
+    def divergence(self) -> Divergence:
+        """Return the tutoring divergence as one record."""
+        return Divergence(
+            k=self.tutoring_k,
+            kind=self.tutoring_divergence,  # type: ignore[arg-type]
+            support=self.tutoring_support,  # type: ignore[arg-type]
+            tail=self.tutoring_tail,  # type: ignore[arg-type]
+        )
+
+    @property
+    def optimiser_steps_per_generation(self) -> int:
+        """Return how many optimiser steps one buffer of rollouts serves."""
+        assert self.steps_per_generation is not None
+        return self.steps_per_generation * self.num_iterations // self.gradient_accumulation_steps
+
+    def _check_ranges(self) -> None:
+        choices = {
+            "tutoring_select": Select,
+            "tutoring_divergence": Kind,
+            "tutoring_support": Support,
+            "tutoring_tail": Tail,
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in get_args(allowed):
+                raise ValueError(f"{name}={getattr(self, name)!r}: must be one of {', '.join(get_args(allowed))}")
+        for name in ("tutoring_weight", "rl_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)}: must not be negative")
+        if not 0 < self.tutoring_threshold <= 1:
+            raise ValueError(f"tutoring_threshold={self.tutoring_threshold}: must be in (0, 1]")
+        if self.tutoring_k < 1:
+            raise ValueError(f"tutoring_k={self.tutoring_k}: must be at least 1")
+        if self.teacher_batch_size is not None and self.teacher_batch_size < 1:
+            raise ValueError(f"teacher_batch_size={self.teacher_batch_size}: must be at least 1")
+
+    def _check_windows(self) -> None:
+        """The tutored-token count of an optimiser step needs all its micro-batches in one buffer."""
+        assert self.steps_per_generation is not None
+        if self.tutors and self.steps_per_generation % self.gradient_accumulation_steps:
+            raise ValueError(
+                f"steps_per_generation={self.steps_per_generation} must be a multiple of "
+                f"gradient_accumulation_steps={self.gradient_accumulation_steps}: the tutoring loss is normalised "
+                "over whole optimiser steps (11)"
+            )
+
+    def _align_checkpoints(self) -> None:
+        """Rollouts are not saved: a checkpoint inside a buffer would resume with other rollouts."""
+        stride = self.optimiser_steps_per_generation
+        if self.save_strategy == "steps" and stride > 1 and (self.save_steps < 1 or self.save_steps % stride):
+            if self.save_steps < 1:
+                raise ValueError(
+                    f"save_steps={self.save_steps}: give a number of steps, a multiple of {stride}, so that "
+                    "checkpoints fall where rollouts are made anew"
+                )
+            aligned = -(-int(self.save_steps) // stride) * stride
+            warnings.warn(
+                f"save_steps={self.save_steps} raised to {aligned}: checkpoints must fall where rollouts are made "
+                f"anew, every {stride} steps, or resuming would not repeat the run",
+                stacklevel=4,
+            )
+            self.save_steps = aligned
+
+
+def check_setting_names(settings: dict[str, Any]) -> None:
+    """Refuse names that ``PTDConfig`` does not have.
+
+    Raises:
+        ValueError: naming the unknown setting and the nearest known one.
+    """
+    known = [f.name for f in dataclasses.fields(PTDConfig) if f.init]
+    for name in settings:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            suggestion = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"unknown training setting {name!r}{suggestion}")

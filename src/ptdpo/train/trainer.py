@@ -1,0 +1,322 @@
+"""``PTDTrainer``: TRL's GRPOTrainer with a tutoring term, in five hooks.
+
+1. ``_calculate_rewards`` keeps the accuracy of every rollout.
+2. ``_generate_and_score_completions`` routes, and lets the teacher read the routed rollouts.
+3. ``_prepare_inputs`` counts the tutored tokens of the optimiser step, |F| of (11).
+4. ``_get_per_token_logps_and_entropies`` scores through ``ptdpo.tutor.head``.
+5. ``_compute_loss`` adds the tutoring loss (12).
+
+With ``tutoring_weight=0`` hooks 3 to 5 are TRL's own code.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from accelerate.utils import is_peft_model
+from torch import Tensor
+from transformers import PreTrainedModel
+from trl import GRPOTrainer
+from trl.trainer.utils import use_adapter
+
+from ptdpo.algo.objectives import tutoring_loss
+from ptdpo.algo.routing import group_shares, route
+from ptdpo.models.sampling import banned_token_ids
+from ptdpo.rewards.functions import (
+    ACCURACY_WEIGHT,
+    FORMAT_WEIGHT,
+    accuracy_reward,
+    completion_text,
+    format_reward,
+)
+from ptdpo.train.metrics import MetricsFile, StepClock, TutoringSums, reconsideration_share
+from ptdpo.train.reference import check_reference, load_frozen_copy, refuse_unsupported_engine
+from ptdpo.train.scoring import ScoringModel
+from ptdpo.train.settings import PTDConfig
+from ptdpo.tutor.context import hinted_prompt
+from ptdpo.tutor.head import add_scoring_head
+from ptdpo.tutor.teacher import Lesson, Teacher, Tutoring
+
+TUTORING = "tutoring"
+
+
+class PTDTrainer(GRPOTrainer):
+    """GRPO, DAPO or GSPO with privileged tutoring distillation, (12).
+
+    Use it as TRL's ``GRPOTrainer``. Columns of the data set: ``prompt`` (messages in plain text), ``images``,
+    ``answer``, and ``hint`` or ``prompt_with_hint`` (see ``hinted_prompt``); rows without a hint are not
+    tutored.
+
+    Args:
+        model: as for ``GRPOTrainer``. A model instance must be unchanged since it was loaded: the reference,
+            which is also the teacher, is loaded from the same path.
+        reward_funcs: ``None`` for 0.9 accuracy + 0.1 format. Others must include the one that
+            ``args.accuracy_reward`` names.
+        args: a ``PTDConfig``.
+        **kwargs: as for ``GRPOTrainer``.
+
+    Raises:
+        ValueError: if the accuracy reward is missing, or the reference would differ from the start model.
+    """
+
+    args: PTDConfig
+
+    def __init__(
+        self,
+        model: "str | PreTrainedModel | Any",
+        reward_funcs: Any = None,
+        args: PTDConfig | None = None,
+        **kwargs: Any,
+    ) -> None:
+        args = args or PTDConfig(output_dir="ptdpo-output")
+        if reward_funcs is None:
+            reward_funcs = [accuracy_reward, format_reward]
+            args.reward_weights = args.reward_weights or [ACCURACY_WEIGHT, FORMAT_WEIGHT]
+        super().__init__(model, reward_funcs=reward_funcs, args=args, **kwargs)
+        self._accuracy_column = self._find_accuracy_reward()
+        self._accuracy = torch.zeros(0)
+        self._tutored_tokens = 0
+        self._sums = TutoringSums()
+        self._clock = StepClock()
+        self._scoring: ScoringModel | None = None
+        self._kl_free: tuple[Tensor, Tensor] | None = None
+        if args.ban_special_tokens and not self.use_vllm:
+            self._ban_special_tokens()
+        self.teacher = self._make_teacher(model) if args.tutors else None
+        self.add_callback(MetricsFile())
+
+    # -- set-up -----------------------------------------------------------------------------------------------
+
+    def _find_accuracy_reward(self) -> int:
+        if self.args.accuracy_reward not in self.reward_func_names:
+            raise ValueError(
+                f"accuracy_reward={self.args.accuracy_reward!r} is not among the reward functions "
+                f"({', '.join(self.reward_func_names)}); routing needs the accuracy"
+            )
+        return self.reward_func_names.index(self.args.accuracy_reward)
+
+    def _ban_special_tokens(self) -> None:
+        """Extend TRL's list of suppressed tokens."""
+        banned = banned_token_ids(self._tokenizer, self.eos_token_ids)
+        given = self.generation_kwargs.get("suppress_tokens") or []
+        self.generation_kwargs["suppress_tokens"] = sorted({*banned, *given}) or None
+        self.generation_config.suppress_tokens = self.generation_kwargs["suppress_tokens"]
+
+    def _make_teacher(self, given_model: Any) -> Teacher:
+        """Take TRL's reference as the teacher; load one if the RL objective has no reference KL."""
+        refuse_unsupported_engine(self)
+        policy: Any = self.accelerator.unwrap_model(self.model)
+        frozen: Callable[[], Any] = nullcontext
+        if is_peft_model(policy):
+            add_scoring_head(policy.get_base_model())
+            model, unwrapped = self.model, policy
+            frozen = partial(use_adapter, policy, "ref" if "ref" in policy.peft_config else None)
+        else:
+            add_scoring_head(policy)
+            if self.ref_model is None:
+                self._frozen_copy = load_frozen_copy(self)
+            model = self.ref_model if self.ref_model is not None else self._frozen_copy
+            unwrapped = self.accelerator.unwrap_model(model)
+            add_scoring_head(unwrapped)
+            if not isinstance(given_model, str):
+                check_reference(policy, unwrapped)
+        return Teacher(
+            model,
+            unwrapped,
+            self.processing_class,
+            micro_batch=self.args.teacher_batch_size or self.args.per_device_train_batch_size,
+            frozen=frozen,
+            chat_template=self.chat_template,
+            template_arguments=self.chat_template_kwargs,
+        )
+
+    # -- rollouts: accuracy, routing, teacher -----------------------------------------------------------------
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        self._signature_columns = [*self._signature_columns, "hint", "prompt_with_hint"]
+
+    def _generate(self, prompts: list) -> Any:
+        with self._clock("generate"):
+            return super()._generate(prompts)
+
+    def _calculate_rewards(
+        self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any
+    ) -> Tensor:
+        """Keep the accuracy of all processes' rollouts, and log how many reconsider."""
+        self._log_metric("reconsideration", reconsideration_share([completion_text(c) for c in completions]))
+        with self._clock("reward"):
+            rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        self._accuracy = rewards[:, self._accuracy_column]
+        return rewards
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        output = super()._generate_and_score_completions(inputs)
+        training = self.model.training
+        generations = self.num_generations if training else self.num_generations_eval
+        self._log_groups(self._accuracy.view(-1, generations), "train" if training else "eval")
+        if training and self.args.rl_weight != 1.0:
+            output["advantages"] = output["advantages"] * self.args.rl_weight
+        if training and self.teacher is not None:
+            with self._clock("teacher"):
+                output[TUTORING] = self._tutor(inputs, output)
+        return output
+
+    def _log_groups(self, accuracy: Tensor, mode: str) -> None:
+        all_fail, informative, all_pass = group_shares(accuracy)
+        for name, value in {
+            "accuracy": accuracy.mean().item(),
+            "groups/all_fail": all_fail,
+            "groups/informative": informative,
+            "groups/all_pass": all_pass,
+        }.items():
+            self._metrics[mode][name].append(value)
+
+    def _tutor(self, inputs: list[dict[str, Any]], output: dict[str, Any]) -> list[Tutoring]:
+        """Route this process's rollouts (8) and return what the teacher leaves for each of them."""
+        assert self.teacher is not None
+        contexts = [hinted_prompt(row) for row in inputs]
+        has_hint = torch.tensor([context is not None for context in contexts], device=self._accuracy.device)
+        chosen, grouped = self._route(self.accelerator.gather(has_hint))
+        mask = output["completion_mask"]
+        if "tool_mask" in output:
+            mask = mask * output["tool_mask"]
+        chosen &= mask.any(dim=1)
+        lessons = {
+            row: Lesson(contexts[row] or [], inputs[row].get("images") or [], output["completion_ids"][row][keep])
+            for row, keep in enumerate(mask.bool())
+            if chosen[row]
+        }
+        states = dict(zip(lessons, self._read(list(lessons.values()), inputs, output), strict=True))
+        self._log_tutored(lessons, mask)
+        return [Tutoring(bool(grouped[row]), states.get(row)) for row in range(len(inputs))]
+
+    def _route(self, has_hint: Tensor) -> tuple[Tensor, Tensor]:
+        """Return which of this process's rollouts are tutored, and which share a group with one that is.
+
+        Groups may be spread over processes, so routing sees the rollouts of all of them.
+        """
+        accuracy = self._accuracy.view(-1, self.num_generations)
+        whole = torch.ones((*accuracy.shape, 1), device=accuracy.device)
+        chosen = route(
+            accuracy,
+            whole,
+            threshold=self.args.tutoring_threshold,
+            select=self.args.tutoring_select,  # type: ignore[arg-type]
+        ).squeeze(-1)
+        chosen &= has_hint.view_as(chosen)
+        grouped = chosen.any(dim=1, keepdim=True).expand_as(chosen)
+        active = accuracy[chosen.any(dim=1)]
+        self._metrics["train"]["accuracy/tutored_groups"].append(active.mean().item() if active.numel() else 0.0)
+        rows = chosen.numel() // self.accelerator.num_processes
+        mine = slice(self.accelerator.process_index * rows, (self.accelerator.process_index + 1) * rows)
+        return chosen.flatten()[mine].clone(), grouped.flatten()[mine].clone()
+
+    def _read(self, lessons: Sequence[Lesson], inputs: Any, output: dict[str, Any]) -> list[Tensor]:
+        """Let the teacher read; every process makes the same number of forwards."""
+        assert self.teacher is not None
+        needed = torch.tensor([self.teacher.calls_needed(len(lessons))], device=self._accuracy.device)
+        calls = int(self.accelerator.gather(needed).max())
+        filler = Lesson(inputs[0]["prompt"], inputs[0].get("images") or [], output["completion_ids"][0][:1])
+        with self.accelerator.autocast():
+            states = self.teacher.read(lessons, calls=calls, filler=filler)
+        return [state.cpu() for state in states] if self.args.teacher_on_cpu else states
+
+    def _log_tutored(self, lessons: dict[int, Lesson], mask: Tensor) -> None:
+        tokens = sum(len(lesson.response_ids) for lesson in lessons.values())
+        local = torch.tensor([len(lessons), tokens], device=mask.device, dtype=torch.float32)
+        rollouts, tokens = self.accelerator.reduce(local, reduction="sum").tolist()
+        self._metrics["train"]["tutored/rollouts"].append(rollouts)
+        self._metrics["train"]["tutored/tokens"].append(tokens)
+
+    # -- the optimiser step: count, score, loss ---------------------------------------------------------------
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any) -> Tensor:
+        """One micro-batch; logs divergence and seconds when the optimiser step is complete."""
+        with self._clock("step"):
+            loss = super().training_step(model, inputs, num_items_in_batch)
+        if self._step % self.current_gradient_accumulation_steps == 0:
+            self._log_step()
+        return loss
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        """At the start of an optimiser step, count its tutored tokens over micro-batches and processes."""
+        with self._clock("prepare"):
+            inputs = super()._prepare_inputs(generation_batch)
+            micro_batches = self.current_gradient_accumulation_steps
+            if self.model.training and self.teacher is not None and self._step % micro_batches == 0:
+                first = self._step % self.args.steps_per_generation
+                window = self._buffered_inputs[first : first + micro_batches]
+                local = sum(record.tokens for batch in window for record in batch[TUTORING])
+                counts = torch.tensor(local, device=self.accelerator.device, dtype=torch.int64)
+                self._tutored_tokens = int(self.accelerator.reduce(counts, reduction="sum"))
+        return inputs
+
+    def _get_per_token_logps_and_entropies(
+        self, model: Any, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Score old, reference and current policy through one head, so that they round alike."""
+        score = super()._get_per_token_logps_and_entropies
+        if self.teacher is None:
+            return score(model, input_ids, attention_mask, logits_to_keep, *args, **kwargs)
+        scoring = self._scoring or ScoringModel(model, logits_to_keep, self.temperature)
+        scores = score(scoring, input_ids, attention_mask, logits_to_keep, *args, **kwargs)
+        if self._scoring is not None and self._kl_free is not None:
+            reference, rows = self._kl_free
+            # k3 and its gradient vanish where reference and policy agree.
+            reference[rows] = scores[0].detach()[rows]
+        return scores
+
+    def _compute_loss(self, model: Any, inputs: Any) -> Tensor:
+        """-J + lambda L_PTD, (12)."""
+        if self.teacher is None or not self.model.training:
+            return super()._compute_loss(model, inputs)
+        head = self.teacher.head() if self._tutored_tokens else None
+        self._scoring = ScoringModel(
+            model,
+            inputs["completion_ids"].size(1),
+            self.temperature,
+            self.args.divergence,
+            inputs[TUTORING],
+            head,
+        )
+        try:
+            loss = super()._compute_loss(model, self._free_tutored_groups_of_kl(inputs))
+            (scored,) = self._scoring.scored
+        finally:
+            self._scoring = self._kl_free = None
+        if scored.divergence is None:
+            return loss
+        self._sums.add(scored)
+        share = tutoring_loss(
+            scored.divergence, self._tutored_tokens, processes=self.accelerator.num_processes
+        )
+        return loss + self.args.tutoring_weight * share
+
+    def _free_tutored_groups_of_kl(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """With ``tutoring_keep_kl=False``, have scoring overwrite the reference of tutored groups."""
+        if self.args.tutoring_keep_kl or "ref_per_token_logps" not in inputs:
+            return inputs
+        reference = inputs["ref_per_token_logps"].clone()
+        rows = torch.tensor([record.in_tutored_group for record in inputs[TUTORING]], device=reference.device)
+        self._kl_free = (reference, rows)
+        return {**inputs, "ref_per_token_logps": reference}
+
+    def _log_step(self) -> None:
+        seconds = self._clock.take()
+        prepare = seconds.pop("prepare", 0.0)
+        seconds["update"] = seconds.pop("step", 0.0) - prepare
+        seconds["score"] = prepare - sum(seconds.get(part, 0.0) for part in ("generate", "reward", "teacher"))
+        for part in ("generate", "reward", "teacher", "score", "update"):
+            self._metrics["train"][f"seconds/{part}"].append(max(seconds.get(part, 0.0), 0.0))
+        if self.teacher is None:
+            return
+        sums = self.accelerator.reduce(self._sums.as_tensor(self.accelerator.device), reduction="sum")
+        self._sums = TutoringSums()
+        tokens = max(sums[0].item(), 1.0)
+        for name, value in zip(
+            ("divergence", "topk_overlap", "tail_mass/student", "tail_mass/teacher"), sums[1:].tolist(), strict=True
+        ):
+            self._metrics["train"][name].append(value / tokens)

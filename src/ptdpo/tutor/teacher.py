@@ -1,0 +1,153 @@
+"""The frozen reference under question + hint, with the images, scored along the student's own tokens."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from ptdpo.data.prompts import Message, attach_images
+from ptdpo.tutor.head import Head, ScoredTokens, ScoreRequest, head_of
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """A failed rollout to be read by the teacher.
+
+    Attributes:
+        messages: the hinted conversation, plain text, without images.
+        images: the images of the question.
+        response_ids: [t], the student's own tokens, without padding.
+    """
+
+    messages: Sequence[Message]
+    images: Sequence[Any]
+    response_ids: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Tutoring:
+    """What travels with one rollout from the teacher to the loss.
+
+    Attributes:
+        in_tutored_group: some rollout of this group is tutored.
+        hidden: [t, H], the teacher's hidden states that predict the response; ``None``: not tutored.
+    """
+
+    in_tutored_group: bool
+    hidden: Tensor | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Return how many positions of this rollout are tutored."""
+        return 0 if self.hidden is None else self.hidden.size(0)
+
+
+class Teacher:
+    """Reads lessons with frozen weights; never receives a gradient.
+
+    Args:
+        model: the model to call, wrapped for its engine or not; it must carry ``add_scoring_head``.
+        unwrapped: the same model without its wrapper, which owns the head.
+        processor: renders and tokenizes the hinted prompts, images included.
+        micro_batch: lessons per forward.
+        frozen: a context in which ``model`` has the teacher's weights, such as "adapter off".
+        chat_template: the trainer's template, ``None`` for the processor's own.
+        template_arguments: further arguments of the template.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        unwrapped: PreTrainedModel,
+        processor: Any,
+        *,
+        micro_batch: int,
+        frozen: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        chat_template: str | None = None,
+        template_arguments: dict[str, Any] | None = None,
+    ) -> None:
+        if micro_batch < 1:
+            raise ValueError(f"the teacher's micro-batch must be at least 1, got {micro_batch}")
+        self._model, self._unwrapped, self._processor = model, unwrapped, processor
+        self._micro_batch, self._frozen = micro_batch, frozen
+        self._template = {"chat_template": chat_template, **(template_arguments or {})}
+        self.rows_read = 0
+
+    def calls_needed(self, lessons: int) -> int:
+        """Return how many forwards ``read`` makes for so many lessons."""
+        return -(-lessons // self._micro_batch)
+
+    @torch.no_grad()
+    def read(self, lessons: Sequence[Lesson], *, calls: int, filler: Lesson) -> list[Tensor]:
+        """Return the hidden states [t, H] that predict each lesson's response tokens.
+
+        Args:
+            lessons: what to read.
+            calls: how many forwards to make. Sharded models need the same number on every process; forwards
+                beyond those needed read ``filler`` and are thrown away.
+            filler: any lesson.
+
+        Raises:
+            ValueError: if ``calls`` is smaller than needed.
+        """
+        needed = self.calls_needed(len(lessons))
+        if calls < needed:
+            raise ValueError(f"{len(lessons)} lessons need {needed} forwards, only {calls} were allowed")
+        states: list[Tensor] = []
+        with self._frozen():
+            for start in range(0, len(lessons), self._micro_batch):
+                states.extend(self._forward(lessons[start : start + self._micro_batch]))
+            for _ in range(calls - needed):
+                self._forward([filler])
+        self.rows_read += len(lessons)
+        return states
+
+    @torch.no_grad()
+    def head(self) -> Head:
+        """Return the teacher's head; a collective call when the model is sharded."""
+        with self._frozen():
+            return head_of(self._unwrapped)
+
+    def _forward(self, lessons: Sequence[Lesson]) -> Iterator[Tensor]:
+        inputs, mask = self._inputs(lessons)
+        request = ScoreRequest(mask.long(), mask, only_hidden=True)
+        scored: ScoredTokens = self._model(**inputs, score=request)
+        assert scored.hidden is not None
+        return (hidden[row] for hidden, row in zip(scored.hidden, mask, strict=True))
+
+    def _inputs(self, lessons: Sequence[Lesson]) -> tuple[dict[str, Tensor], Tensor]:
+        """Return the model's inputs for hinted prompt + response, and the response mask [B, T].
+
+        Prompts are padded on the left and responses on the right, so the response is the last T columns.
+        """
+        device = lessons[0].response_ids.device
+        prompts = self._processor(
+            text=[self._render(lesson) for lesson in lessons],
+            images=[list(lesson.images) for lesson in lessons] if any(lesson.images for lesson in lessons) else None,
+            padding=True,
+            padding_side="left",
+            return_tensors="pt",
+            add_special_tokens=False,
+        ).to(device)
+        responses = torch.nn.utils.rnn.pad_sequence([lesson.response_ids for lesson in lessons], batch_first=True)
+        lengths = torch.tensor([len(lesson.response_ids) for lesson in lessons], device=device)
+        mask = torch.arange(responses.size(1), device=device) < lengths.unsqueeze(1)
+        inputs = dict(prompts)
+        inputs["input_ids"] = torch.cat([prompts["input_ids"], responses], dim=1)
+        inputs["attention_mask"] = torch.cat([prompts["attention_mask"], mask.long()], dim=1)
+        for name in ("token_type_ids", "mm_token_type_ids"):
+            if name in inputs:
+                inputs[name] = torch.cat([inputs[name], torch.zeros_like(responses)], dim=1)
+        return inputs, mask
+
+    def _render(self, lesson: Lesson) -> str:
+        return self._processor.apply_chat_template(
+            attach_images(lesson.messages, lesson.images),
+            tokenize=False,
+            add_generation_prompt=True,
+            **self._template,
+        )

@@ -1,0 +1,62 @@
+"""Shared fixtures: shape checks on, one thread, a tiny model and a few scenes made on the spot."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+
+from jaxtyping import install_import_hook
+
+# Every annotated shape in the package is checked at run time while tests run.
+install_import_hook(["ptdpo.algo", "ptdpo.tutor"], "beartype.beartype")
+
+import pytest
+import torch
+import transformers
+from hypothesis import settings
+
+from ptdpo.data.dataset import rl_dataset
+from ptdpo.data.mosaic import NAMES, hidden_rules, make_scenes
+from ptdpo.models import TinyVLMSettings, load_model, load_processor, make_tiny_vlm
+
+settings.register_profile("default", deadline=None, max_examples=60)
+settings.load_profile("default")
+transformers.utils.logging.set_verbosity_error()
+transformers.utils.logging.disable_progress_bar()
+
+SMALL = TinyVLMSettings(hidden=32, layers=2, heads=2, key_value_heads=1, vision_hidden=32, vision_heads=2)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread_and_seed():
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory):
+    rules = hidden_rules(0)
+    return make_scenes(tmp_path_factory.mktemp("scenes"), "train", [(n, rules[n]) for n in NAMES * 4], seed=0)
+
+
+@pytest.fixture(scope="session")
+def tiny_path(tmp_path_factory, scenes):
+    texts = [f"{s.problem.problem} {s.hint.look} {s.hint.reason} {s.solution.response}" for s in scenes]
+    return str(make_tiny_vlm(tmp_path_factory.mktemp("tiny-vlm"), texts, SMALL))
+
+
+@pytest.fixture(scope="session")
+def processor(tiny_path):
+    return load_processor(tiny_path)
+
+
+@pytest.fixture
+def model(tiny_path):
+    return load_model(tiny_path)
+
+
+@pytest.fixture(scope="session")
+def train_rows(scenes):
+    hints = {s.problem.id: s.hint for s in scenes}
+    return rl_dataset([s.problem for s in scenes], hints, instruction="")

@@ -1,0 +1,86 @@
+"""Naive float64 versions, written from the paper's formulas with Python numbers; slow on purpose."""
+
+import math
+
+
+def softmax(logits):
+    top = max(logits)
+    weights = [math.exp(z - top) for z in logits]
+    total = math.fsum(weights)
+    return [w / total for w in weights]
+
+
+def top_ids(logits, k):
+    return sorted(range(len(logits)), key=lambda v: -logits[v])[:k]
+
+
+def kl(a, b):
+    total = 0.0
+    for x, y in zip(a, b, strict=True):
+        if x > 0:
+            total += math.inf if y == 0 else x * math.log(x / y)
+    return total
+
+
+def divergence_of(p, q, kind):
+    if kind == "forward_kl":
+        return kl(q, p)
+    if kind == "reverse_kl":
+        return kl(p, q)
+    m = [(x + y) / 2 for x, y in zip(p, q, strict=True)]
+    return 0.5 * kl(q, m) + 0.5 * kl(p, m)
+
+
+def support_of(student, teacher, k, support):
+    ids = set()
+    if support in ("union", "student"):
+        ids |= set(top_ids(student, k))
+    if support in ("union", "teacher"):
+        ids |= set(top_ids(teacher, k))
+    return sorted(ids)
+
+
+def compress(p, ids, tail):
+    inside = [p[v] for v in ids]
+    if tail == "none":
+        total = math.fsum(inside)
+        return [x / total for x in inside]
+    return [*inside, math.fsum(p[v] for v in range(len(p)) if v not in set(ids))]
+
+
+def topk(student, teacher, k, kind="jsd", support="union", tail="bucket"):
+    """One row: lists of logits to one number."""
+    p, q = softmax(student), softmax(teacher)
+    ids = support_of(student, teacher, k, support)
+    return divergence_of(compress(p, ids, tail), compress(q, ids, tail), kind)
+
+
+def full(student, teacher, kind="jsd"):
+    return divergence_of(softmax(student), softmax(teacher), kind)
+
+
+def topk_gradient(student, teacher, k, step=1e-6, **settings):
+    """Central differences with respect to the student's logits; the support is held fixed by small steps."""
+    gradient = []
+    for v in range(len(student)):
+        up, down = list(student), list(student)
+        up[v] += step
+        down[v] -= step
+        gradient.append((topk(up, teacher, k, **settings) - topk(down, teacher, k, **settings)) / (2 * step))
+    return gradient
+
+
+def jsd_closed_form_gradient(student, teacher, k):
+    """METHOD: p_v (a_v - E) on the support, p_v (a_tail - E) outside it."""
+    p, q = softmax(student), softmax(teacher)
+    ids = support_of(student, teacher, k, "union")
+
+    def a(x, y):
+        return 0.5 * math.log(x / ((x + y) / 2)) if x > 0 else 0.0
+
+    inside = {v: a(p[v], q[v]) for v in ids}
+    p_tail = math.fsum(p[v] for v in range(len(p)) if v not in inside)
+    q_tail = math.fsum(q[v] for v in range(len(q)) if v not in inside)
+    a_tail = a(p_tail, q_tail)
+    expectation = math.fsum(p[v] * inside[v] for v in ids) + p_tail * a_tail
+    return [p[v] * (inside.get(v, a_tail) - expectation) for v in range(len(p))]
