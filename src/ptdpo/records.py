@@ -56,3 +56,13 @@ class Verdict:
     accuracy: float
     format: float
     extracted: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TutoredExample:
+    """One tutored rollout as a run saw it: its tokens and how far each was from the teacher, in nats."""
+
+    step: int
+    problem_id: str
+    tokens: tuple[str, ...]
+    divergence: tuple[float, ...]

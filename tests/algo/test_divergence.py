@@ -215,7 +215,8 @@ def test_agreement_refuses_k_below_one():
 logits = st.lists(st.floats(-15, 15, width=32), min_size=2, max_size=12, unique=True)
 pairs = logits.flatmap(
     lambda first: st.tuples(
-        st.just(first), st.lists(st.floats(-15, 15, width=32), min_size=len(first), max_size=len(first), unique=True)
+        st.just(first),
+        st.lists(st.floats(-15, 15, width=32), min_size=len(first), max_size=len(first), unique=True),
     )
 )
 

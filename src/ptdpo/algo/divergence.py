@@ -80,7 +80,10 @@ def full_divergence(
 
 @torch.no_grad()
 def topk_agreement(
-    student_logits: Float[Tensor, "*batch vocab"], teacher_logits: Float[Tensor, "*batch vocab"], *, k: int = 100
+    student_logits: Float[Tensor, "*batch vocab"],
+    teacher_logits: Float[Tensor, "*batch vocab"],
+    *,
+    k: int = 100,
 ) -> Agreement:
     """Return overlap and tail masses of the union support of ``topk_divergence``, per position."""
     log_p, log_q = _log_probabilities(student_logits, teacher_logits)
@@ -114,18 +117,14 @@ def _clip_k(k: int, log_p: Tensor) -> int:
     return min(k, log_p.size(-1))
 
 
-def _support(
-    log_p: Tensor, log_q: Tensor, k: int, support: Support
-) -> tuple[Int[Tensor, "*batch s"], Tensor]:
+def _support(log_p: Tensor, log_q: Tensor, k: int, support: Support) -> tuple[Int[Tensor, "*batch s"], Tensor]:
     """Return the ids of the support and which of them count: an id that both sides name counts once."""
     k = _clip_k(k, log_p)
     if support != "union":
         ids = (log_p if support == "student" else log_q).topk(k, dim=-1).indices
         return ids, torch.ones_like(ids, dtype=torch.bool)
     student_ids, teacher_ids = log_p.topk(k, dim=-1).indices, log_q.topk(k, dim=-1).indices
-    counted = torch.cat(
-        [torch.ones_like(student_ids, dtype=torch.bool), ~_is_in(teacher_ids, student_ids)], dim=-1
-    )
+    counted = torch.cat([torch.ones_like(student_ids, dtype=torch.bool), ~_is_in(teacher_ids, student_ids)], dim=-1)
     return torch.cat([student_ids, teacher_ids], dim=-1), counted
 
 

@@ -45,9 +45,7 @@ def _field(row: Mapping[str, Any], name: str, where: str, kind: type) -> Any:
     if name not in row:
         raise ValueError(f"{where}: the field {name!r} is missing (found: {', '.join(sorted(row)) or 'none'})")
     if not isinstance(row[name], kind):
-        raise ValueError(
-            f"{where}: the field {name!r} must be {kind.__name__}, found {type(row[name]).__name__}"
-        )
+        raise ValueError(f"{where}: the field {name!r} must be {kind.__name__}, found {type(row[name]).__name__}")
     return row[name]
 
 

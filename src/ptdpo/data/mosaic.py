@@ -60,6 +60,7 @@ class Scene:
     problem: Problem
     name: str
     rule: Rule
+    cells: tuple[str, ...]
     hint: Hint
     solution: Solution
 
@@ -77,8 +78,7 @@ def hidden_rules(seed: int) -> dict[str, Rule]:
     pairs = [(a, b) for a in COLOURS for b in COLOURS if a != b]
     rules = zip(regions, rng.sample(pairs, len(NAMES)), strict=True)
     return {
-        name: Rule(region, *pair, rng.choice(MULTIPLIERS))
-        for name, (region, pair) in zip(NAMES, rules, strict=True)
+        name: Rule(region, *pair, rng.choice(MULTIPLIERS)) for name, (region, pair) in zip(NAMES, rules, strict=True)
     }
 
 
@@ -139,14 +139,10 @@ def tile_pool(split: str) -> dict[str, list[str]]:
     if split not in ("train", "validation"):
         raise ValueError(f"mosaic scenes have the splits train, validation and test, not {split!r}")
     kept = (lambda n: n % 10 == 0) if split == "validation" else (lambda n: n % 10 != 0)
-    return {
-        colour: [path for n, path in enumerate(tiles_by_colour("train")[colour]) if kept(n)] for colour in COLOURS
-    }
+    return {colour: [path for n, path in enumerate(tiles_by_colour("train")[colour]) if kept(n)] for colour in COLOURS}
 
 
-def make_scenes(
-    folder: str | Path, split: str, assignments: Iterable[tuple[str, Rule]], seed: int
-) -> list[Scene]:
+def make_scenes(folder: str | Path, split: str, assignments: Iterable[tuple[str, Rule]], seed: int) -> list[Scene]:
     """Draw one scene per (name, rule), write its image to ``folder``, and return the scenes.
 
     A cell takes one of the rule's two colours with probability 3/4, so that answers spread.
@@ -157,12 +153,11 @@ def make_scenes(
     rng = random.Random(f"scenes {split} {seed}")
     scenes = []
     for number, (name, rule) in enumerate(assignments):
-        cells = [
-            rng.choice((rule.first, rule.second)) if rng.random() < 0.5 else rng.choice(COLOURS) for _ in range(9)
-        ]
+        cells = [rng.choice((rule.first, rule.second)) if rng.random() < 0.5 else rng.choice(COLOURS) for _ in range(9)]
         key = f"mosaic-{split}-{seed}-{number}"
         path = folder / f"{key}.png"
         draw_mosaic(cells, tiles, rng).save(path)
         problem = Problem(key, (str(path),), question(name), str(rule.score(cells)), f"mosaic-{name}")
-        scenes.append(Scene(problem, name, rule, hint(rule), Solution(key, solution_text(rule, cells))))
+        solution = Solution(key, solution_text(rule, cells))
+        scenes.append(Scene(problem, name, rule, tuple(cells), hint(rule), solution))
     return scenes

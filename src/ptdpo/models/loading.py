@@ -4,7 +4,13 @@ import importlib.util
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, Qwen3VLProcessor
+from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    PreTrainedModel,
+    Qwen3VLProcessor,
+)
 
 
 class ImageOnlyQwen3VLProcessor(Qwen3VLProcessor):

@@ -70,9 +70,7 @@ def sample_responses(
             inputs = _prompt_inputs(processor, questions[start : start + batch_size]).to(model.device)
             with _own_stream(seed + start):
                 output = model.generate(**inputs, generation_config=config)
-            yield processor.tokenizer.batch_decode(
-                output[:, inputs["input_ids"].size(1) :], skip_special_tokens=True
-            )
+            yield processor.tokenizer.batch_decode(output[:, inputs["input_ids"].size(1) :], skip_special_tokens=True)
     finally:
         model.train(was_training)
 

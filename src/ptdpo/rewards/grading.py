@@ -59,7 +59,20 @@ def normalise(answer: str) -> str:
     """Return the answer without case, spaces, dollar signs, LaTeX wrappers and a closing full stop."""
     text = answer.strip().removeprefix("\\boxed").strip()
     text = _WRAPPER.sub(r"\1", text)
-    for noise in ("\\left", "\\right", "\\!", "\\,", "\\;", "\\ ", "$", "\\%", "%", "^\\circ", "^{\\circ}", "°"):
+    for noise in (
+        "\\left",
+        "\\right",
+        "\\!",
+        "\\,",
+        "\\;",
+        "\\ ",
+        "$",
+        "\\%",
+        "%",
+        "^\\circ",
+        "^{\\circ}",
+        "°",
+    ):
         text = text.replace(noise, "%" if "%" in noise else "")
     text = "".join(text.split()).lower()
     while len(text) > 1 and text[0] == "{" and text[-1] == "}":

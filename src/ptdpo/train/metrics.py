@@ -12,13 +12,15 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from ptdpo.train.examples import EXAMPLES_FILE
 from ptdpo.tutor.head import ScoredTokens
 
 METRICS_FILE = "metrics.jsonl"
 
 # Words of verification and backtracking; their loss is the known risk of privileged self-distillation.
 _RECONSIDERATION = re.compile(
-    r"\b(?:wait|however|actually|alternatively|hmm|recheck|re-check|double-check|verify|mistake)\b", re.IGNORECASE
+    r"\b(?:wait|however|actually|alternatively|hmm|recheck|re-check|double-check|verify|mistake)\b",
+    re.IGNORECASE,
 )
 _WORD = re.compile(r"\w+")
 
@@ -59,8 +61,8 @@ class TutoringSums:
 
 
 @dataclass
-class StepClock:
-    """Seconds spent in the parts of a step since the last ``take``."""
+class PartsClock:
+    """Seconds spent in named parts of the work since the last ``take``."""
 
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -80,18 +82,18 @@ class StepClock:
 
 
 class MetricsFile(TrainerCallback):
-    """Writes one line of ``metrics.jsonl`` per logged step; after a resume no step stands there twice."""
+    """Writes one line of ``metrics.jsonl`` per logged step; after a resume no step stands in a file twice."""
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Drop lines of steps that are about to be repeated."""
         if not state.is_world_process_zero:
             return
-        path = Path(str(args.output_dir)) / METRICS_FILE
-        path.parent.mkdir(parents=True, exist_ok=True)
-        kept = [row for row in read_metrics(path) if row["step"] <= state.global_step] if path.exists() else []
-        path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        folder = Path(str(args.output_dir))
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in (METRICS_FILE, EXAMPLES_FILE):
+            path = folder / name
+            kept = [row for row in read_metrics(path) if row["step"] <= state.global_step] if path.exists() else []
+            path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
 
     def on_log(
         self,
@@ -117,7 +119,7 @@ def _is_number(value: Any) -> bool:
     return True
 
 
-def read_metrics(path: str | Path) -> list[dict[str, float]]:
+def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     """Read a metrics.jsonl file; a last line cut off by a kill is left out."""
     rows = []
     for line in Path(path).read_text(encoding="utf-8").splitlines():

@@ -35,7 +35,7 @@ class ScoringModel:
     model: Any
     response_length: int
     temperature: float
-    divergence: Divergence = Divergence()
+    divergence: Divergence = field(default_factory=Divergence)
     tutoring: Sequence[Tutoring] | None = None
     teacher_head: Head | None = None
     scored: list[ScoredTokens] = field(default_factory=list)

@@ -31,6 +31,7 @@ class PTDConfig(GRPOConfig):
         accuracy_reward: name of the reward function that returns the accuracy in {0, 1} that routing reads.
         teacher_batch_size: rollouts per teacher forward; ``None``: ``per_device_train_batch_size``.
         teacher_on_cpu: keep what the teacher left in CPU memory between scoring and training.
+        example_steps: write one tutored rollout token by token every so many steps; 0: never.
         ban_special_tokens: never sample a special token other than those that end a response. Small models
             sample image markers, and scoring then finds more image tokens than images.
 
@@ -58,6 +59,7 @@ class PTDConfig(GRPOConfig):
     accuracy_reward: str = field(default="accuracy_reward", metadata={"help": "Reward that routing reads."})
     teacher_batch_size: int | None = field(default=None, metadata={"help": "Rollouts per teacher forward."})
     teacher_on_cpu: bool = field(default=False, metadata={"help": "Keep teacher states in CPU memory."})
+    example_steps: int = field(default=10, metadata={"help": "Steps between written examples; 0: none."})
     ban_special_tokens: bool = field(default=True, metadata={"help": "Never sample special tokens but the end."})
 
     @classmethod

@@ -1,5 +1,6 @@
 """Supervised fine-tuning on accepted solutions, through TRL's SFTTrainer."""
 
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -7,9 +8,7 @@ from transformers import PreTrainedModel
 from trl import SFTConfig, SFTTrainer
 
 
-def run_sft(
-    model: str | PreTrainedModel, processor: Any, dataset: datasets.Dataset, args: SFTConfig
-) -> SFTTrainer:
+def run_sft(model: str | PreTrainedModel, processor: Any, dataset: datasets.Dataset, args: SFTConfig) -> SFTTrainer:
     """Fine-tune on the rows of ``sft_dataset``, save model and processor to ``args.output_dir``.
 
     The loss is the cross-entropy of the responses only, and no row is ever cut: a row with an image that loses
@@ -22,3 +21,35 @@ def run_sft(
     trainer.save_model(args.output_dir)
     processor.save_pretrained(args.output_dir)
     return trainer
+
+
+def laptop_sft_settings(
+    folder: str | Path, *, batch_size: int, learning_rate: float, seed: int = 0, in_order: bool = False
+) -> SFTConfig:
+    """Return settings for one epoch on a CPU: cosine schedule, float32, no checkpoints.
+
+    Args:
+        folder: where the model is saved.
+        batch_size: rows per step.
+        learning_rate: peak, after a short warm-up.
+        seed: of the order of rows.
+        in_order: take the rows in the order given instead of shuffling them.
+    """
+    return SFTConfig(
+        output_dir=str(folder),
+        per_device_train_batch_size=batch_size,
+        num_train_epochs=1,
+        learning_rate=learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=30,
+        weight_decay=0.01,
+        adam_beta2=0.98,
+        seed=seed,
+        train_sampling_strategy="sequential" if in_order else "random",
+        logging_steps=25,
+        save_strategy="no",
+        report_to="none",
+        use_cpu=True,
+        bf16=False,
+        activation_checkpointing=False,
+    )

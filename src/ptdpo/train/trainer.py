@@ -31,7 +31,8 @@ from ptdpo.rewards.functions import (
     completion_text,
     format_reward,
 )
-from ptdpo.train.metrics import MetricsFile, StepClock, TutoringSums, reconsideration_share
+from ptdpo.train.examples import append_example, pick_example
+from ptdpo.train.metrics import MetricsFile, PartsClock, TutoringSums, reconsideration_share
 from ptdpo.train.reference import check_reference, load_frozen_copy, refuse_unsupported_engine
 from ptdpo.train.scoring import ScoringModel
 from ptdpo.train.settings import PTDConfig
@@ -79,9 +80,10 @@ class PTDTrainer(GRPOTrainer):
         self._accuracy = torch.zeros(0)
         self._tutored_tokens = 0
         self._sums = TutoringSums()
-        self._clock = StepClock()
+        self._clock = PartsClock()
         self._scoring: ScoringModel | None = None
         self._kl_free: tuple[Tensor, Tensor] | None = None
+        self._example_step = 0
         if args.ban_special_tokens and not self.use_vllm:
             self._ban_special_tokens()
         self.teacher = self._make_teacher(model) if args.tutors else None
@@ -134,17 +136,11 @@ class PTDTrainer(GRPOTrainer):
 
     # -- rollouts: accuracy, routing, teacher -----------------------------------------------------------------
 
-    def _set_signature_columns_if_needed(self) -> None:
-        super()._set_signature_columns_if_needed()
-        self._signature_columns = [*self._signature_columns, "hint", "prompt_with_hint"]
-
     def _generate(self, prompts: list) -> Any:
         with self._clock("generate"):
             return super()._generate(prompts)
 
-    def _calculate_rewards(
-        self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any
-    ) -> Tensor:
+    def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
         """Keep the accuracy of all processes' rollouts, and log how many reconsider."""
         self._log_metric("reconsideration", reconsideration_share([completion_text(c) for c in completions]))
         with self._clock("reward"):
@@ -191,7 +187,9 @@ class PTDTrainer(GRPOTrainer):
         }
         states = dict(zip(lessons, self._read(list(lessons.values()), inputs, output), strict=True))
         self._log_tutored(lessons, mask)
-        return [Tutoring(bool(grouped[row]), states.get(row)) for row in range(len(inputs))]
+        return [
+            Tutoring(bool(grouped[row]), states.get(row), str(inputs[row].get("id", ""))) for row in range(len(inputs))
+        ]
 
     def _route(self, has_hint: Tensor) -> tuple[Tensor, Tensor]:
         """Return which of this process's rollouts are tutored, and which share a group with one that is.
@@ -255,7 +253,13 @@ class PTDTrainer(GRPOTrainer):
         return inputs
 
     def _get_per_token_logps_and_entropies(
-        self, model: Any, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int, *args: Any, **kwargs: Any
+        self,
+        model: Any,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        logits_to_keep: int,
+        *args: Any,
+        **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Score old, reference and current policy through one head, so that they round alike."""
         score = super()._get_per_token_logps_and_entropies
@@ -290,10 +294,21 @@ class PTDTrainer(GRPOTrainer):
         if scored.divergence is None:
             return loss
         self._sums.add(scored)
-        share = tutoring_loss(
-            scored.divergence, self._tutored_tokens, processes=self.accelerator.num_processes
-        )
+        self._log_example(inputs, scored.divergence)
+        share = tutoring_loss(scored.divergence, self._tutored_tokens, processes=self.accelerator.num_processes)
         return loss + self.args.tutoring_weight * share
+
+    def _log_example(self, inputs: dict[str, Any], divergence: Tensor) -> None:
+        """Write the micro-batch's rollout furthest from its teacher, once per ``example_steps``."""
+        step = self.state.global_step + 1
+        if step == self._example_step or step % max(self.args.example_steps, 1) or not self.args.example_steps:
+            return
+        if self.accelerator.is_main_process:
+            ids = inputs["completion_ids"]
+            example = pick_example(step, inputs[TUTORING], ids, divergence, self._tokenizer)
+            if example is not None:
+                append_example(str(self.args.output_dir), example)
+                self._example_step = step
 
     def _free_tutored_groups_of_kl(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """With ``tutoring_keep_kl=False``, have scoring overwrite the reference of tutored groups."""
@@ -317,6 +332,8 @@ class PTDTrainer(GRPOTrainer):
         self._sums = TutoringSums()
         tokens = max(sums[0].item(), 1.0)
         for name, value in zip(
-            ("divergence", "topk_overlap", "tail_mass/student", "tail_mass/teacher"), sums[1:].tolist(), strict=True
+            ("divergence", "topk_overlap", "tail_mass/student", "tail_mass/teacher"),
+            sums[1:].tolist(),
+            strict=True,
         ):
             self._metrics["train"][name].append(value / tokens)

@@ -153,9 +153,7 @@ def _score(hidden: Tensor, head: Head, request: ScoreRequest) -> ScoredTokens:
     entropy = -(log_p.exp() * log_p.masked_fill(log_p == -torch.inf, 0.0)).sum(dim=-1)
     # masked_scatter keeps the result connected to the model even when no position is valid.
     empty = log_probs.new_zeros(mask.shape)
-    scored = ScoredTokens(
-        log_probs=empty.masked_scatter(mask, log_probs), entropy=empty.masked_scatter(mask, entropy)
-    )
+    scored = ScoredTokens(log_probs=empty.masked_scatter(mask, log_probs), entropy=empty.masked_scatter(mask, entropy))
     if request.teacher is not None:
         _compare(scored, logits[request.teacher.positions[mask]], request)
     return scored
@@ -166,8 +164,6 @@ def _compare(scored: ScoredTokens, student: Tensor, request: ScoreRequest) -> No
     how, view = request.divergence, request.teacher
     with torch.no_grad():
         teacher = view.head.logits(view.hidden.to(view.head.weight.dtype), request.temperature)
-    scored.divergence = topk_divergence(
-        student, teacher, k=how.k, kind=how.kind, support=how.support, tail=how.tail
-    )
+    scored.divergence = topk_divergence(student, teacher, k=how.k, kind=how.kind, support=how.support, tail=how.tail)
     agreement = topk_agreement(student, teacher, k=how.k)
     scored.overlap, scored.student_tail, scored.teacher_tail = agreement

@@ -35,10 +35,12 @@ class Tutoring:
     Attributes:
         in_tutored_group: some rollout of this group is tutored.
         hidden: [t, H], the teacher's hidden states that predict the response; ``None``: not tutored.
+        problem_id: the row's id, empty if the data has none.
     """
 
     in_tutored_group: bool
     hidden: Tensor | None = None
+    problem_id: str = ""
 
     @property
     def tokens(self) -> int:

@@ -1,0 +1,143 @@
+"""``ptdpo demo``: data, tiny model, warm start, arms, evaluation, one table, one page."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ptdpo.demo.setting import DemoData, DemoSettings, make_data
+from ptdpo.demo.training import ArmRun, evaluate, last_steps_mean, train_arm, warm_start
+from ptdpo.evaluate.scoring import ScoredResponse, accuracy_by_source, mean_accuracy
+from ptdpo.report.page import Page, ShownExample, render
+from ptdpo.train.examples import read_examples
+from ptdpo.train.metrics import PartsClock, read_metrics
+
+SHOWN_EXAMPLES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class ArmResult:
+    """What the table says about one arm; the means are over its last 20 steps."""
+
+    name: str
+    test_accuracy: float
+    by_rule: dict[str, float]
+    all_fail: float
+    entropy: float
+    kl: float
+    steps: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the fields under the names of result.json."""
+        return {
+            "test_accuracy": self.test_accuracy,
+            "by_rule": self.by_rule,
+            "all_fail": self.all_fail,
+            "entropy": self.entropy,
+            "kl": self.kl,
+            "steps": self.steps,
+        }
+
+
+def run_demo(folder: Path, seed: int, settings: DemoSettings | None = None) -> dict[str, Any]:
+    """Run the whole demo into ``folder`` and return the content of its ``result.json``.
+
+    Finished parts (data, warm start, arms) found in the folder are used as they are, so an interrupted demo
+    goes on where it stopped.
+
+    Raises:
+        ValueError: if the folder holds a demo with another seed or other settings.
+    """
+    settings = settings or DemoSettings()
+    clock = PartsClock()
+    claim_folder(folder, seed, settings)
+    with clock("data"):
+        data = make_data(folder / "data", seed, settings)
+    with clock("warm_start"):
+        start = warm_start(folder, seed, settings)
+    with clock("evaluate"):
+        scored = evaluate(start, data.test, seed, settings)
+    start_accuracy, start_by_rule = mean_accuracy(scored), accuracy_by_source(scored)
+    results, runs = [], []
+    for name, arm in settings.arms.items():
+        with clock(name):
+            run = finished_arm(folder / name) or train_arm(name, arm, start, data, folder / name, seed, settings)
+        with clock("evaluate"):
+            scored = evaluate(run.folder, data.test, seed, settings)
+        results.append(summarise(run, scored))
+        runs.append(run)
+    seconds = clock.take()
+    result = {
+        "seed": seed,
+        "start": {"test_accuracy": start_accuracy, "by_rule": start_by_rule},
+        **{r.name: r.as_json() for r in results},
+        "seconds": {**seconds, "total": sum(seconds.values())},
+    }
+    (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    page = demo_page(seed, start_accuracy, results, runs, data)
+    (folder / "index.html").write_text(render(page), encoding="utf-8")
+    return result
+
+
+def claim_folder(folder: Path, seed: int, settings: DemoSettings) -> None:
+    """Write down what a folder is for; refuse one that was made for something else."""
+    folder.mkdir(parents=True, exist_ok=True)
+    purpose = f"seed {seed}, {settings}\n"
+    note = folder / "settings.txt"
+    if note.exists() and note.read_text(encoding="utf-8") != purpose:
+        raise ValueError(f"{folder} holds a demo with another seed or other settings: choose another --out")
+    note.write_text(purpose, encoding="utf-8")
+
+
+def finished_arm(folder: Path) -> ArmRun | None:
+    """Return the arm trained in a folder, or ``None`` if it is not there or not finished."""
+    return ArmRun(folder.name, folder) if (folder / "model.safetensors").exists() else None
+
+
+def summarise(run: ArmRun, scored: Sequence[ScoredResponse]) -> ArmResult:
+    """Return the table row of an arm from its metrics and its scored test responses."""
+    rows = read_metrics(run.metrics)
+    return ArmResult(
+        run.name,
+        mean_accuracy(scored),
+        accuracy_by_source(scored),
+        last_steps_mean(rows, "groups/all_fail"),
+        last_steps_mean(rows, "entropy"),
+        last_steps_mean(rows, "kl"),
+        len(rows),
+    )
+
+
+def demo_page(
+    seed: int, start_accuracy: float, results: Sequence[ArmResult], runs: Sequence[ArmRun], data: DemoData
+) -> Page:
+    """Return the page of a demo."""
+    problems = {scene.problem.id: scene for scene in data.train}
+    tutored = [example for run in runs for example in read_examples(run.folder) if example.problem_id in problems]
+    every = max(len(tutored) // SHOWN_EXAMPLES, 1)
+    shown = [
+        ShownExample(problems[e.problem_id].problem, problems[e.problem_id].hint, e)
+        for e in tutored[::every][:SHOWN_EXAMPLES]
+    ]
+    return Page(
+        title=f"ptdpo demo, seed {seed}",
+        intro="A tiny Qwen3-VL answers questions whose rule it must discover. Both runs start from the same "
+        "model, see the same prompts and never read a hint; in PTD-GRPO a frozen copy of the start model reads "
+        "the hint along each failed rollout. One seed proves nothing: the comparison over seeds is in docs/demo.md.",
+        columns=("", *TABLE_COLUMNS),
+        rows=table_rows(start_accuracy, results),
+        runs={run.name: read_metrics(run.metrics) for run in runs},
+        examples=shown,
+    )
+
+
+TABLE_COLUMNS = ("test accuracy", "all-fail groups", "entropy", "KL")
+
+
+def table_rows(start_accuracy: float, results: Sequence[ArmResult]) -> list[tuple[str, ...]]:
+    """Return the cells of the demo's table, one row per arm after that of the start."""
+    rows = [("start", f"{start_accuracy:.3f}", "", "", "")]
+    for r in results:
+        rows.append((r.name, f"{r.test_accuracy:.3f}", f"{r.all_fail:.3f}", f"{r.entropy:.3f}", f"{r.kl:.4f}"))
+    return rows

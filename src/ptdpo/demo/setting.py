@@ -1,0 +1,137 @@
+"""The demo's task, sizes and chosen settings.
+
+Four scores, each with a hidden rule (``ptdpo.data.mosaic``). The warm start teaches the model to see, to follow
+hints with random rules, and to answer in the right form; of unhinted questions only some use the true rule, a
+different share for each name. RL then has to find the rules.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ptdpo.data.files import write_hints, write_problems
+from ptdpo.data.mosaic import NAMES, Rule, Scene, hidden_rules, make_scenes, random_rule
+from ptdpo.data.prompts import hint_text, question_text, with_hint
+
+SftRow = tuple[Sequence[str], str, str]
+
+LIST_QUESTION = "list the cells of this picture"
+INSTRUCTION = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WarmStart:
+    """Supervised fine-tuning before RL.
+
+    Attributes:
+        perception_rows: rows that only list all nine cells; they come first.
+        rows: rows with scores, most of them with a hint and a random rule.
+        hinted: share of the latter that carry a hint.
+        true_rule: share of the unhinted rows that use the true rule, per name.
+        batch_size: rows per step.
+        learning_rate: peak of the cosine schedule.
+    """
+
+    perception_rows: int = 8_000
+    rows: int = 19_200
+    hinted: float = 0.65
+    true_rule: tuple[float, ...] = (0.25, 0.25, 0.25, 0.25)
+    batch_size: int = 32
+    learning_rate: float = 3e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One way to train after the warm start.
+
+    Attributes:
+        preset: a name of ``ptdpo.config.PRESETS``.
+        learning_rate: constant.
+        tutoring_weight: lambda, 0 without tutoring.
+        rl_weight: 0 switches the policy gradient off.
+    """
+
+    preset: str
+    learning_rate: float
+    tutoring_weight: float = 0.0
+    rl_weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class DemoSettings:
+    """Everything that decides the outcome of a demo but its seed."""
+
+    warm_start: WarmStart = field(default_factory=WarmStart)
+    arms: dict[str, Arm] = field(
+        default_factory=lambda: {
+            "grpo": Arm("grpo", 1e-4),
+            "ptd-grpo": Arm("ptd-grpo", 2e-4, tutoring_weight=2.0),
+        }
+    )
+    train_problems: int = 480
+    validation_problems: int = 240
+    test_problems: int = 400
+    steps: int = 80
+    prompts_per_step: int = 6
+    rollouts: int = 8
+    max_new_tokens: int = 44
+    top_k: int = 20
+
+
+@dataclass(frozen=True, slots=True)
+class DemoData:
+    """The scenes of one seed, and where their files lie."""
+
+    folder: Path
+    rules: dict[str, Rule]
+    train: list[Scene]
+    validation: list[Scene]
+    test: list[Scene]
+
+
+def make_data(folder: Path, seed: int, settings: DemoSettings) -> DemoData:
+    """Draw train, validation and test scenes with the seed's hidden rules; no object is shared between splits."""
+    rules = hidden_rules(seed)
+    sizes = {
+        "train": settings.train_problems,
+        "validation": settings.validation_problems,
+        "test": settings.test_problems,
+    }
+    splits = {}
+    for split, size in sizes.items():
+        names = [NAMES[n % len(NAMES)] for n in range(size)]
+        scenes = make_scenes(folder / "images", split, [(name, rules[name]) for name in names], seed)
+        write_problems(folder / f"{split}.jsonl", [scene.problem for scene in scenes])
+        splits[split] = scenes
+    write_hints(folder / "hints.jsonl", {s.problem.id: s.hint for s in splits["train"]}, model="rule")
+    return DemoData(folder, rules, **splits)
+
+
+def warm_start_rows(folder: Path, seed: int, warm: WarmStart) -> list[SftRow]:
+    """Return the rows of the warm start: perception first, then scores."""
+    rng = random.Random(f"warm start {seed}")
+    rules = hidden_rules(seed)
+    true_share = dict(zip(NAMES, warm.true_rule, strict=True))
+    assignments, hinted = [], []
+    for _ in range(warm.perception_rows + warm.rows):
+        name = rng.choice(NAMES)
+        with_a_hint = rng.random() < warm.hinted
+        true = not with_a_hint and rng.random() < true_share[name]
+        assignments.append((name, rules[name] if true else random_rule(rng)))
+        hinted.append(with_a_hint)
+    scenes = make_scenes(folder / "warm-start", "train", assignments, seed + 1_000_000)
+    perception = [_perception_row(scene) for scene in scenes[: warm.perception_rows]]
+    scores = zip(scenes[warm.perception_rows :], hinted[warm.perception_rows :], strict=True)
+    return perception + [_score_row(scene, with_a_hint) for scene, with_a_hint in scores]
+
+
+def _perception_row(scene: Scene) -> SftRow:
+    listed = " ".join(scene.cells)
+    return scene.problem.images, LIST_QUESTION, f"<think>{listed}</think>\n\\boxed{{{len(scene.cells)}}}"
+
+
+def _score_row(scene: Scene, with_a_hint: bool) -> SftRow:
+    text = question_text(scene.problem, INSTRUCTION)
+    text = with_hint(text, hint_text(scene.hint)) if with_a_hint else text
+    return scene.problem.images, text, scene.solution.response

@@ -1,0 +1,107 @@
+"""The demo's three jobs on a model: warm start, RL, evaluation. Each leaves a folder that can be reused."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ptdpo.data.dataset import rl_dataset, sft_dataset
+from ptdpo.data.mosaic import Scene
+from ptdpo.demo.setting import INSTRUCTION, Arm, DemoData, DemoSettings, warm_start_rows
+from ptdpo.evaluate.scoring import SamplingSettings, ScoredResponse, score_problems
+from ptdpo.models import TinyVLMSettings, load_model, load_processor, make_tiny_vlm
+from ptdpo.train import PTDConfig, PTDTrainer
+from ptdpo.train.metrics import METRICS_FILE
+from ptdpo.train.sft import laptop_sft_settings, run_sft
+
+# The tail of training over which entropy, KL and group shares are averaged.
+LAST_STEPS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class ArmRun:
+    """A trained arm: where its model and its metrics.jsonl lie."""
+
+    name: str
+    folder: Path
+
+    @property
+    def metrics(self) -> Path:
+        """Return the path of metrics.jsonl."""
+        return self.folder / METRICS_FILE
+
+
+def warm_start(folder: Path, seed: int, settings: DemoSettings) -> Path:
+    """Make a tiny model, fine-tune it on the warm-start rows, and return its folder; done once per folder."""
+    finished = folder / "start"
+    if (finished / "model.safetensors").exists():
+        return finished
+    rows = warm_start_rows(folder, seed, settings.warm_start)
+    texts = [f"{text} {response}" for _, text, response in rows[-2_000:]]
+    texts += [f"{text} {response}" for _, text, response in rows[:100]]
+    fresh = make_tiny_vlm(folder / "fresh", texts, TinyVLMSettings(seed=seed))
+    run_sft(
+        load_model(str(fresh)),
+        load_processor(str(fresh)),
+        sft_dataset(rows),
+        laptop_sft_settings(
+            folder / "start.partial",
+            batch_size=settings.warm_start.batch_size,
+            learning_rate=settings.warm_start.learning_rate,
+            seed=seed,
+            in_order=True,
+        ),
+    )
+    (folder / "start.partial").rename(finished)
+    return finished
+
+
+def train_arm(
+    name: str, arm: Arm, start: Path, data: DemoData, folder: Path, seed: int, settings: DemoSettings
+) -> ArmRun:
+    """Train one arm from the warm start and save its model; every arm sees the same prompts in the same order."""
+    hints = {scene.problem.id: scene.hint for scene in data.train}
+    args = PTDConfig.from_preset(
+        arm.preset,
+        output_dir=str(folder),
+        learning_rate=arm.learning_rate,
+        tutoring_weight=arm.tutoring_weight,
+        rl_weight=arm.rl_weight,
+        tutoring_k=settings.top_k,
+        max_steps=settings.steps,
+        per_device_train_batch_size=settings.prompts_per_step * settings.rollouts,
+        num_generations=settings.rollouts,
+        max_completion_length=settings.max_new_tokens,
+        seed=seed,
+        use_cpu=True,
+        bf16=False,
+        activation_checkpointing=False,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=False,
+    )
+    trainer = PTDTrainer(
+        str(start),
+        None,
+        args,
+        train_dataset=rl_dataset([s.problem for s in data.train], hints, instruction=INSTRUCTION),
+        processing_class=load_processor(str(start)),
+    )
+    trainer.train()
+    trainer.save_model(str(folder))
+    return ArmRun(name, folder)
+
+
+def evaluate(model_folder: Path, scenes: Sequence[Scene], seed: int, settings: DemoSettings) -> list[ScoredResponse]:
+    """Answer each scene's question once, sampled at temperature 1, question only."""
+    model, processor = load_model(str(model_folder)), load_processor(str(model_folder))
+    sampling = SamplingSettings(
+        max_new_tokens=settings.max_new_tokens, seed=seed, batch_size=120, instruction=INSTRUCTION
+    )
+    return list(score_problems(model, processor, [scene.problem for scene in scenes], sampling))
+
+
+def last_steps_mean(rows: Sequence[dict[str, Any]], name: str, steps: int = LAST_STEPS) -> float:
+    """Return the mean of a metric over the last steps that logged it; NaN if none did."""
+    values = [row[name] for row in rows if name in row][-steps:]
+    return sum(values) / len(values) if values else float("nan")

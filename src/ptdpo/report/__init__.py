@@ -1,0 +1,1 @@
+"""Pages that a person opens: self-contained HTML, no network."""

@@ -1,0 +1,58 @@
+"""A few tutored rollouts of a run, token by token, for reports: where did the teacher pull hardest?"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ptdpo.records import TutoredExample
+from ptdpo.tutor.teacher import Tutoring
+
+EXAMPLES_FILE = "tutored_examples.jsonl"
+
+
+def pick_example(
+    step: int, records: Sequence[Tutoring], response_ids: Tensor, divergence: Tensor, tokenizer: Any
+) -> TutoredExample | None:
+    """Return the rollout of a micro-batch that is furthest from its teacher, or ``None`` if none is tutored.
+
+    Args:
+        step: the optimiser step.
+        records: one per row.
+        response_ids: [B, T].
+        divergence: [n], the tutored positions row by row.
+        tokenizer: decodes single tokens.
+    """
+    sizes = [record.tokens for record in records]
+    parts = divergence.detach().cpu().split(sizes)
+    tutored = [row for row, size in enumerate(sizes) if size]
+    if not tutored:
+        return None
+    row = max(tutored, key=lambda r: parts[r].mean().item())
+    ids = response_ids[row, : sizes[row]].tolist()
+    return TutoredExample(
+        step, records[row].problem_id, tuple(tokenizer.decode([i]) for i in ids), tuple(parts[row].tolist())
+    )
+
+
+def append_example(folder: str | Path, example: TutoredExample) -> None:
+    """Append one line to the examples file of a run."""
+    line = {
+        "step": example.step,
+        "id": example.problem_id,
+        "tokens": list(example.tokens),
+        "divergence": [round(d, 6) for d in example.divergence],
+    }
+    with (Path(folder) / EXAMPLES_FILE).open("a", encoding="utf-8") as out:
+        out.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def read_examples(folder: str | Path) -> list[TutoredExample]:
+    """Read the examples of a run; none if it wrote none."""
+    path = Path(folder) / EXAMPLES_FILE
+    if not path.exists():
+        return []
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [TutoredExample(r["step"], r["id"], tuple(r["tokens"]), tuple(r["divergence"])) for r in rows]
