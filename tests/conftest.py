@@ -43,7 +43,15 @@ def scenes(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_path(tmp_path_factory, scenes):
     texts = [f"{s.problem.problem} {s.hint.look} {s.hint.reason} {s.solution.response}" for s in scenes]
-    return str(make_tiny_vlm(tmp_path_factory.mktemp("tiny-vlm"), texts, SMALL))
+    folder = make_tiny_vlm(tmp_path_factory.mktemp("tiny-vlm"), texts, SMALL)
+    # Fresh weights hardly react to their context; larger ones give the teacher something to say.
+    model = load_model(str(folder))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim == 2:
+                parameter.mul_(8.0 if "embed_tokens" in name else 3.0)
+    model.save_pretrained(folder)
+    return str(folder)
 
 
 @pytest.fixture(scope="session")

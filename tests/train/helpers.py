@@ -1,6 +1,7 @@
-"""Small training settings and rewards for tests."""
+"""Small training settings, rewards and runs for tests."""
 
 from ptdpo.rewards.functions import completion_text
+from ptdpo.train import PTDConfig, PTDTrainer
 
 
 def small_settings(**changes):
@@ -24,3 +25,44 @@ def small_settings(**changes):
 def length_reward(completions, **_):
     """A reward that varies inside every group, so that advantages are not all zero."""
     return [len(completion_text(c)) / 10 for c in completions]
+
+
+class Alternating:
+    """An accuracy that does not look at the response: right for every n-th rollout, from ``offset`` on."""
+
+    __name__ = "accuracy_reward"
+
+    def __init__(self, every, offset=0):
+        self.every, self.offset = every, offset
+
+    def __call__(self, completions, **_):
+        return [float((n + self.offset) % self.every == 0) for n in range(len(completions))]
+
+
+def always_wrong(completions, **_):
+    return [0.0 for _ in completions]
+
+
+def always_right(completions, **_):
+    return [1.0 for _ in completions]
+
+
+always_wrong.__name__ = always_right.__name__ = "accuracy_reward"
+
+
+def make_trainer(folder, model, processor, rows, reward=None, preset="ptd-grpo", peft_config=None, **changes):
+    settings = small_settings(**changes)
+    args = PTDConfig.from_preset(preset, output_dir=str(folder), **{"tutoring_k": 10, **settings})
+    return PTDTrainer(
+        model, reward, args, train_dataset=rows, processing_class=processor, peft_config=peft_config
+    )
+
+
+def parameters(trainer):
+    return {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+
+
+def largest_difference(first, second):
+    assert first.keys() == second.keys()
+    return max((first[name] - second[name]).abs().max().item() for name in first)
+

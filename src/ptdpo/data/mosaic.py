@@ -1,8 +1,8 @@
 """The generated scenes of the demo: a 3 x 3 mosaic of easy-VQA objects and scores with hidden rules.
 
 Each score ("what is the alpha score of this picture?") stands for a rule that the question does not state: a
-region of the mosaic, two colours and a multiplier. The answer is multiplier * #first + #second, counted in the
-region. The hint states the rule in words; it holds no counts and no answer.
+region of the mosaic, two colours and what they are worth. The answer adds up what the cells of the region are
+worth. The hint states the rule in words; it holds no counts and no answer.
 """
 
 import random
@@ -35,22 +35,20 @@ _BACKGROUND_TOLERANCE = 40
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a score counts: ``multiplier * #first + #second`` over the cells of ``region``."""
+    """What a score adds up: ``multiplier`` for each cell of the first colour in the region, 1 for each of the second."""
 
     region: str
     first: str
     second: str
     multiplier: int
 
-    def counts(self, cells: Sequence[str]) -> tuple[int, int]:
-        """Return how many cells of the region have the first and the second colour."""
-        inside = [cells[i] for i in REGIONS[self.region]]
-        return inside.count(self.first), inside.count(self.second)
+    def worth(self, colour: str) -> int:
+        """Return what one cell of a colour is worth."""
+        return self.multiplier if colour == self.first else int(colour == self.second)
 
     def score(self, cells: Sequence[str]) -> int:
         """Return the answer for a mosaic given as nine colour names, row by row."""
-        first, second = self.counts(cells)
-        return self.multiplier * first + second
+        return sum(self.worth(cells[position]) for position in REGIONS[self.region])
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,21 +86,26 @@ def question(name: str) -> str:
 
 
 def hint(rule: Rule) -> Hint:
-    """Return the answer-free hint: where to look, what to ignore, what to count and in which order to combine."""
+    """Return the answer-free hint: where to look, what to ignore, what each colour is worth."""
     return Hint(
         look=f"{rule.region}, ignore the rest.",
-        reason=f"count {rule.first}, count {rule.second}, take the first {rule.multiplier} times, add the second.",
+        reason=f"each {rule.first} is worth {rule.multiplier}, each {rule.second} 1, add up.",
     )
+
+
+def list_cells(positions: Sequence[int], cells: Sequence[str]) -> str:
+    """Return the cells at some positions as the responses write them: number from 1, then colour."""
+    return ", ".join(f"{position + 1} {cells[position]}" for position in positions)
 
 
 def solution_text(rule: Rule, cells: Sequence[str]) -> str:
-    """Return the worked response: list the cells of the region, count, compute, box the answer."""
-    first, second = rule.counts(cells)
-    listed = " ".join(cells[i] for i in REGIONS[rule.region])
-    return (
-        f"<think>{rule.region}: {listed}. {rule.first} {first} {rule.second} {second}. "
-        f"{rule.multiplier} * {first} + {second} = {rule.score(cells)}</think>\n\\boxed{{{rule.score(cells)}}}"
-    )
+    """Return the worked response: state the rule, list the cells of the region with a running total, box it."""
+    total, steps = 0, []
+    for position in REGIONS[rule.region]:
+        total += rule.worth(cells[position])
+        steps.append(f"{list_cells([position], cells)} {total}")
+    stated = f"{rule.region}, {rule.first} {rule.multiplier} {rule.second} 1"
+    return f"<think>{stated}. {', '.join(steps)}</think>\n\\boxed{{{total}}}"
 
 
 @cache
@@ -112,7 +115,8 @@ def _tile(path: str) -> Image.Image:
     background = Image.new("RGB", image.size, image.getpixel((0, 0)))
     red, green, blue = ImageChops.difference(image, background).split()
     difference = ImageChops.lighter(ImageChops.lighter(red, green), blue)
-    box = difference.point(lambda value: 255 if value > _BACKGROUND_TOLERANCE else 0).getbbox()
+    visible = [255 if value > _BACKGROUND_TOLERANCE else 0 for value in range(256)]
+    box = difference.point(visible).getbbox()
     left, top, right, bottom = box or (0, 0, *image.size)
     side = max(right - left, bottom - top) + 4
     x = max(0, min((left + right - side) // 2, image.width - side))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+from datasets.exceptions import DatasetsError
 
 from ptdpo.data.prompts import strip_image_markers
 from ptdpo.records import Problem
@@ -39,7 +40,7 @@ def load_hub(name: str, split: str, image_folder: str | Path) -> list[Problem]:
     """
     try:
         rows = datasets.load_dataset(name, split=split)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+    except (OSError, ValueError, DatasetsError) as error:
         raise ValueError(f"data set {name!r}, split {split!r}, cannot be loaded: {error}") from error
     assert isinstance(rows, datasets.Dataset)
     return problems_from_rows(rows, f"{name}:{split}", image_folder)

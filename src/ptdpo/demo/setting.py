@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ptdpo.data.files import write_hints, write_problems
-from ptdpo.data.mosaic import NAMES, Rule, Scene, hidden_rules, make_scenes, random_rule
+from ptdpo.data.mosaic import NAMES, Rule, Scene, hidden_rules, list_cells, make_scenes, random_rule
 from ptdpo.data.prompts import hint_text, question_text, with_hint
 
 SftRow = tuple[Sequence[str], str, str]
 
-LIST_QUESTION = "list the cells of this picture"
 INSTRUCTION = ""
 
 
@@ -25,7 +24,7 @@ class WarmStart:
     """Supervised fine-tuning before RL.
 
     Attributes:
-        perception_rows: rows that only list all nine cells; they come first.
+        perception_rows: rows that only name the colours of all cells; they come first.
         rows: rows with scores, most of them with a hint and a random rule.
         hinted: share of the latter that carry a hint.
         true_rule: share of the unhinted rows that use the true rule, per name.
@@ -121,14 +120,16 @@ def warm_start_rows(folder: Path, seed: int, warm: WarmStart) -> list[SftRow]:
         assignments.append((name, rules[name] if true else random_rule(rng)))
         hinted.append(with_a_hint)
     scenes = make_scenes(folder / "warm-start", "train", assignments, seed + 1_000_000)
-    perception = [_perception_row(scene) for scene in scenes[: warm.perception_rows]]
+    perception = [_perception_row(scene, rng) for scene in scenes[: warm.perception_rows]]
     scores = zip(scenes[warm.perception_rows :], hinted[warm.perception_rows :], strict=True)
     return perception + [_score_row(scene, with_a_hint) for scene, with_a_hint in scores]
 
 
-def _perception_row(scene: Scene) -> SftRow:
-    listed = " ".join(scene.cells)
-    return scene.problem.images, LIST_QUESTION, f"<think>{listed}</think>\n\\boxed{{{len(scene.cells)}}}"
+def _perception_row(scene: Scene, rng: random.Random) -> SftRow:
+    """Ask for all cells; the response names them in random order."""
+    positions = rng.sample(range(len(scene.cells)), len(scene.cells))
+    response = f"<think>{list_cells(positions, scene.cells)}</think>\n\\boxed{{{len(positions)}}}"
+    return scene.problem.images, "what is in the cells?", response
 
 
 def _score_row(scene: Scene, with_a_hint: bool) -> SftRow:

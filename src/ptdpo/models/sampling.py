@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import GenerationConfig
 
 from ptdpo.data.images import open_image
 from ptdpo.data.prompts import attach_images, conversation
@@ -28,7 +28,7 @@ def banned_token_ids(tokenizer: Any, end_ids: Sequence[int]) -> list[int]:
 
 @torch.no_grad()
 def sample_responses(
-    model: PreTrainedModel,
+    model: Any,
     processor: Any,
     questions: Sequence[tuple[str, Sequence[str]]],
     *,

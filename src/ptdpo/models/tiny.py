@@ -64,6 +64,7 @@ class TinyVLMSettings:
     patch: int = 8
     vocabulary: int = 450
     max_positions: int = 2048
+    place_std: float = 0.3
     seed: int = 0
 
 
@@ -123,6 +124,8 @@ def make_tiny_vlm(folder: str | Path, texts: Iterable[str], settings: TinyVLMSet
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         model = Qwen3VLForConditionalGeneration(_config(settings, tokenizer))
+        # At the default 0.02 the content of a patch drowns its place, and a tiny model takes long to look anywhere.
+        torch.nn.init.normal_(model.model.visual.pos_embed.weight, std=settings.place_std)
     assert model.generation_config is not None
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
@@ -165,11 +168,15 @@ def _config(settings: TinyVLMSettings, tokenizer: PreTrainedTokenizerFast) -> Qw
             "num_position_embeddings": 256,
             "deepstack_visual_indexes": [settings.vision_layers - 1],
         },
-        image_token_id=tokenizer.convert_tokens_to_ids("<|image_pad|>"),
-        video_token_id=tokenizer.convert_tokens_to_ids("<|video_pad|>"),
-        vision_start_token_id=tokenizer.convert_tokens_to_ids("<|vision_start|>"),
-        vision_end_token_id=tokenizer.convert_tokens_to_ids("<|vision_end|>"),
+        image_token_id=_token_id(tokenizer, "<|image_pad|>"),
+        video_token_id=_token_id(tokenizer, "<|video_pad|>"),
+        vision_start_token_id=_token_id(tokenizer, "<|vision_start|>"),
+        vision_end_token_id=_token_id(tokenizer, "<|vision_end|>"),
         tie_word_embeddings=True,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
     )
+
+
+def _token_id(tokenizer: PreTrainedTokenizerFast, token: str) -> int:
+    found = tokenizer.convert_tokens_to_ids(token)
+    assert isinstance(found, int)
+    return found

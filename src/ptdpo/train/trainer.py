@@ -12,7 +12,7 @@ With ``tutoring_weight=0`` hooks 3 to 5 are TRL's own code.
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate.utils import is_peft_model
@@ -23,6 +23,7 @@ from trl.trainer.utils import use_adapter
 
 from ptdpo.algo.objectives import tutoring_loss
 from ptdpo.algo.routing import group_shares, route
+from ptdpo.models.loading import load_processor
 from ptdpo.models.sampling import banned_token_ids
 from ptdpo.rewards.functions import (
     ACCURACY_WEIGHT,
@@ -75,6 +76,8 @@ class PTDTrainer(GRPOTrainer):
         if reward_funcs is None:
             reward_funcs = [accuracy_reward, format_reward]
             args.reward_weights = args.reward_weights or [ACCURACY_WEIGHT, FORMAT_WEIGHT]
+        if kwargs.get("processing_class") is None and isinstance(model, str):
+            kwargs["processing_class"] = load_processor(model)
         super().__init__(model, reward_funcs=reward_funcs, args=args, **kwargs)
         self._accuracy_column = self._find_accuracy_reward()
         self._accuracy = torch.zeros(0)
@@ -131,14 +134,18 @@ class PTDTrainer(GRPOTrainer):
             micro_batch=self.args.teacher_batch_size or self.args.per_device_train_batch_size,
             frozen=frozen,
             chat_template=self.chat_template,
-            template_arguments=self.chat_template_kwargs,
+            template_arguments=dict(self.chat_template_kwargs),  # type: ignore[arg-type]
         )
 
     # -- rollouts: accuracy, routing, teacher -----------------------------------------------------------------
 
     def _generate(self, prompts: list) -> Any:
         with self._clock("generate"):
-            return super()._generate(prompts)
+            *head, images, tool_images = super()._generate(prompts)
+        if images is not None:
+            # TRL marks rows without an image by None, which image processors refuse in a mixed batch.
+            images = [row or [] for row in images]
+        return *head, images, tool_images
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
         """Keep the accuracy of all processes' rollouts, and log how many reconsider."""
@@ -150,8 +157,9 @@ class PTDTrainer(GRPOTrainer):
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         output = super()._generate_and_score_completions(inputs)
-        training = self.model.training
+        training = self._training
         generations = self.num_generations if training else self.num_generations_eval
+        assert generations is not None
         self._log_groups(self._accuracy.view(-1, generations), "train" if training else "eval")
         if training and self.args.rl_weight != 1.0:
             output["advantages"] = output["advantages"] * self.args.rl_weight
@@ -175,7 +183,7 @@ class PTDTrainer(GRPOTrainer):
         assert self.teacher is not None
         contexts = [hinted_prompt(row) for row in inputs]
         has_hint = torch.tensor([context is not None for context in contexts], device=self._accuracy.device)
-        chosen, grouped = self._route(self.accelerator.gather(has_hint))
+        chosen, grouped = self._route(self._gathered(has_hint))
         mask = output["completion_mask"]
         if "tool_mask" in output:
             mask = mask * output["tool_mask"]
@@ -196,6 +204,7 @@ class PTDTrainer(GRPOTrainer):
 
         Groups may be spread over processes, so routing sees the rollouts of all of them.
         """
+        assert self.num_generations is not None
         accuracy = self._accuracy.view(-1, self.num_generations)
         whole = torch.ones((*accuracy.shape, 1), device=accuracy.device)
         chosen = route(
@@ -216,7 +225,7 @@ class PTDTrainer(GRPOTrainer):
         """Let the teacher read; every process makes the same number of forwards."""
         assert self.teacher is not None
         needed = torch.tensor([self.teacher.calls_needed(len(lessons))], device=self._accuracy.device)
-        calls = int(self.accelerator.gather(needed).max())
+        calls = int(self._gathered(needed).max())
         filler = Lesson(inputs[0]["prompt"], inputs[0].get("images") or [], output["completion_ids"][0][:1])
         with self.accelerator.autocast():
             states = self.teacher.read(lessons, calls=calls, filler=filler)
@@ -225,7 +234,7 @@ class PTDTrainer(GRPOTrainer):
     def _log_tutored(self, lessons: dict[int, Lesson], mask: Tensor) -> None:
         tokens = sum(len(lesson.response_ids) for lesson in lessons.values())
         local = torch.tensor([len(lessons), tokens], device=mask.device, dtype=torch.float32)
-        rollouts, tokens = self.accelerator.reduce(local, reduction="sum").tolist()
+        rollouts, tokens = self._summed(local).tolist()
         self._metrics["train"]["tutored/rollouts"].append(rollouts)
         self._metrics["train"]["tutored/tokens"].append(tokens)
 
@@ -244,13 +253,18 @@ class PTDTrainer(GRPOTrainer):
         with self._clock("prepare"):
             inputs = super()._prepare_inputs(generation_batch)
             micro_batches = self.current_gradient_accumulation_steps
-            if self.model.training and self.teacher is not None and self._step % micro_batches == 0:
-                first = self._step % self.args.steps_per_generation
-                window = self._buffered_inputs[first : first + micro_batches]
-                local = sum(record.tokens for batch in window for record in batch[TUTORING])
-                counts = torch.tensor(local, device=self.accelerator.device, dtype=torch.int64)
-                self._tutored_tokens = int(self.accelerator.reduce(counts, reduction="sum"))
+            if self._training and self.teacher is not None and self._step % micro_batches == 0:
+                self._tutored_tokens = self._count_tutored_tokens(micro_batches)
         return inputs
+
+    def _count_tutored_tokens(self, micro_batches: int) -> int:
+        """Return |F| of (11) for the optimiser step that begins."""
+        assert self._buffered_inputs is not None
+        assert self.args.steps_per_generation is not None
+        first = self._step % self.args.steps_per_generation
+        window: list[Any] = self._buffered_inputs[first : first + micro_batches]
+        local = sum(record.tokens for batch in window for record in batch[TUTORING])
+        return int(self._summed(torch.tensor(local, device=self.accelerator.device)))
 
     def _get_per_token_logps_and_entropies(
         self,
@@ -275,7 +289,7 @@ class PTDTrainer(GRPOTrainer):
 
     def _compute_loss(self, model: Any, inputs: Any) -> Tensor:
         """-J + lambda L_PTD, (12)."""
-        if self.teacher is None or not self.model.training:
+        if self.teacher is None or not self._training:
             return super()._compute_loss(model, inputs)
         head = self.teacher.head() if self._tutored_tokens else None
         self._scoring = ScoringModel(
@@ -328,7 +342,7 @@ class PTDTrainer(GRPOTrainer):
             self._metrics["train"][f"seconds/{part}"].append(max(seconds.get(part, 0.0), 0.0))
         if self.teacher is None:
             return
-        sums = self.accelerator.reduce(self._sums.as_tensor(self.accelerator.device), reduction="sum")
+        sums = self._summed(self._sums.as_tensor(self.accelerator.device))
         self._sums = TutoringSums()
         tokens = max(sums[0].item(), 1.0)
         for name, value in zip(
@@ -337,3 +351,17 @@ class PTDTrainer(GRPOTrainer):
             strict=True,
         ):
             self._metrics["train"][name].append(value / tokens)
+
+    # -- small helpers -----------------------------------------------------------------------------------------
+
+    @property
+    def _training(self) -> bool:
+        return self.model is not None and self.model.training
+
+    def _gathered(self, values: Tensor) -> Tensor:
+        """Return the values of all processes, in process order."""
+        return cast(Tensor, self.accelerator.gather(values))
+
+    def _summed(self, values: Tensor) -> Tensor:
+        """Return the sum over all processes."""
+        return cast(Tensor, self.accelerator.reduce(values, reduction="sum"))

@@ -6,7 +6,7 @@ Parallel engines (DDP, FSDP2) see an ordinary call of the model that returns a `
 import functools
 import types
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -134,9 +134,9 @@ def add_scoring_head(model: PreTrainedModel) -> None:
     model.forward = types.MethodType(forward, model)
 
 
-def head_of(model: PreTrainedModel) -> Head:
+def head_of(model: torch.nn.Module) -> Head:
     """Return the model's head; a sharded one (FSDP2) is gathered, a collective call on all processes."""
-    layer = model.get_output_embeddings()
+    layer = cast(Any, model).get_output_embeddings()
     return Head(_whole(layer.weight), None if layer.bias is None else _whole(layer.bias))
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from ptdpo.data.prompts import Message, attach_images
 from ptdpo.tutor.head import Head, ScoredTokens, ScoreRequest, head_of
@@ -64,7 +63,7 @@ class Teacher:
     def __init__(
         self,
         model: Any,
-        unwrapped: PreTrainedModel,
+        unwrapped: torch.nn.Module,
         processor: Any,
         *,
         micro_batch: int,

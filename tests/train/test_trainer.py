@@ -1,0 +1,320 @@
+"""The hooks, seen from outside: normalisation, routing, KL, metrics, refusals."""
+
+import inspect
+import json
+
+import pytest
+import torch
+from peft import LoraConfig
+from trl import GRPOTrainer
+
+from ptdpo.config import PRESETS
+from ptdpo.data.dataset import rl_dataset
+from ptdpo.data.images import open_image
+from ptdpo.models import load_model
+from ptdpo.train import PTDConfig, PTDTrainer
+from ptdpo.train.examples import read_examples
+from ptdpo.train.metrics import read_metrics
+from tests.train.helpers import (
+    Alternating,
+    always_right,
+    always_wrong,
+    largest_difference,
+    make_trainer,
+    parameters,
+    small_settings,
+)
+
+SGD = {"optim": "sgd", "learning_rate": 0.5, "max_grad_norm": 0.0, "weight_decay": 0.0}
+
+
+def trained(folder, model, processor, rows, **settings):
+    trainer = make_trainer(folder, model, processor, rows, **settings)
+    trainer.train()
+    return trainer
+
+
+@pytest.fixture
+def run(tmp_path, tiny_path, processor, train_rows):
+    """Train with some settings and return the trainer."""
+
+    def start(name="run", model=None, rows=None, **settings):
+        return trained(tmp_path / name, model or tiny_path, processor, rows or train_rows, **settings)
+
+    return start
+
+
+def metrics(trainer):
+    return read_metrics(f"{trainer.args.output_dir}/metrics.jsonl")
+
+
+@pytest.mark.parametrize("preset", ["ptd-grpo", "ptd-gspo"])
+def test_micro_batching_does_not_change_the_step(run, preset):
+    """1 x 8 equals 8 x 1: the count in (11) is that of the whole optimiser step."""
+    results = {}
+    for batch, accumulation in [(8, 1), (1, 8), (2, 4)]:
+        trainer = run(
+            f"{batch}x{accumulation}",
+            reward=Alternating(3),
+            preset=preset,
+            per_device_train_batch_size=batch,
+            gradient_accumulation_steps=accumulation,
+            tutoring_weight=5.0,
+            max_steps=2,
+            **SGD,
+        )
+        results[batch] = parameters(trainer)
+        rows = metrics(trainer)
+        assert [row["tutored/rollouts"] for row in rows] == [5.0, 5.0]
+    assert largest_difference(results[8], parameters_of_start(trainer)) > 1e-3
+    assert largest_difference(results[8], results[1]) < 2e-6
+    assert largest_difference(results[8], results[2]) < 2e-6
+
+
+def parameters_of_start(trainer):
+    return {name: p.detach() for name, p in load_model(trainer.model.config._name_or_path).named_parameters()}
+
+
+def test_the_tutoring_term_alone_moves_the_parameters(run):
+    """METHOD 4.1 and 4.7: neither a zero gradient nor a stale loss."""
+    trainer = run(reward=always_wrong, rl_weight=0.0, beta=0.0, **SGD)
+    assert largest_difference(parameters(trainer), parameters_of_start(trainer)) > 1e-5
+    first = run("second", reward=always_right, rl_weight=0.0, beta=0.0, **SGD)
+    assert largest_difference(parameters(first), parameters_of_start(first)) == 0, "nothing failed, nothing moves"
+
+
+def test_the_tutoring_term_pulls_the_policy_towards_the_teacher(run):
+    trainer = run(
+        reward=always_wrong, rl_weight=0.0, beta=0.0, max_steps=12, learning_rate=3e-3, tutoring_weight=1.0,
+        tutoring_k=400, shuffle_dataset=False,
+    )  # fmt: skip
+    divergence = [row["divergence"] for row in metrics(trainer)]
+    assert sum(divergence[-3:]) < 0.7 * sum(divergence[:3])
+
+
+def test_the_divergence_is_that_of_the_hinted_reference(run, processor, train_rows):
+    """Recompute the first step's mean divergence by hand, with plain forwards."""
+    from ptdpo.algo.divergence import topk_divergence
+    from ptdpo.tutor.context import hinted_prompt
+    from tests.tutor.test_teacher import lesson, plain_logits
+
+    trainer = run(reward=always_wrong, example_steps=1)
+    (example,) = read_examples(trainer.args.output_dir)
+    row = next(r for r in train_rows if r["id"] == example.problem_id)
+    images = [image.convert("RGB") for image in row["images"]]
+    ids = torch.tensor([processor.tokenizer.convert_tokens_to_ids(t) for t in _tokens_of(trainer, example)])
+    model = load_model(trainer.model.config._name_or_path).eval()
+    student, teacher = (
+        plain_logits(model, processor, replace_ids(lesson(processor, messages[0]["content"], images), ids))
+        for messages in (row["prompt"], hinted_prompt(row))
+    )
+    expected = topk_divergence(student, teacher, k=10)
+    assert expected.tolist() == pytest.approx(list(example.divergence), abs=2e-6)
+    assert max(example.divergence) > 1e-6
+
+
+def replace_ids(one, ids):
+    from dataclasses import replace
+
+    return replace(one, response_ids=ids)
+
+
+def _tokens_of(trainer, example):
+    """The example holds decoded text; find the ids again among the buffered rollouts."""
+    tokenizer = trainer._tokenizer
+    for batch in trainer._buffered_inputs:
+        for ids in batch["completion_ids"]:
+            kept = ids[: len(example.tokens)]
+            if [tokenizer.decode([i]) for i in kept.tolist()] == list(example.tokens):
+                return tokenizer.convert_ids_to_tokens(kept.tolist())
+    raise AssertionError("the example is not among the rollouts")
+
+
+def test_only_failed_rollouts_are_read_by_the_teacher(run):
+    trainer = run(reward=Alternating(2), max_steps=3)
+    assert trainer.teacher.rows_read == 3 * 4
+    assert [row["tutored/rollouts"] for row in metrics(trainer)] == [4.0] * 3
+
+
+def test_rows_without_a_hint_are_not_tutored(run, scenes):
+    problems = [s.problem for s in scenes]
+    hints = {s.problem.id: s.hint for s in scenes[::2]}
+    trainer = run(rows=rl_dataset(problems, hints, instruction=""), reward=always_wrong, max_steps=8)
+    assert sum(row["tutored/rollouts"] for row in metrics(trainer)) == 8 * 8 / 2
+    nobody = run("nobody", rows=rl_dataset(problems, {}, instruction=""), reward=always_wrong)
+    assert nobody.teacher.rows_read == 0
+    assert metrics(nobody)[0]["divergence"] == 0
+
+
+def test_prompt_with_hint_column_tutors_too(run, train_rows):
+    rows = train_rows.map(lambda r: {"hint": None, "prompt_with_hint": "<image>\nwhat? Hint: the top row"})
+    assert run(rows=rows, reward=always_wrong).teacher.rows_read == 8
+
+
+def test_problems_with_several_images_and_with_none(run, scenes):
+    from dataclasses import replace
+
+    problems = [
+        replace(s.problem, images=(s.problem.images * 2, (), s.problem.images)[n % 3]) for n, s in enumerate(scenes)
+    ]
+    rows = rl_dataset(problems, {s.problem.id: s.hint for s in scenes}, instruction="")
+    trainer = run(rows=rows, reward=always_wrong, max_steps=3)
+    assert trainer.teacher.rows_read == 24
+
+
+def test_reference_kl_is_kept_unless_a_setting_drops_it_on_tutored_groups(run):
+    """With half of the groups tutored, dropping the KL halves it where policy and reference differ."""
+    common = {"reward": Alternating(4), "tutoring_threshold": 0.2, "beta": 1.0, "rl_weight": 0.0, **SGD}
+    common |= {"max_steps": 1, "num_iterations": 2, "per_device_train_batch_size": 8, "gradient_accumulation_steps": 1}
+    kept = run("kept", **{**common, "reward": always_wrong, "tutoring_threshold": 1.0, "max_steps": 2})
+    dropped = run(
+        "dropped",
+        **{**common, "reward": always_wrong, "tutoring_threshold": 1.0, "max_steps": 2, "tutoring_keep_kl": False},
+    )
+    assert metrics(kept)[1]["kl"] > 0
+    assert metrics(dropped)[1]["kl"] == 0, "every group is tutored here"
+    assert largest_difference(parameters(kept), parameters(dropped)) > 0
+    free = run("free", **{**common, "reward": always_wrong, "tutoring_threshold": 1.0, "max_steps": 2, "beta": 0.0})
+    assert largest_difference(parameters(free), parameters(dropped)) < 1e-7, "a dropped KL has no gradient either"
+    untutored = run("untutored", **{**common, "max_steps": 2, "tutoring_keep_kl": False})
+    assert metrics(untutored)[1]["tutored/rollouts"] == 0 if "tutored/rollouts" in metrics(untutored)[1] else True
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+def test_every_preset_trains_and_logs(run, preset):
+    trainer = run(preset=preset, reward=Alternating(3), max_steps=2)
+    assert largest_difference(parameters(trainer), parameters_of_start(trainer)) > 0
+    first = metrics(trainer)[0]
+    expected = {
+        "accuracy", "groups/all_fail", "groups/informative", "groups/all_pass", "entropy", "grad_norm",
+        "completions/mean_length", "reconsideration", "seconds/generate", "seconds/reward", "seconds/teacher",
+        "seconds/score", "seconds/update",
+    }  # fmt: skip
+    if preset.startswith("ptd-"):
+        expected |= {"tutored/rollouts", "tutored/tokens", "divergence", "topk_overlap", "tail_mass/student",
+                     "tail_mass/teacher", "accuracy/tutored_groups"}  # fmt: skip
+    if preset.endswith("grpo"):
+        expected.add("kl")
+    assert expected <= first.keys()
+    assert first["accuracy"] == pytest.approx(3 / 8)
+    assert first["groups/informative"] == 1.0
+    assert all(json.dumps(value) for value in first.values())
+
+
+def test_logged_numbers_are_those_of_the_loggers(run):
+    trainer = run(reward=Alternating(2), max_steps=2)
+    logged = [entry for entry in trainer.state.log_history if "loss" in entry]
+    for row, entry in zip(metrics(trainer), logged, strict=True):
+        assert row["divergence"] == entry["divergence"]
+        assert row["step"] == entry["step"]
+
+
+def test_lora_teacher_equals_a_separate_copy(run, tiny_path):
+    """With an adapter the frozen teacher is the base model with the adapter off."""
+    lora = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+    full = run("full", reward=always_wrong, shuffle_dataset=False)
+    adapter = run("lora", reward=always_wrong, shuffle_dataset=False, peft_config=lora, max_steps=2)
+    assert metrics(adapter)[0]["divergence"] == pytest.approx(metrics(full)[0]["divergence"], rel=1e-4)
+    moved = [p.abs().max().item() for n, p in adapter.model.named_parameters() if "lora_B" in n]
+    assert max(moved) > 0
+    one = open_image_lesson(adapter)
+    base = load_model(tiny_path).eval()
+    from tests.tutor.test_teacher import plain_logits
+
+    (hidden,) = adapter.teacher.read([one], calls=1, filler=one)
+    got = adapter.teacher.head().logits(hidden, 1.0)
+    torch.testing.assert_close(got, plain_logits(base, adapter.processing_class, one), rtol=1e-4, atol=1e-5)
+
+
+def open_image_lesson(trainer):
+    from tests.tutor.test_teacher import lesson
+
+    return lesson(trainer.processing_class)
+
+
+def test_gradient_checkpointing_gives_the_same_step(run):
+    plain = run("plain", reward=Alternating(3), **SGD)
+    saved = run("saved", reward=Alternating(3), activation_checkpointing=True, **SGD)
+    assert largest_difference(parameters(plain), parameters(saved)) < 1e-6
+
+
+def test_teacher_states_can_wait_on_the_cpu(run):
+    here = run("here", reward=Alternating(3), **SGD)
+    there = run("there", reward=Alternating(3), teacher_on_cpu=True, **SGD)
+    assert largest_difference(parameters(here), parameters(there)) == 0
+
+
+def test_several_optimiser_steps_per_generation(run):
+    settings = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 1, "steps_per_generation": 2}
+    trainer = run(reward=Alternating(2), max_steps=4, num_iterations=2, **settings)
+    assert len(metrics(trainer)) == 4
+    assert trainer.teacher.rows_read == 4, "one generation serves four steps"
+
+
+def test_special_tokens_are_never_sampled(run, processor):
+    trainer = run(reward=always_wrong)
+    banned = set(processor.tokenizer.all_special_ids) - {processor.tokenizer.eos_token_id}
+    assert set(trainer.generation_config.suppress_tokens) == banned
+    assert processor.tokenizer.convert_tokens_to_ids("<|image_pad|>") in banned
+
+
+def test_a_model_changed_after_loading_is_refused(tmp_path, model, processor, train_rows):
+    with torch.no_grad():
+        model.lm_head.weight.add_(1.0)
+    with pytest.raises(ValueError, match="was changed after it was loaded"):
+        make_trainer(tmp_path, model, processor, train_rows)
+
+
+def test_an_unchanged_model_instance_is_accepted(tmp_path, model, processor, train_rows):
+    make_trainer(tmp_path, model, processor, train_rows, reward=always_wrong).train()
+
+
+def test_routing_needs_the_accuracy_reward(tmp_path, tiny_path, processor, train_rows):
+    def style_reward(completions, **_):
+        return [0.0] * len(completions)
+
+    with pytest.raises(ValueError, match="style_reward"):
+        make_trainer(tmp_path, tiny_path, processor, train_rows, reward=[style_reward])
+
+
+def test_a_graded_reward_in_place_of_the_accuracy_is_refused(tmp_path, tiny_path, processor, train_rows):
+    def accuracy_reward(completions, **_):
+        return [0.5] * len(completions)
+
+    trainer = make_trainer(tmp_path, tiny_path, processor, train_rows, reward=[accuracy_reward])
+    with pytest.raises(ValueError, match=r"0\.5"):
+        trainer.train()
+
+
+def test_images_are_opened_as_rgb(scenes):
+    assert open_image(scenes[0].problem.images[0]).mode == "RGB"
+
+
+OVERRIDDEN = {
+    "_calculate_rewards": ["self", "inputs", "prompts", "completions", "completion_ids_list"],
+    "_generate_and_score_completions": ["self", "inputs"],
+    "_generate": ["self", "prompts"],
+    "_prepare_inputs": ["self", "generation_batch"],
+    "_compute_loss": ["self", "model", "inputs"],
+    "training_step": ["self", "model", "inputs", "num_items_in_batch"],
+}
+
+
+@pytest.mark.parametrize("name", sorted(OVERRIDDEN))
+def test_trl_still_has_the_methods_that_are_overridden(name):
+    """If this fails, TRL changed: adapt ptdpo.train.trainer before widening the pin."""
+    assert list(inspect.signature(inspect.unwrap(getattr(GRPOTrainer, name))).parameters) == OVERRIDDEN[name]
+
+
+def test_trl_scores_through_a_model_call_that_can_be_stood_in_for():
+    source = inspect.getsource(inspect.unwrap(GRPOTrainer._get_per_token_logps_and_entropies))
+    assert "outputs = model(**model_inputs, labels=labels, fused_lm_head=True)" in source
+    assert {"log_probs", "entropy"} <= set(source.replace("outputs.", " ").replace("[", " ").split())
+
+
+def test_trl_still_has_the_attributes_that_are_read(run):
+    trainer = run(reward=Alternating(2))
+    for name in ("_step", "_buffered_inputs", "_metrics", "generation_kwargs", "eos_token_ids", "chat_template"):
+        assert hasattr(trainer, name), name
+    assert isinstance(trainer, PTDTrainer)
+    assert isinstance(PTDConfig(output_dir="x", **small_settings()), PTDConfig)

@@ -1,0 +1,69 @@
+import pytest
+
+from ptdpo.data.prompts import attach_images, conversation
+from ptdpo.tutor.context import hinted_prompt
+
+HINT = {"look": "the left column", "reason": "count red"}
+
+
+def text(row):
+    (message,) = hinted_prompt(row)
+    return message["content"]
+
+
+def test_a_structured_hint_is_appended_to_the_question():
+    row = {"prompt": conversation("how many?"), "hint": HINT}
+    assert text(row) == "how many?\n\nHint. Look: the left column\nReason: count red"
+    assert row["prompt"][0]["content"] == "how many?", "the policy's prompt is not changed"
+
+
+def test_a_hint_as_text():
+    assert text({"prompt": conversation("how many?"), "hint": " look left "}) == "how many?\n\nlook left"
+
+
+def test_prompt_with_hint_takes_the_place_of_the_question_without_its_markers():
+    row = {"prompt": conversation("how many?"), "prompt_with_hint": "<image>\nhow many? Hint: look left"}
+    assert text(row) == "how many? Hint: look left"
+
+
+def test_structured_fields_win_over_prompt_with_hint():
+    row = {"prompt": conversation("how many?"), "hint": HINT, "prompt_with_hint": "other"}
+    assert "left column" in text(row)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"hint": None}, {"hint": ""}, {"prompt_with_hint": ""}, {"prompt_with_hint": "  "},
+     {"hint": {"look": None, "reason": None}, "prompt_with_hint": None}],
+)  # fmt: skip
+def test_rows_without_a_hint_have_no_teacher_context(fields):
+    assert hinted_prompt({"prompt": conversation("how many?"), **fields}) is None
+
+
+def test_half_a_hint_is_refused():
+    with pytest.raises(ValueError, match="row 7"):
+        hinted_prompt({"id": 7, "prompt": conversation("q"), "hint": {"look": "left", "reason": ""}})
+
+
+def test_only_the_last_user_message_carries_the_hint():
+    prompt = [
+        {"role": "system", "content": "s"},
+        {"role": "user", "content": "first"},
+        {"role": "assistant", "content": "a"},
+        {"role": "user", "content": "second"},
+    ]
+    hinted = hinted_prompt({"prompt": prompt, "hint": "h"})
+    assert [m["content"] for m in hinted] == ["s", "first", "a", "second\n\nh"]
+
+
+def test_a_prompt_without_user_text_is_refused():
+    with pytest.raises(ValueError, match="no user message"):
+        hinted_prompt({"prompt": [{"role": "system", "content": "s"}], "hint": "h"})
+
+
+def test_images_stand_in_front_of_the_first_user_message():
+    messages = [{"role": "system", "content": "s"}, *conversation("q"), *conversation("again")]
+    structured = attach_images(messages, ["a", "b"])
+    assert structured[0]["content"] == [{"type": "text", "text": "s"}]
+    assert [part["type"] for part in structured[1]["content"]] == ["image", "image", "text"]
+    assert [part["type"] for part in structured[2]["content"]] == ["text"]
