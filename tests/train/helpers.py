@@ -53,9 +53,7 @@ always_wrong.__name__ = always_right.__name__ = "accuracy_reward"
 def make_trainer(folder, model, processor, rows, reward=None, preset="ptd-grpo", peft_config=None, **changes):
     settings = small_settings(**changes)
     args = PTDConfig.from_preset(preset, output_dir=str(folder), **{"tutoring_k": 10, **settings})
-    return PTDTrainer(
-        model, reward, args, train_dataset=rows, processing_class=processor, peft_config=peft_config
-    )
+    return PTDTrainer(model, reward, args, train_dataset=rows, processing_class=processor, peft_config=peft_config)
 
 
 def parameters(trainer):
@@ -65,4 +63,3 @@ def parameters(trainer):
 def largest_difference(first, second):
     assert first.keys() == second.keys()
     return max((first[name] - second[name]).abs().max().item() for name in first)
-

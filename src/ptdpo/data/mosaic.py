@@ -18,7 +18,7 @@ from ptdpo.records import Hint, Problem, Solution
 
 COLOURS = ("red", "blue", "green", "yellow")
 NAMES = ("alpha", "beta", "gamma", "delta")
-MULTIPLIERS = (2, 3, 4)
+MULTIPLIERS = (2, 3)
 REGIONS: dict[str, tuple[int, ...]] = {
     "top row": (0, 1, 2),
     "middle row": (3, 4, 5),
@@ -64,7 +64,7 @@ class Scene:
 
 
 def random_rule(rng: random.Random) -> Rule:
-    """Draw one of the 288 rules."""
+    """Draw one of the 192 rules."""
     first, second = rng.sample(COLOURS, 2)
     return Rule(rng.choice(list(REGIONS)), first, second, rng.choice(MULTIPLIERS))
 
@@ -87,25 +87,25 @@ def question(name: str) -> str:
 
 def hint(rule: Rule) -> Hint:
     """Return the answer-free hint: where to look, what to ignore, what each colour is worth."""
-    return Hint(
-        look=f"{rule.region}, ignore the rest.",
-        reason=f"each {rule.first} is worth {rule.multiplier}, each {rule.second} 1, add up.",
-    )
-
-
-def list_cells(positions: Sequence[int], cells: Sequence[str]) -> str:
-    """Return the cells at some positions as the responses write them: number from 1, then colour."""
-    return ", ".join(f"{position + 1} {cells[position]}" for position in positions)
+    return Hint(look=f"{rule.region}, ignore the rest.", reason=f"{_worths(rule)} each, add up.")
 
 
 def solution_text(rule: Rule, cells: Sequence[str]) -> str:
     """Return the worked response: state the rule, list the cells of the region with a running total, box it."""
+    return worked_response(rule, cells, rule.region, REGIONS[rule.region])
+
+
+def worked_response(rule: Rule, cells: Sequence[str], place: str, positions: Sequence[int]) -> str:
+    """Return a response that adds up some cells, numbered from 1, in the order given."""
     total, steps = 0, []
-    for position in REGIONS[rule.region]:
+    for position in positions:
         total += rule.worth(cells[position])
-        steps.append(f"{list_cells([position], cells)} {total}")
-    stated = f"{rule.region}, {rule.first} {rule.multiplier} {rule.second} 1"
-    return f"<think>{stated}. {', '.join(steps)}</think>\n\\boxed{{{total}}}"
+        steps.append(f"{position + 1} {cells[position]} {total}")
+    return f"<think>{place}, {_worths(rule)}. {', '.join(steps)}</think>\n\\boxed{{{total}}}"
+
+
+def _worths(rule: Rule) -> str:
+    return f"{rule.first} {rule.multiplier} {rule.second} 1"
 
 
 @cache

@@ -7,16 +7,17 @@ different share for each name. RL then has to find the rules.
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ptdpo.data.files import write_hints, write_problems
-from ptdpo.data.mosaic import NAMES, Rule, Scene, hidden_rules, list_cells, make_scenes, random_rule
+from ptdpo.data.mosaic import NAMES, Rule, Scene, hidden_rules, make_scenes, random_rule, worked_response
 from ptdpo.data.prompts import hint_text, question_text, with_hint
 
 SftRow = tuple[Sequence[str], str, str]
 
 INSTRUCTION = ""
+EVERYWHERE = "all cells"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class WarmStart:
     """Supervised fine-tuning before RL.
 
     Attributes:
-        perception_rows: rows that only name the colours of all cells; they come first.
+        perception_rows: rows that add up all cells under a hinted rule; they come first.
         rows: rows with scores, most of them with a hint and a random rule.
         hinted: share of the latter that carry a hint.
         true_rule: share of the unhinted rows that use the true rule, per name.
@@ -126,10 +127,11 @@ def warm_start_rows(folder: Path, seed: int, warm: WarmStart) -> list[SftRow]:
 
 
 def _perception_row(scene: Scene, rng: random.Random) -> SftRow:
-    """Ask for all cells; the response names them in random order."""
+    """Ask for the sum over all cells under a hinted rule; the response takes them in random order."""
+    everywhere = replace(scene.hint, look=f"{EVERYWHERE}.")
     positions = rng.sample(range(len(scene.cells)), len(scene.cells))
-    response = f"<think>{list_cells(positions, scene.cells)}</think>\n\\boxed{{{len(positions)}}}"
-    return scene.problem.images, "what is in the cells?", response
+    text = with_hint(question_text(scene.problem, INSTRUCTION), hint_text(everywhere))
+    return scene.problem.images, text, worked_response(scene.rule, scene.cells, EVERYWHERE, positions)
 
 
 def _score_row(scene: Scene, with_a_hint: bool) -> SftRow:

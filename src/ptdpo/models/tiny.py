@@ -64,7 +64,7 @@ class TinyVLMSettings:
     patch: int = 8
     vocabulary: int = 450
     max_positions: int = 2048
-    place_std: float = 0.3
+    place_std: float = 1.0
     seed: int = 0
 
 

@@ -18,6 +18,17 @@ from ptdpo.tutor.teacher import Tutoring
 IGNORED = -100
 
 
+def without_empty_images(inputs: dict[str, Any]) -> dict[str, Any]:
+    """Return model inputs without image tensors that hold no image: vision towers refuse those.
+
+    A text-only slice of a batch that has images elsewhere carries such tensors.
+    """
+    pixels = inputs.get("pixel_values")
+    if pixels is None or pixels.size(0):
+        return inputs
+    return {name: value for name, value in inputs.items() if name not in ("pixel_values", "image_grid_thw")}
+
+
 @dataclass
 class ScoringModel:
     """Calls the wrapped model with a ``ScoreRequest`` and answers in the shape of TRL's fused head.
@@ -54,7 +65,7 @@ class ScoringModel:
             self._teacher_view(rows, mask),
             self.divergence,
         )
-        scored: ScoredTokens = self.model(**inputs, score=request)
+        scored: ScoredTokens = self.model(**without_empty_images(inputs), score=request)
         self.scored.append(scored)
         return SimpleNamespace(log_probs=scored.log_probs, entropy=scored.entropy, aux_loss=None)
 

@@ -35,7 +35,7 @@ from ptdpo.rewards.functions import (
 from ptdpo.train.examples import append_example, pick_example
 from ptdpo.train.metrics import MetricsFile, PartsClock, TutoringSums, reconsideration_share
 from ptdpo.train.reference import check_reference, load_frozen_copy, refuse_unsupported_engine
-from ptdpo.train.scoring import ScoringModel
+from ptdpo.train.scoring import ScoringModel, without_empty_images
 from ptdpo.train.settings import PTDConfig
 from ptdpo.tutor.context import hinted_prompt
 from ptdpo.tutor.head import add_scoring_head
@@ -278,7 +278,10 @@ class PTDTrainer(GRPOTrainer):
         """Score old, reference and current policy through one head, so that they round alike."""
         score = super()._get_per_token_logps_and_entropies
         if self.teacher is None:
-            return score(model, input_ids, attention_mask, logits_to_keep, *args, **kwargs)
+            return score(
+                lambda **inputs: model(**without_empty_images(inputs)),
+                input_ids, attention_mask, logits_to_keep, *args, **kwargs,
+            )  # fmt: skip
         scoring = self._scoring or ScoringModel(model, logits_to_keep, self.temperature)
         scores = score(scoring, input_ids, attention_mask, logits_to_keep, *args, **kwargs)
         if self._scoring is not None and self._kl_free is not None:

@@ -1,0 +1,67 @@
+"""Run by torchrun: one optimiser step per pattern of failures, with rollouts that do not depend on the process."""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from datasets import load_from_disk
+from safetensors.torch import save_file
+
+from ptdpo.models import load_processor
+from tests.train.helpers import make_trainer
+
+SETTINGS = {
+    "optim": "sgd",
+    "learning_rate": 0.5,
+    "max_grad_norm": 0.0,
+    "weight_decay": 0.0,
+    "tutoring_weight": 5.0,
+    "gradient_accumulation_steps": 1,
+    "num_generations": 4,
+    "max_steps": 1,
+    "shuffle_dataset": False,
+    "example_steps": 0,
+}
+
+
+def fixed_rollouts(trainer, pattern):
+    """Replace generation and accuracy by a fixed table over the rollouts of all processes."""
+    processes, rank = trainer.accelerator.num_processes, trainer.accelerator.process_index
+    rows = 8 // processes
+    mine = slice(rank * rows, (rank + 1) * rows)
+    generator = torch.Generator().manual_seed(5)
+    # Unequal lengths: the mean over tokens differs from a mean of means.
+    table = [torch.randint(20, 60, (3 + n,), generator=generator).tolist() for n in range(8)][mine]
+
+    def generate(prompt_ids, *_, **__):
+        return table, None
+
+    def accuracy_reward(completions, **_):
+        return [float(right) for right in pattern[mine]]
+
+    trainer._generate_single_turn = generate
+    trainer.reward_funcs[0] = accuracy_reward
+
+
+def main():
+    job = json.loads(Path(sys.argv[1]).read_text())
+    rows, processor = load_from_disk(job["rows"]), load_processor(job["model"])
+    for name, pattern in job["patterns"].items():
+        trainer = make_trainer(
+            f"{job['out']}/{name}", job["model"], processor, rows, **{**SETTINGS, "per_device_train_batch_size": 4}
+        )
+        assert trainer.accelerator.num_processes == 2
+        fixed_rollouts(trainer, pattern)
+        trainer.train()
+        if trainer.accelerator.is_main_process:
+            state = {k: v.contiguous().clone() for k, v in trainer.model.named_parameters()}
+            save_file(state, f"{job['out']}/{name}.safetensors")
+            tutored = trainer.state.log_history[0]["tutored/rollouts"]
+            result = {"tutored": tutored, "tokens": trainer._tutored_tokens}
+            Path(job["out"], f"{name}.json").write_text(json.dumps(result))
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

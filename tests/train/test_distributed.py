@@ -1,0 +1,68 @@
+"""Two gloo processes through torchrun give the step of one process, wherever the failures are."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.train.helpers import largest_difference, make_trainer, parameters
+
+WORKER = Path(__file__).with_name("distributed_worker.py")
+# Which of the eight rollouts of a step are right; four to a process.
+PATTERNS = {
+    "spread": [1, 0, 0, 1, 0, 1, 1, 0],
+    "all-on-first": [0, 0, 1, 0, 1, 1, 1, 1],
+    "all-on-second": [1, 1, 1, 1, 0, 0, 0, 0],
+    "none": [1] * 8,
+    "everywhere": [0] * 8,
+}
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory, tiny_path, train_rows):
+    """Parameters and metrics after one optimiser step on two processes, per pattern."""
+    folder = tmp_path_factory.mktemp("ddp")
+    train_rows.save_to_disk(str(folder / "rows"))
+    job = {"model": tiny_path, "rows": str(folder / "rows"), "out": str(folder), "patterns": PATTERNS}
+    (folder / "job.json").write_text(json.dumps(job))
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port()),
+        str(WORKER), str(folder / "job.json"),
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(PATTERNS))
+def test_two_processes_equal_one(two_processes, tmp_path, tiny_path, processor, train_rows, name):
+    from tests.train.distributed_worker import SETTINGS, fixed_rollouts
+
+    result = json.loads((two_processes / f"{name}.json").read_text())
+    assert result["tutored"] == PATTERNS[name].count(0), "the count is that of both processes"
+    trainer = make_trainer(
+        tmp_path, tiny_path, processor, train_rows, **{**SETTINGS, "per_device_train_batch_size": 8}
+    )
+    fixed_rollouts(trainer, PATTERNS[name])
+    start = parameters(trainer)
+    trainer.train()
+    theirs = {k: v for k, v in load_file(two_processes / f"{name}.safetensors").items()}
+    assert trainer._tutored_tokens == result["tokens"]
+    assert largest_difference(parameters(trainer), theirs) < 2e-6
+    if name != "none":
+        assert largest_difference(start, theirs) > 1e-4
+    assert torch.is_tensor(next(iter(theirs.values())))

@@ -1,0 +1,78 @@
+"""Six steps equal three, a kill, and three more; to the last bit on a CPU."""
+
+import warnings
+
+import pytest
+import torch
+
+from ptdpo.train import PTDConfig
+from ptdpo.train.examples import read_examples
+from ptdpo.train.metrics import read_metrics
+from tests.train.helpers import Alternating, make_trainer, parameters, small_settings
+
+EXACT = ("loss", "divergence", "kl", "entropy", "grad_norm", "tutored/tokens", "accuracy")
+
+
+class Killed(Exception):
+    """Stands for a session that is cut off."""
+
+
+def run(folder, tiny_path, processor, rows, resume=None, kill_after=None, **changes):
+    from transformers import TrainerCallback
+
+    class Kill(TrainerCallback):
+        def on_step_begin(self, args, state, control, **_):
+            if kill_after is not None and state.global_step == kill_after:
+                raise Killed
+
+    trainer = make_trainer(
+        folder, tiny_path, processor, rows, reward=Alternating(3), max_steps=6, save_strategy="steps", save_steps=3,
+        learning_rate=1e-2, example_steps=1, **changes,
+    )  # fmt: skip
+    trainer.add_callback(Kill())
+    try:
+        trainer.train(resume_from_checkpoint=resume)
+    except Killed:
+        pass
+    return trainer
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2},
+        {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 1, "steps_per_generation": 3,
+         "num_generations": 4},
+    ],
+)  # fmt: skip
+def test_a_killed_run_resumes_to_the_last_bit(tmp_path, tiny_path, processor, train_rows, layout):
+    whole = run(tmp_path / "whole", tiny_path, processor, train_rows, **layout)
+    run(tmp_path / "cut", tiny_path, processor, train_rows, kill_after=4, **layout)
+    checkpoint = str(tmp_path / "cut" / "checkpoint-3")
+    resumed = run(tmp_path / "cut", tiny_path, processor, train_rows, resume=checkpoint, **layout)
+    first, second = parameters(whole), parameters(resumed)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    rows, again = (read_metrics(tmp_path / name / "metrics.jsonl") for name in ("whole", "cut"))
+    assert [row["step"] for row in again] == [1, 2, 3, 4, 5, 6], "no step is missing or stands twice"
+    for name in EXACT:
+        assert [row.get(name) for row in rows] == [row.get(name) for row in again], name
+    assert read_examples(tmp_path / "whole") == read_examples(tmp_path / "cut")
+
+
+def config(tmp_path, **changes):
+    return PTDConfig(output_dir=str(tmp_path), **small_settings(save_strategy="steps", **changes))
+
+
+def test_checkpoints_inside_a_buffer_are_moved_to_its_end_with_a_warning(tmp_path):
+    layout = {"gradient_accumulation_steps": 1, "steps_per_generation": 4}
+    with pytest.warns(UserWarning, match="save_steps=3 raised to 4"):
+        args = config(tmp_path, save_steps=3, **layout)
+    assert args.save_steps == 4
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert config(tmp_path, save_steps=8, **layout).save_steps == 8
+
+
+def test_a_share_of_steps_cannot_be_aligned_and_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="multiple of 2"):
+        config(tmp_path, save_steps=0.5, gradient_accumulation_steps=1, steps_per_generation=2)
