@@ -1,0 +1,103 @@
+import json
+
+import pytest
+
+from ptdpo.data.files import (
+    read_hints,
+    read_problems,
+    read_solutions,
+    write_hints,
+    write_jsonl,
+    write_problems,
+    write_solutions,
+)
+from ptdpo.records import Hint, Problem, Solution
+
+
+def lines(path, *rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_problems_survive_a_round_trip_and_images_stay_relative(tmp_path):
+    inside, outside = tmp_path / "set" / "a.png", tmp_path / "b.png"
+    problems = [
+        Problem("1", (str(inside), str(outside)), "how many?", "3", "test"),
+        Problem("2", (), "why?", "x", prompt_with_hint="why? Hint: look"),
+    ]
+    path = tmp_path / "set" / "problems.jsonl"
+    write_problems(path, problems)
+    assert json.loads(path.read_text().splitlines()[0])["images"] == ["a.png", str(outside)]
+    assert read_problems(path) == problems
+
+
+def test_hints_and_solutions_survive_a_round_trip(tmp_path):
+    hints = {"1": Hint("left", "count"), "2": Hint("right", "add")}
+    write_hints(tmp_path / "h.jsonl", hints, model="m")
+    assert read_hints(tmp_path / "h.jsonl") == hints
+    row = json.loads((tmp_path / "h.jsonl").read_text().splitlines()[0])
+    assert row == {"id": "1", "hint": {"look": "left", "reason": "count"}, "model": "m", "attempts": 1, "rejected": []}
+    write_solutions(tmp_path / "s.jsonl", [Solution("1", "r")])
+    assert read_solutions(tmp_path / "s.jsonl") == {"1": "r"}
+
+
+GOOD = {"id": "1", "images": [], "problem": "p", "answer": "a"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"id": "1", "answer": "a"}], r":1: the field 'problem' is missing \(found: answer, id\)"),
+        ([GOOD, GOOD], ":2: the id '1' is used twice"),
+        ([{**GOOD, "problem": 3}], "'problem' must be str, found int"),
+        ([{**GOOD, "images": "a.png"}], "'images' must be list, found str"),
+        ([{**GOOD, "images": [1]}], "list of paths"),
+        ([["a"]], "expected a JSON object, found list"),
+    ],
+)
+def test_bad_problems_name_file_and_line(tmp_path, rows, message):
+    with pytest.raises(ValueError, match=message) as error:
+        read_problems(lines(tmp_path / "p.jsonl", *rows))
+    assert "p.jsonl" in str(error.value)
+
+
+def test_broken_json_and_missing_file(tmp_path):
+    path = tmp_path / "p.jsonl"
+    path.write_text('{"id": 1}\n{"id"\n')
+    with pytest.raises(ValueError, match=r"p\.jsonl:1: the field 'problem'"):
+        read_problems(path)
+    path.write_text("\n{broken\n")
+    with pytest.raises(ValueError, match=":2: not valid JSON"):
+        read_problems(path)
+    with pytest.raises(ValueError, match="no such file"):
+        read_problems(tmp_path / "absent.jsonl")
+
+
+def test_numbers_as_ids_and_answers_become_text(tmp_path):
+    (problem,) = read_problems(lines(tmp_path / "p.jsonl", {"id": 7, "problem": "p", "answer": 3}))
+    assert (problem.id, problem.answer, problem.images) == ("7", "3", ())
+
+
+@pytest.mark.parametrize("hint", ["text", {"look": "x"}, {"look": 1, "reason": "y"}])
+def test_bad_hints_are_named(tmp_path, hint):
+    with pytest.raises(ValueError, match=r"h\.jsonl:1"):
+        read_hints(lines(tmp_path / "h.jsonl", {"id": "1", "hint": hint}))
+
+
+def test_two_hints_for_one_id(tmp_path):
+    row = {"id": "1", "hint": {"look": "x", "reason": "y"}}
+    with pytest.raises(ValueError, match="used twice"):
+        read_hints(lines(tmp_path / "h.jsonl", row, row))
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "p.jsonl"
+    write_jsonl(path, [{"old": 1}])
+
+    def rows():
+        yield {"new": 1}
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_jsonl(path, rows())
+    assert path.read_text() == '{"old": 1}\n'

@@ -1,0 +1,123 @@
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ptdpo.rewards import accuracy_reward, answers_match, format_reward, grade
+from ptdpo.rewards.extraction import follows_format, last_boxed
+
+EQUAL = [
+    ("12", "12"), ("12.0", "12"), ("012", "12"), ("+3", "3"), ("-0", "0"), (".5", "0.5"), ("1,200", "1200"),
+    ("1e3", "1000"), ("1/2", "0.5"), ("\\frac{1}{2}", "1/2"), ("\\dfrac{3}{4}", "0.75"), ("-\\frac{1}{2}", "-0.5"),
+    ("50%", "0.5"), ("50\\%", "1/2"), ("$12$", "12"), ("\\text{red}", "red"), ("Red", "red"), ("red.", "red"),
+    (" red  shape ", "redshape"), ("(B)", "B"), ("B.", "B"), ("b", "B"), ("\\mathrm{B}", "B"), ("{7}", "7"),
+    ("90^\\circ", "90"), ("90°", "90"), ("\\left(1,2\\right)", "(1,2)"), ("yes", "Yes"), ("1,234,567", "1234567"),
+]  # fmt: skip
+DIFFERENT = [
+    ("12", "13"), ("12", "1200"), ("1,20", "120"), ("1/3", "0.333"), ("A", "B"), ("red", "blue"), ("", "3"),
+    ("1/0", "1/0.0"), ("3 cm", "3 m"), ("-3", "3"), ("(1,2)", "(2,1)"), ("50%", "50"), ("x", "3"), ("١٢", "12"),
+    ("9**9**9**9", "9"), ("9999999!", "1"), ("__import__('os')", "0"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "expected"), EQUAL)
+def test_equal_answers(given, expected):
+    assert answers_match(given, expected)
+    assert answers_match(expected, given)
+
+
+@pytest.mark.parametrize(("given", "expected"), DIFFERENT)
+def test_different_answers(given, expected):
+    assert not answers_match(given, expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "content"),
+    [
+        ("so \\boxed{3}", "3"),
+        ("\\boxed{1} no, \\boxed{2}", "2"),
+        ("\\boxed{\\frac{1}{2}}", "\\frac{1}{2}"),
+        ("\\boxed{a{b{c}}d}", "a{b{c}}d"),
+        ("\\boxed {5}", "5"),
+        ("\\boxed{1} and \\boxed{2", "1"),
+        ("\\boxed{}", ""),
+        ("\\boxed{\\{1,2\\}}", "\\{1,2\\}"),
+        ("boxed{3}", None),
+        ("the answer is 3", None),
+        ("\\boxed 3", None),
+        ("", None),
+        ("}}}\\boxed{4}{{", "4"),
+    ],
+)
+def test_the_last_complete_box(text, content):
+    assert last_boxed(text) == content
+
+
+@pytest.mark.parametrize(
+    ("response", "prompt_opens_think", "good"),
+    [
+        ("<think>a</think> \\boxed{1}", False, True),
+        ("<think>a</think> \\boxed{1}", True, True),
+        ("a</think> \\boxed{1}", True, True),
+        ("a</think> \\boxed{1}", False, False),
+        ("\\boxed{1}", True, False),
+        ("a</think> 1", True, False),
+        ("</think>\\boxed{1}", True, False),
+        ("a \\boxed{1}</think>", True, False),
+        ("a</think>b</think>\\boxed{1}", True, False),
+        ("<think>a<think>b</think>\\boxed{1}", True, False),
+        ("a</think><think>\\boxed{1}", True, False),
+    ],
+)
+def test_format(response, prompt_opens_think, good):
+    assert follows_format(response, prompt_opens_think=prompt_opens_think) is good
+
+
+def test_verdict():
+    verdict = grade("<think>2 + 1</think> \\boxed{3.0}", "3")
+    assert (verdict.accuracy, verdict.format, verdict.extracted) == (1.0, 1.0, "3.0")
+    verdict = grade("3", "3")
+    assert (verdict.accuracy, verdict.format, verdict.extracted) == (0.0, 0.0, None)
+
+
+def test_an_empty_expected_answer_is_refused():
+    with pytest.raises(ValueError, match="empty"):
+        grade("\\boxed{}", "  ")
+
+
+def test_rewards_of_text_and_of_messages():
+    text = "<think>a</think>\\boxed{3}"
+    completions = [text, [{"role": "assistant", "content": text}], "3"]
+    blocks = [{"role": "assistant", "content": [{"type": "text", "text": text}]}]
+    assert accuracy_reward([*completions, blocks], answer=["3", "3", "3", "4"]) == [1.0, 1.0, 0.0, 0.0]
+    assert format_reward([*completions, blocks]) == [1.0, 1.0, 0.0, 1.0]
+
+
+HOSTILE = [
+    "9" * 1_000_000, "9**" * 100_000 + "9", "{" * 500_000, "}" * 500_000, "\\boxed{" * 100_000,
+    "\\boxed{" * 50_000 + "1" + "}" * 50_000, "1e" + "9" * 50, "1/" * 100_000, "\\frac{" * 100_000, "\x00" * 1000,
+    "1,000" * 100_000, "\\text{" * 50_000 + "a" + "}" * 50_000, "(" * 100_000, "１２" * 1000, "\\" * 100_000,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("hostile", HOSTILE, ids=range(len(HOSTILE)))
+def test_hostile_answers_are_wrong_and_cost_no_time(hostile):
+    start = time.process_time()
+    assert grade(f"x</think>\\boxed{{{hostile}}}", "12").accuracy == 0.0
+    assert grade(hostile, "12").accuracy == 0.0
+    assert time.process_time() - start < 20, "a hang, not a speed: the work is linear"
+
+
+@given(st.text(max_size=200), st.text(min_size=1, max_size=50).filter(str.strip))
+def test_any_text_is_graded(response, answer):
+    verdict = grade(response, answer)
+    assert verdict.accuracy in (0.0, 1.0)
+    assert verdict.format in (0.0, 1.0)
+
+
+@given(st.integers(-(10**12), 10**12))
+def test_numbers_survive_their_spellings(number):
+    for spelling in (str(number), f"{number:,}", f"{number}.0", f"{number}.", f"${number}$", f" {number} "):
+        assert grade(f"x</think>\\boxed{{{spelling}}}", str(number)).accuracy == 1.0
+    assert not answers_match(str(number), str(number + 1))
