@@ -74,6 +74,30 @@ def train(
         train_recipe(parsed)
 
 
+@app.command()
+def sft(
+    model: Annotated[str, typer.Argument(help="Folder or hub id of the model.")],
+    problems: Annotated[Path, typer.Argument(help="A problems file (JSONL).")],
+    solutions: Annotated[Path, typer.Argument(help="A solutions file (JSONL): id, response.")],
+    folder: Annotated[Path, typer.Option("--out", help="Where the fine-tuned model is saved.")],
+    learning_rate: Annotated[float, typer.Option(help="Peak of the cosine schedule.")] = 2e-3,
+    batch_size: Annotated[int, typer.Option(help="Rows per step.")] = 32,
+    instruction: Annotated[str, typer.Option(help="Appended to every question.")] = "",
+    seed: Annotated[int, typer.Option(help="Of the order of rows.")] = 0,
+) -> None:
+    """Fine-tune a small model on worked solutions, one epoch on the CPU.
+
+    Example: `ptdpo sft runs/tiny runs/easy_vqa.jsonl runs/easy_vqa.solutions.jsonl --out runs/easy_vqa/start`
+    """
+    from ptdpo.data.dataset import solution_rows
+    from ptdpo.data.files import read_problems, read_solutions
+    from ptdpo.train.sft import fine_tune_on_cpu
+
+    rows = solution_rows(read_problems(problems), read_solutions(solutions), instruction)
+    fine_tune_on_cpu(model, rows, folder, batch_size=batch_size, learning_rate=learning_rate, seed=seed)
+    out.print(f"{len(rows)} solutions; saved to {folder}")
+
+
 @data_app.command("tiny-vlm")
 def tiny_vlm(
     folder: Annotated[Path, typer.Argument(help="Where model and processor are saved.")],
@@ -83,11 +107,11 @@ def tiny_vlm(
 
     Example: `ptdpo data tiny-vlm runs/tiny`
     """
-    from ptdpo.data.easy_vqa import load_easy_vqa
+    from ptdpo.data.easy_vqa import easy_vqa_solution, load_easy_vqa
     from ptdpo.data.prompts import question_text
     from ptdpo.models import TinyVLMSettings, make_tiny_vlm
 
-    texts = [f"{question_text(p)} <think> {p.answer} </think> \\boxed{{{p.answer}}}" for p in load_easy_vqa("train")]
+    texts = [f"{question_text(p)} {easy_vqa_solution(p)}" for p in load_easy_vqa("train")]
     make_tiny_vlm(folder, texts, TinyVLMSettings(seed=seed))
     out.print(f"saved to {folder}")
 
@@ -98,16 +122,21 @@ def easy_vqa(
     split: Annotated[str, typer.Option(help="train or test.")] = "train",
     limit: Annotated[int | None, typer.Option(help="Draw so many questions.")] = None,
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    solutions: Annotated[bool, typer.Option(help="Also write worked solutions, to FILE.solutions.jsonl.")] = False,
 ) -> None:
     """Write easy-VQA questions as a problems file.
 
-    Example: `ptdpo data easy-vqa runs/easy_vqa_test.jsonl --split test --limit 500`
+    Example: `ptdpo data easy-vqa runs/easy_vqa.jsonl --split train --limit 4000 --solutions`
     """
-    from ptdpo.data.easy_vqa import load_easy_vqa
-    from ptdpo.data.files import write_problems
+    from ptdpo.data.easy_vqa import easy_vqa_solution, load_easy_vqa
+    from ptdpo.data.files import write_problems, write_solutions
+    from ptdpo.records import Solution
 
     problems = load_easy_vqa(split, limit, seed)
     write_problems(file, problems)
+    if solutions:
+        written = [Solution(problem.id, easy_vqa_solution(problem)) for problem in problems]
+        write_solutions(file.with_suffix(".solutions.jsonl"), written)
     out.print(f"{len(problems)} problems in {file}")
 
 

@@ -57,7 +57,7 @@ def test_scores_by_hand():
     rule = Rule("top row", "red", "blue", 3)
     assert rule.score(cells) == 7
     response = solution_text(rule, cells)
-    assert response == "<think>top row, red 3 blue 1. 1 red 3, 2 blue 4, 3 red 7</think>\n\\boxed{7}"
+    assert response == "<think>top row, red 3 blue 1. 1 red 3 = 3, 2 blue 1 = 4, 3 red 3 = 7</think>\n\\boxed{7}"
     assert grade(response, "7").accuracy == grade(response, "7").format == 1.0
     assert Rule("rising diagonal", "blue", "red", 2).score(cells) == 3
 
@@ -156,7 +156,7 @@ def test_every_bad_row_is_found_and_named(mixed, processor):
 
 def test_bad_rows_are_refused_or_dropped_with_a_report(mixed):
     checked = find_bad_rows(mixed)
-    with pytest.raises(ValueError, match="5 bad rows: missing .*data.bad_rows=drop"):
+    with pytest.raises(ValueError, match=r"5 bad rows: missing .*data\.bad_rows=drop"):
         keep_good(checked, "refuse", "set")
     good, report = keep_good(checked, "drop", "set")
     assert [p.id for p in good] == ["good", "long"]

@@ -1,6 +1,7 @@
 """Six steps equal three, a kill, and three more; to the last bit on a CPU."""
 
 import warnings
+from contextlib import suppress
 
 import pytest
 import torch
@@ -30,10 +31,8 @@ def run(folder, tiny_path, processor, rows, resume=None, kill_after=None, **chan
         learning_rate=1e-2, example_steps=1, **changes,
     )  # fmt: skip
     trainer.add_callback(Kill())
-    try:
+    with suppress(Killed):
         trainer.train(resume_from_checkpoint=resume)
-    except Killed:
-        pass
     return trainer
 
 

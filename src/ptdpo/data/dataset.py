@@ -49,6 +49,20 @@ def rl_dataset(
     return datasets.Dataset.from_dict(columns, features=features)
 
 
+def solution_rows(
+    problems: Sequence[Problem], solutions: Mapping[str, str], instruction: str = THINKING_INSTRUCTION
+) -> Sequence[tuple[Sequence[str], str, str]]:
+    """Return the rows of ``sft_dataset`` for the problems that have a solution.
+
+    Raises:
+        ValueError: if no solution belongs to a problem.
+    """
+    rows = [(p.images, question_text(p, instruction), solutions[p.id]) for p in problems if p.id in solutions]
+    if not rows:
+        raise ValueError(f"none of the {len(solutions)} solutions belongs to one of the {len(problems)} problems")
+    return rows
+
+
 def sft_dataset(rows: Iterable[tuple[Sequence[str], str, str]]) -> datasets.Dataset:
     """Return the data set of supervised fine-tuning from (image paths, question text, response) rows."""
     columns: dict[str, list] = {"prompt": [], "images": [], "completion": []}

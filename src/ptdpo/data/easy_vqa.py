@@ -35,6 +35,23 @@ def load_easy_vqa(split: str, limit: int | None = None, seed: int = 0) -> list[P
 
 
 @cache
+def descriptions(split: str) -> dict[str, str]:
+    """Return "colour shape" by image path, read off the questions about colour and shape."""
+    questions, answers, image_ids, paths = _questions(split)
+    colour, shape = {}, {}
+    for question, answer, image in zip(questions, answers, image_ids, strict=True):
+        if question.startswith("what"):
+            (colour if "color" in question else shape)[image] = answer
+    return {path: f"{colour.get(image, 'some')} {shape.get(image, 'shape')}" for image, path in paths.items()}
+
+
+def easy_vqa_solution(problem: Problem) -> str:
+    """Return a worked response: say what is seen, then answer."""
+    split = problem.id.split("-")[2]
+    return f"<think>{descriptions(split)[problem.images[0]]}</think>\n\\boxed{{{problem.answer}}}"
+
+
+@cache
 def tiles_by_colour(split: str) -> dict[str, list[str]]:
     """Return the image paths of a split by the colour of their shape, read off the questions about colour."""
     questions, answers, image_ids, paths = _questions(split)

@@ -35,7 +35,7 @@ _BACKGROUND_TOLERANCE = 40
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a score adds up: ``multiplier`` for each cell of the first colour in the region, 1 for each of the second."""
+    """What a score adds up in its region: ``multiplier`` for a cell of the first colour, 1 for one of the second."""
 
     region: str
     first: str
@@ -99,8 +99,9 @@ def worked_response(rule: Rule, cells: Sequence[str], place: str, positions: Seq
     """Return a response that adds up some cells, numbered from 1, in the order given."""
     total, steps = 0, []
     for position in positions:
-        total += rule.worth(cells[position])
-        steps.append(f"{position + 1} {cells[position]} {total}")
+        worth = rule.worth(cells[position])
+        total += worth
+        steps.append(f"{position + 1} {cells[position]} {worth} = {total}")
     return f"<think>{place}, {_worths(rule)}. {', '.join(steps)}</think>\n\\boxed{{{total}}}"
 
 

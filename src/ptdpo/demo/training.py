@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ptdpo.data.dataset import rl_dataset, sft_dataset
+from ptdpo.data.dataset import rl_dataset
 from ptdpo.data.mosaic import Scene
 from ptdpo.demo.setting import INSTRUCTION, Arm, DemoData, DemoSettings, warm_start_rows
 from ptdpo.evaluate.scoring import SamplingSettings, ScoredResponse, score_problems
 from ptdpo.models import TinyVLMSettings, load_model, load_processor, make_tiny_vlm
 from ptdpo.train import PTDConfig, PTDTrainer
 from ptdpo.train.metrics import METRICS_FILE
-from ptdpo.train.sft import laptop_sft_settings, run_sft
+from ptdpo.train.sft import fine_tune_on_cpu
 
 # The tail of training over which entropy, KL and group shares are averaged.
 LAST_STEPS = 20
@@ -40,17 +40,14 @@ def warm_start(folder: Path, seed: int, settings: DemoSettings) -> Path:
     texts = [f"{text} {response}" for _, text, response in rows[-2_000:]]
     texts += [f"{text} {response}" for _, text, response in rows[:100]]
     fresh = make_tiny_vlm(folder / "fresh", texts, TinyVLMSettings(seed=seed))
-    run_sft(
-        load_model(str(fresh)),
-        load_processor(str(fresh)),
-        sft_dataset(rows),
-        laptop_sft_settings(
-            folder / "start.partial",
-            batch_size=settings.warm_start.batch_size,
-            learning_rate=settings.warm_start.learning_rate,
-            seed=seed,
-            in_order=True,
-        ),
+    fine_tune_on_cpu(
+        str(fresh),
+        rows,
+        folder / "start.partial",
+        batch_size=settings.warm_start.batch_size,
+        learning_rate=settings.warm_start.learning_rate,
+        seed=seed,
+        in_order=True,
     )
     (folder / "start.partial").rename(finished)
     return finished
@@ -78,7 +75,7 @@ def train_arm(
         activation_checkpointing=False,
         save_strategy="no",
         report_to="none",
-        disable_tqdm=False,
+        example_steps=max(settings.steps // 8, 1),
     )
     trainer = PTDTrainer(
         str(start),

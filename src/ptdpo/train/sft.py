@@ -1,11 +1,15 @@
 """Supervised fine-tuning on accepted solutions, through TRL's SFTTrainer."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import datasets
 from transformers import PreTrainedModel
 from trl import SFTConfig, SFTTrainer
+
+from ptdpo.data.dataset import sft_dataset
+from ptdpo.models import load_model, load_processor
 
 
 def run_sft(model: str | PreTrainedModel, processor: Any, dataset: datasets.Dataset, args: SFTConfig) -> SFTTrainer:
@@ -23,7 +27,22 @@ def run_sft(model: str | PreTrainedModel, processor: Any, dataset: datasets.Data
     return trainer
 
 
-def laptop_sft_settings(
+def fine_tune_on_cpu(
+    model: str,
+    rows: Sequence[tuple[Sequence[str], str, str]],
+    folder: str | Path,
+    *,
+    batch_size: int,
+    learning_rate: float,
+    seed: int = 0,
+    in_order: bool = False,
+) -> None:
+    """Fine-tune a small model for one epoch on (image paths, question text, response) rows, and save it."""
+    args = cpu_sft_settings(folder, batch_size=batch_size, learning_rate=learning_rate, seed=seed, in_order=in_order)
+    run_sft(load_model(model), load_processor(model), sft_dataset(rows), args)
+
+
+def cpu_sft_settings(
     folder: str | Path, *, batch_size: int, learning_rate: float, seed: int = 0, in_order: bool = False
 ) -> SFTConfig:
     """Return settings for one epoch on a CPU: cosine schedule, float32, no checkpoints.

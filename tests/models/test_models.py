@@ -1,0 +1,92 @@
+"""The tiny model is a real Qwen3-VL: made, saved, reloaded, sampled from."""
+
+import importlib.util
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoTokenizer, Qwen3VLForConditionalGeneration
+
+from ptdpo.models import TinyVLMSettings, load_model, load_processor, make_tiny_vlm
+from ptdpo.models.sampling import banned_token_ids, end_token_ids, sample_responses
+
+TEXTS = ["what is the alpha score of this picture? red 2 blue 1 <think> \\boxed{7}"] * 3
+
+
+def test_the_default_has_about_a_million_parameters(tmp_path):
+    model = load_model(str(make_tiny_vlm(tmp_path, TEXTS)))
+    assert isinstance(model, Qwen3VLForConditionalGeneration)
+    assert 0.5e6 < sum(p.numel() for p in model.parameters()) < 1.5e6
+    assert AutoConfig.from_pretrained(tmp_path).model_type == "qwen3_vl"
+    assert AutoTokenizer.from_pretrained(tmp_path).eos_token == "<|im_end|>"
+
+
+def test_the_seed_decides_the_weights_and_the_global_stream_is_left_alone(tmp_path):
+    state = torch.get_rng_state()
+    first, again, other = (
+        load_model(str(make_tiny_vlm(tmp_path / name, TEXTS, TinyVLMSettings(seed=seed)))).state_dict()
+        for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    )
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(torch.equal(first[k], again[k]) for k in first)
+    assert any(not torch.equal(first[k], other[k]) for k in first)
+
+
+def test_every_image_becomes_one_token_per_sixteen_pixels_and_think_is_one_token(processor):
+    from PIL import Image
+
+    conversation = [{"role": "user", "content": [{"type": "image", "image": None}, {"type": "text", "text": "q"}]}]
+    text = processor.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
+    assert text.endswith("<|im_start|>assistant\n<think>")
+    ids = processor(text=[text], images=[Image.new("RGB", (48, 32))])["input_ids"][0]
+    assert list(ids).count(processor.image_token_id) == 6
+    assert len(processor.tokenizer("<think>")["input_ids"]) == 1
+
+
+def test_decoding_keeps_the_thinking_and_drops_the_markers(processor):
+    tokenizer = processor.tokenizer
+    ids = tokenizer("<think>red 12</think>\n\\boxed{12}<|im_end|>")["input_ids"]
+    assert tokenizer.decode(ids, skip_special_tokens=True) == "<think>red 12</think>\n\\boxed{12}"
+    assert len(tokenizer("12")["input_ids"]) == 2, "digits stay single"
+
+
+def test_other_processors_without_torchvision_are_one_clear_line(tmp_path, monkeypatch):
+    from transformers import BertConfig
+
+    BertConfig().save_pretrained(tmp_path)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="needs torchvision"):
+        load_processor(str(tmp_path))
+
+
+def test_sampling_has_its_own_stream_and_restores_the_mode(model, processor, scenes):
+    questions = [(s.problem.problem, s.problem.images) for s in scenes[:5]]
+    model.train()
+    state = torch.get_rng_state()
+    draws = [
+        [r for batch in sample_responses(model, processor, questions, max_new_tokens=6, seed=seed, batch_size=2)
+         for r in batch]
+        for seed in (1, 1, 2)
+    ]  # fmt: skip
+    assert torch.equal(state, torch.get_rng_state())
+    assert model.training
+    assert len(draws[0]) == 5
+    assert draws[0] == draws[1]
+    assert draws[0] != draws[2]
+
+
+def test_greedy_sampling_does_not_depend_on_the_seed(model, processor, scenes):
+    questions = [(s.problem.problem, s.problem.images) for s in scenes[:2]]
+    draws = [
+        list(sample_responses(model, processor, questions, max_new_tokens=4, seed=seed, greedy=True)) for seed in (1, 2)
+    ]
+    assert draws[0] == draws[1]
+
+
+def test_banned_ids_are_the_special_ones_but_the_ends(model, processor):
+    tokenizer = processor.tokenizer
+    ends = end_token_ids(model, tokenizer)
+    assert ends == [tokenizer.eos_token_id]
+    banned = banned_token_ids(tokenizer, ends)
+    assert tokenizer.convert_tokens_to_ids("<|vision_start|>") in banned
+    assert tokenizer.convert_tokens_to_ids("<think>") not in banned
+    assert not set(ends) & set(banned)

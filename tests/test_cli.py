@@ -1,0 +1,172 @@
+"""The commands as a user types them: help with an example, one line and exit code 2 on a mistake."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from ptdpo import cli
+from ptdpo.data.files import write_hints, write_problems
+
+COMMANDS = [
+    ["demo"], ["study"], ["train"], ["sft"], ["evaluate"], ["data", "tiny-vlm"], ["data", "easy-vqa"],
+    ["data", "check"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_explains_itself_with_an_example(command):
+    shown = CliRunner().invoke(cli.app, [*command, "--help"])
+    assert shown.exit_code == 0
+    assert "Example:" in shown.output
+
+
+def run(monkeypatch, capsys, *arguments):
+    """Run main() and return exit code, stdout and stderr."""
+    monkeypatch.setattr(sys, "argv", ["ptdpo", *map(str, arguments)])
+    try:
+        cli.main()
+        code = 0
+    except SystemExit as stop:
+        code = stop.code or 0
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.fixture
+def ptdpo(monkeypatch, capsys):
+    return lambda *arguments: run(monkeypatch, capsys, *arguments)
+
+
+@pytest.fixture
+def recipe(tmp_path, scenes, tiny_path):
+    """A tiny recipe with its files."""
+    write_problems(tmp_path / "problems.jsonl", [s.problem for s in scenes])
+    write_hints(tmp_path / "hints.jsonl", {s.problem.id: s.hint for s in scenes}, "rule")
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        f"""
+preset: ptd-grpo
+model: {tiny_path}
+data: {{source: jsonl, path: {tmp_path}/problems.jsonl, hints: {tmp_path}/hints.jsonl, instruction: ""}}
+train:
+  output_dir: {tmp_path}/run
+  per_device_train_batch_size: 4
+  gradient_accumulation_steps: 2
+  num_generations: 4
+  max_completion_length: 4
+  max_steps: 2
+  save_strategy: steps
+  save_steps: 1
+  report_to: none
+  use_cpu: true
+  bf16: false
+  activation_checkpointing: false
+"""
+    )
+    return path
+
+
+def test_a_dry_run_prints_the_plan_and_loads_no_weights(ptdpo, recipe, monkeypatch):
+    import ptdpo.train.run as train_run
+
+    monkeypatch.setattr(train_run, "PTDTrainer", None)
+    code, out, err = ptdpo("train", recipe, "--dry-run")
+    assert (code, err) == (0, "")
+    plan = {cells[0].strip(): cells[1].strip() for cells in (line.strip("│").split("│") for line in out.splitlines())
+            if len(cells) == 2}  # fmt: skip
+    assert plan["prompts per optimiser step"] == "2"
+    assert plan["rollouts per generation"] == "8"
+    assert plan["optimiser steps"] == "2"
+    assert plan["problems with a hint"] == "16"
+
+
+@pytest.mark.parametrize("name", ["2b", "4b", "8b"])
+def test_the_recipes_of_the_paper_plan_table_3(ptdpo, recipe, name):
+    """With local data in place of the hub's: 384 prompts per generation, 128 per step, three steps each."""
+    from tests.test_config import RECIPES
+
+    path = RECIPES[0].parent / f"qwen3_vl_{name}_ptd_grpo.yaml"
+    local = [f"data.source=jsonl data.path={recipe.parent}/problems.jsonl data.hints={recipe.parent}/hints.jsonl"]
+    code, _, err = ptdpo("train", path, *local[0].split(), "--dry-run")
+    assert code == 2
+    assert "one generation takes 384 prompts, but the data has only 16 problems" in err
+
+
+@pytest.mark.slow
+def test_train_then_go_on_from_the_checkpoint_then_evaluate(ptdpo, recipe):
+    assert ptdpo("train", recipe)[0] == 0
+    folder = recipe.parent / "run"
+    assert (folder / "model.safetensors").exists()
+    assert (folder / "checkpoint-2" / "tokenizer.json").exists(), "the tokenizer is saved with the checkpoint"
+    assert ptdpo("train", recipe, "max_steps=3")[0] == 0
+    steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3]
+    out = recipe.parent / "responses.jsonl"
+    code, shown, _ = ptdpo("evaluate", folder, recipe.parent / "problems.jsonl", "--out", out, "--max-new-tokens", 4)
+    assert code == 0
+    assert "accuracy" in shown
+    assert len(out.read_text().splitlines()) == 16
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("lerning_rate=1", "did you mean 'learning_rate'"),
+        ("preset=ptdgrpo", "did you mean 'ptd-grpo'"),
+        ("data.hints=absent.jsonl", "absent.jsonl: no such file"),
+        ("data.hints=", "no problem has a hint"),
+        ("num_generations=3", "whole groups of 3"),
+        ("tutoring_k=0", "tutoring_k=0: must be at least 1"),
+        ("tutoring_weight=-1", "must not be negative"),
+        ("tutoring_threshold=0", "must be in (0, 1]"),
+        ("tutoring_select=some", "must be one of failed"),
+        ("generation_batch_size=12", "must be a multiple of"),
+        ("steps_per_generation=3", "multiple of gradient_accumulation_steps"),
+        ("data.max_prompt_tokens=5", "16 bad rows"),
+        ("processes=2", "only 16"),
+    ],
+)
+def test_mistakes_in_a_dry_run_are_one_line_and_exit_code_2(ptdpo, recipe, override, message):
+    extra = ["per_device_train_batch_size=64"] if override == "processes=2" else []
+    code, _, err = ptdpo("train", recipe, override, *extra, "--dry-run")
+    assert code == 2
+    assert err.count("\n") == 1
+    assert message in err
+
+
+def test_another_number_of_processes_than_launched_is_refused(ptdpo, recipe):
+    code, _, err = ptdpo("train", recipe, "processes=8")
+    assert code == 2
+    assert "8 processes but 1 were launched" in err
+
+
+def test_data_commands(ptdpo, tmp_path):
+    code, out, _ = ptdpo("data", "easy-vqa", tmp_path / "p.jsonl", "--split", "test", "--limit", 5, "--solutions")
+    assert code == 0
+    assert "5 problems" in out
+    assert ptdpo("data", "check", tmp_path / "p.jsonl")[0] == 0
+    (tmp_path / "p.jsonl").write_text('{"id": "a", "images": ["gone.png"], "problem": "q", "answer": "1"}\n')
+    code, _, err = ptdpo("data", "check", tmp_path / "p.jsonl")
+    assert code == 2
+    assert "1 bad row: a" in err
+
+
+@pytest.mark.slow
+def test_a_tiny_model_is_made_and_fine_tuned(ptdpo, tmp_path):
+    assert ptdpo("data", "tiny-vlm", tmp_path / "tiny")[0] == 0
+    assert ptdpo("data", "easy-vqa", tmp_path / "p.jsonl", "--limit", 8, "--solutions")[0] == 0
+    code, _, err = ptdpo(
+        "sft", tmp_path / "tiny", tmp_path / "p.jsonl", tmp_path / "p.solutions.jsonl", "--out", tmp_path / "sft",
+        "--batch-size", 4,
+    )  # fmt: skip
+    assert code == 0, err
+    assert (tmp_path / "sft" / "model.safetensors").exists()
+
+
+def test_an_unknown_command_is_a_users_mistake():
+    done = subprocess.run([sys.executable, "-m", "ptdpo.cli", "trian"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "trian" in done.stderr

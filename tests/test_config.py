@@ -1,0 +1,99 @@
+"""Recipes: every one parses, and every mistake is named before any weight is loaded."""
+
+from pathlib import Path
+
+import pytest
+
+from ptdpo.config import PRESETS, read_recipe
+from ptdpo.train.run import resolved_settings
+
+RECIPES = sorted(
+    path for path in (Path(__file__).parents[1] / "recipes").glob("*.yaml") if "preset:" in path.read_text()
+)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_parses_and_knows_its_settings(path):
+    recipe = read_recipe(path)
+    assert recipe.preset in PRESETS
+    assert resolved_settings(recipe)["output_dir"]
+
+
+def test_there_are_recipes_for_the_laptop_and_for_the_paper():
+    names = {path.stem for path in RECIPES}
+    assert {"qwen3_vl_2b_ptd_grpo", "qwen3_vl_4b_ptd_grpo", "qwen3_vl_8b_ptd_grpo"} <= names
+    assert any(name.startswith("easy_vqa") for name in names)
+
+
+def test_the_recipes_of_the_paper_hold_table_3():
+    for size, weight in (("2b", 0.05), ("4b", 0.5), ("8b", 0.05)):
+        recipe = read_recipe(RECIPES[0].parent / f"qwen3_vl_{size}_ptd_grpo.yaml")
+        train = resolved_settings(recipe)
+        assert recipe.model == f"Qwen/Qwen3-VL-{size.upper()}-Thinking"
+        assert recipe.data.path == "PAPOGalaxy/PAPO_ViRL39K_train"
+        expected = {
+            "tutoring_weight": weight, "tutoring_threshold": 1.0, "tutoring_k": 100, "learning_rate": 1e-6,
+            "lr_scheduler_type": "constant", "weight_decay": 0.01, "warmup_steps": 0, "bf16": True, "beta": 0.01,
+            "num_train_epochs": 2, "num_generations": 8, "top_p": 0.99, "temperature": 1.0,
+            "max_completion_length": 4096, "generation_batch_size": 384 * 8,
+        }  # fmt: skip
+        assert {name: train[name] for name in expected} == expected
+        per_step = train["per_device_train_batch_size"] * train["gradient_accumulation_steps"] * recipe.processes
+        assert per_step == 128 * 8
+        assert recipe.data.max_prompt_tokens == 8192
+
+
+def recipe_file(tmp_path, text):
+    path = tmp_path / "r.yaml"
+    path.write_text(text)
+    return path
+
+
+BASE = "preset: grpo\nmodel: m\n"
+
+
+def test_overrides_reach_sections_and_training_settings(tmp_path):
+    path = recipe_file(tmp_path, BASE + "data: {source: easy-vqa}\ntrain: {learning_rate: 1e-6}\n")
+    recipe = read_recipe(path, ["learning_rate=2e-4", "data.limit=5", "processes=8", "train.beta=0.1", "model=n"])
+    assert recipe.train == {"learning_rate": 2e-4, "beta": 0.1}
+    assert (recipe.data.limit, recipe.processes, recipe.model) == (5, 8, "n")
+
+
+@pytest.mark.parametrize("number", ["1e-6", "1E-6", "2.5e+3", "1e5", "-3e-2"])
+def test_numbers_in_scientific_notation_are_numbers(tmp_path, number):
+    recipe = read_recipe(recipe_file(tmp_path, f"{BASE}train: {{learning_rate: {number}}}\n"))
+    assert recipe.train["learning_rate"] == float(number)
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "message"),
+    [
+        ("model: m\n", [], "'preset' is missing"),
+        ("preset: ptd-grop\nmodel: m\n", [], "unknown preset 'ptd-grop'; did you mean 'ptd-grpo'"),
+        (BASE + "dta: {}\n", [], "unknown key 'dta'; did you mean 'data'"),
+        (BASE + "data: {pth: x}\n", [], "unknown key 'pth'; did you mean 'path'"),
+        (BASE + "data: {source: web}\n", [], "data.source: must be one of jsonl"),
+        (BASE + "data: {bad_rows: ignore}\n", [], "refuse, drop"),
+        (BASE + "data: x\n", [], "expected a section"),
+        (BASE + "processes: many\n", [], "processes: expected a whole number, found 'many'"),
+        ("- a\n", [], "mapping"),
+        ("a: [\n", [], "not valid YAML"),
+        (BASE, ["learning_rate"], "expected key=value"),
+        (BASE, ["model.x=1"], "'model' is not a section"),
+        (BASE, ["beta=["], "not a YAML value"),
+    ],
+)
+def test_mistakes_are_named(tmp_path, text, overrides, message):
+    with pytest.raises(ValueError, match=message):
+        read_recipe(recipe_file(tmp_path, text), overrides)
+
+
+def test_a_missing_recipe(tmp_path):
+    with pytest.raises(ValueError, match="no such recipe"):
+        read_recipe(tmp_path / "absent.yaml")
+
+
+def test_an_unknown_training_setting_gets_a_suggestion(tmp_path):
+    recipe = read_recipe(recipe_file(tmp_path, BASE), ["lerning_rate=1"])
+    with pytest.raises(ValueError, match="'lerning_rate'; did you mean 'learning_rate'"):
+        resolved_settings(recipe)
