@@ -8,7 +8,9 @@ from ptdpo.config import PRESETS, read_recipe
 from ptdpo.train.run import resolved_settings
 
 RECIPES = sorted(
-    path for path in (Path(__file__).parents[1] / "recipes").glob("*.yaml") if "preset:" in path.read_text()
+    path
+    for path in (Path(__file__).parents[1] / "recipes").glob("*.yaml")
+    if any(line.startswith("preset:") for line in path.read_text().splitlines())
 )
 
 

@@ -185,8 +185,9 @@ def _build(kind: Any, values: Any, where: str) -> Any:
     for name, value in values.items():
         if name not in fields:
             raise ValueError(f"{where}: unknown key {name!r}{_suggest(name, list(fields))}")
-        _check_type(f"{where}.{name}", value, fields[name].type)
-    return kind(**values)
+        if value is not None:
+            _check_type(f"{where}.{name}", value, fields[name].type)
+    return kind(**{name: value for name, value in values.items() if value is not None})
 
 
 def _check_type(where: str, value: Any, annotation: Any) -> None:

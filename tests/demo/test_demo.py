@@ -12,7 +12,7 @@ from ptdpo.rewards import grade
 from tests.test_config import RECIPES
 
 MINI = DemoSettings(
-    warm_start=WarmStart(perception_rows=16, rows=16, batch_size=16),
+    warm_start=WarmStart(naming_rows=16, adding_rows=16, rows=16, batch_size=16),
     arms={"grpo": Arm("grpo", 1e-3), "ptd-grpo": Arm("ptd-grpo", 1e-3, tutoring_weight=2.0)},
     train_problems=8,
     validation_problems=4,
@@ -66,10 +66,10 @@ def test_a_study_tunes_on_validation_tests_once_and_resumes(tmp_path):
 
 
 def test_the_warm_start_teaches_form_and_hints_but_not_every_rule(tmp_path):
-    warm = WarmStart(perception_rows=10, rows=300)
+    warm = WarmStart(naming_rows=10, adding_rows=10, rows=300)
     rows = warm_start_rows(tmp_path, 0, warm)
-    assert len(rows) == 310
-    hinted = [text for _, text, _ in rows[10:] if "Hint." in text]
+    assert len(rows) == 320
+    hinted = [text for _, text, _ in rows[20:] if "Hint." in text]
     assert 0.5 < len(hinted) / 300 < 0.8
     for _, _, response in rows:
         verdict = grade(response, response.rsplit("{", 1)[1].rstrip("}"))

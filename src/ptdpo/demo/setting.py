@@ -22,23 +22,30 @@ EVERYWHERE = "all cells"
 
 @dataclass(frozen=True, slots=True)
 class WarmStart:
-    """Supervised fine-tuning before RL.
+    """Supervised fine-tuning before RL: three lessons in this order, each building on the one before.
 
     Attributes:
-        perception_rows: rows that add up all cells under a hinted rule; they come first.
-        rows: rows with scores, most of them with a hint and a random rule.
-        hinted: share of the latter that carry a hint.
-        true_rule: share of the unhinted rows that use the true rule, per name.
+        naming_rows: name the colours of all cells.
+        adding_rows: add up all cells under a hinted random rule.
+        rows: scores, most of them with a hint and a random rule.
+        hinted: share of the scores that carry a hint.
+        true_rule: share of the unhinted scores that use the true rule, per name.
         batch_size: rows per step.
         learning_rate: peak of the cosine schedule.
     """
 
-    perception_rows: int = 8_000
-    rows: int = 19_200
+    naming_rows: int = 5_600
+    adding_rows: int = 4_800
+    rows: int = 12_800
     hinted: float = 0.65
     true_rule: tuple[float, ...] = (0.25, 0.25, 0.25, 0.25)
     batch_size: int = 32
-    learning_rate: float = 3e-3
+    learning_rate: float = 2e-3
+
+    @property
+    def total(self) -> int:
+        """Return the number of rows of all lessons."""
+        return self.naming_rows + self.adding_rows + self.rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,24 +116,34 @@ def make_data(folder: Path, seed: int, settings: DemoSettings) -> DemoData:
 
 
 def warm_start_rows(folder: Path, seed: int, warm: WarmStart) -> list[SftRow]:
-    """Return the rows of the warm start: perception first, then scores."""
+    """Return the rows of the warm start, lesson by lesson."""
     rng = random.Random(f"warm start {seed}")
     rules = hidden_rules(seed)
     true_share = dict(zip(NAMES, warm.true_rule, strict=True))
     assignments, hinted = [], []
-    for _ in range(warm.perception_rows + warm.rows):
+    for _ in range(warm.total):
         name = rng.choice(NAMES)
         with_a_hint = rng.random() < warm.hinted
         true = not with_a_hint and rng.random() < true_share[name]
         assignments.append((name, rules[name] if true else random_rule(rng)))
         hinted.append(with_a_hint)
     scenes = make_scenes(folder / "warm-start", "train", assignments, seed + 1_000_000)
-    perception = [_perception_row(scene, rng) for scene in scenes[: warm.perception_rows]]
-    scores = zip(scenes[warm.perception_rows :], hinted[warm.perception_rows :], strict=True)
-    return perception + [_score_row(scene, with_a_hint) for scene, with_a_hint in scores]
+    first = warm.naming_rows + warm.adding_rows
+    return [
+        *(_naming_row(scene, rng) for scene in scenes[: warm.naming_rows]),
+        *(_adding_row(scene, rng) for scene in scenes[warm.naming_rows : first]),
+        *(_score_row(scene, hint) for scene, hint in zip(scenes[first:], hinted[first:], strict=True)),
+    ]
 
 
-def _perception_row(scene: Scene, rng: random.Random) -> SftRow:
+def _naming_row(scene: Scene, rng: random.Random) -> SftRow:
+    """Ask for all cells; the response names them in random order."""
+    positions = rng.sample(range(len(scene.cells)), len(scene.cells))
+    listed = ", ".join(f"{position + 1} {scene.cells[position]}" for position in positions)
+    return scene.problem.images, "what is in the cells?", f"<think>{listed}</think>\n\\boxed{{{len(positions)}}}"
+
+
+def _adding_row(scene: Scene, rng: random.Random) -> SftRow:
     """Ask for the sum over all cells under a hinted rule; the response takes them in random order."""
     everywhere = replace(scene.hint, look=f"{EVERYWHERE}.")
     positions = rng.sample(range(len(scene.cells)), len(scene.cells))

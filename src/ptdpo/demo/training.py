@@ -37,8 +37,7 @@ def warm_start(folder: Path, seed: int, settings: DemoSettings) -> Path:
     if (finished / "model.safetensors").exists():
         return finished
     rows = warm_start_rows(folder, seed, settings.warm_start)
-    texts = [f"{text} {response}" for _, text, response in rows[-2_000:]]
-    texts += [f"{text} {response}" for _, text, response in rows[:100]]
+    texts = [f"{text} {response}" for _, text, response in rows[:100] + rows[-2_000:]]
     fresh = make_tiny_vlm(folder / "fresh", texts, TinyVLMSettings(seed=seed))
     fine_tune_on_cpu(
         str(fresh),
