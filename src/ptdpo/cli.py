@@ -123,17 +123,20 @@ def easy_vqa(
     limit: Annotated[int | None, typer.Option(help="Draw so many questions.")] = None,
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
     solutions: Annotated[bool, typer.Option(help="Also write worked solutions, to FILE.solutions.jsonl.")] = False,
+    hints: Annotated[bool, typer.Option(help="Also write hints made by rule, to FILE.hints.jsonl.")] = False,
 ) -> None:
     """Write easy-VQA questions as a problems file.
 
     Example: `ptdpo data easy-vqa runs/easy_vqa.jsonl --split train --limit 4000 --solutions`
     """
-    from ptdpo.data.easy_vqa import easy_vqa_solution, load_easy_vqa
-    from ptdpo.data.files import write_problems, write_solutions
+    from ptdpo.data.easy_vqa import easy_vqa_hint, easy_vqa_solution, load_easy_vqa
+    from ptdpo.data.files import write_hints, write_problems, write_solutions
     from ptdpo.records import Solution
 
     problems = load_easy_vqa(split, limit, seed)
     write_problems(file, problems)
+    if hints:
+        write_hints(file.with_suffix(".hints.jsonl"), {p.id: easy_vqa_hint(p) for p in problems}, model="rule")
     if solutions:
         written = [Solution(problem.id, easy_vqa_solution(problem)) for problem in problems]
         write_solutions(file.with_suffix(".solutions.jsonl"), written)

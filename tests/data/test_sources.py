@@ -53,13 +53,14 @@ def test_splits_share_no_object():
 
 
 def test_scores_by_hand():
-    cells = ["red", "blue", "red", "green", "green", "green", "blue", "blue", "blue"]
-    rule = Rule("top row", "red", "blue", 3)
-    assert rule.score(cells) == 7
+    cells = ["red", "blue", "red", "green", "yellow", "green", "blue", "blue", "blue"]
+    rule = Rule("top row", 4)
+    assert rule.score(cells) == 4 + 3 + 2 + 3
     response = solution_text(rule, cells)
-    assert response == "<think>top row, red 3 blue 1. 1 red 3 = 3, 2 blue 1 = 4, 3 red 3 = 7</think>\n\\boxed{7}"
-    assert grade(response, "7").accuracy == grade(response, "7").format == 1.0
-    assert Rule("rising diagonal", "blue", "red", 2).score(cells) == 3
+    expected = "<think>top row, begin 4. 1 red 3 = 7, 2 blue 2 = 9, 3 red 3 = 12</think>\n\\boxed{12}"
+    assert response == expected
+    assert grade(response, "12").accuracy == grade(response, "12").format == 1.0
+    assert Rule("rising diagonal", 1).score(cells) == 1 + 2 + 0 + 3
 
 
 def test_hidden_rules_are_reproducible_and_distinct():
@@ -68,6 +69,7 @@ def test_hidden_rules_are_reproducible_and_distinct():
         rules = hidden_rules(seed)
         assert set(rules) == set(NAMES)
         assert len({rule.region for rule in rules.values()}) == len(NAMES)
+        assert len({rule.beginning for rule in rules.values()}) == len(NAMES)
         assert {rule.region for rule in rules.values()} <= set(REGIONS)
 
 

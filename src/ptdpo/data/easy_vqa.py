@@ -5,7 +5,7 @@ from functools import cache
 
 import easy_vqa
 
-from ptdpo.records import Problem
+from ptdpo.records import Hint, Problem
 
 SPLITS = ("train", "test")
 
@@ -43,6 +43,16 @@ def descriptions(split: str) -> dict[str, str]:
         if question.startswith("what"):
             (colour if "color" in question else shape)[image] = answer
     return {path: f"{colour.get(image, 'some')} {shape.get(image, 'shape')}" for image, path in paths.items()}
+
+
+def easy_vqa_hint(problem: Problem) -> Hint:
+    """Return an answer-free hint written by rule: what to compare, by the kind of question."""
+    if problem.problem.startswith("what"):
+        asked = "colour" if "color" in problem.problem else "form"
+        return Hint("the one shape, not the background.", f"name its colour and form, then give the {asked}.")
+    return Hint(
+        "the one shape, not the background.", "name its colour and form, then compare with the question; mind a not."
+    )
 
 
 def easy_vqa_solution(problem: Problem) -> str:

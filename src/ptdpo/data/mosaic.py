@@ -1,8 +1,8 @@
 """The generated scenes of the demo: a 3 x 3 mosaic of easy-VQA objects and scores with hidden rules.
 
 Each score ("what is the alpha score of this picture?") stands for a rule that the question does not state: a
-region of the mosaic, two colours and what they are worth. The answer adds up what the cells of the region are
-worth. The hint states the rule in words; it holds no counts and no answer.
+region of the mosaic and a number to begin with. The answer adds to that number what the cells of the region are
+worth, by colour. The hint states the rule in words; it holds no cell, no total and no answer.
 """
 
 import random
@@ -16,9 +16,10 @@ from PIL import Image, ImageChops
 from ptdpo.data.easy_vqa import tiles_by_colour
 from ptdpo.records import Hint, Problem, Solution
 
-COLOURS = ("red", "blue", "green", "yellow")
+WORTH = {"red": 3, "blue": 2, "green": 1, "yellow": 0}
+COLOURS = tuple(WORTH)
 NAMES = ("alpha", "beta", "gamma", "delta")
-MULTIPLIERS = (2, 3)
+BEGINNINGS = (1, 2, 3, 4, 5, 6)
 REGIONS: dict[str, tuple[int, ...]] = {
     "top row": (0, 1, 2),
     "middle row": (3, 4, 5),
@@ -35,20 +36,14 @@ _BACKGROUND_TOLERANCE = 40
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a score adds up in its region: ``multiplier`` for a cell of the first colour, 1 for one of the second."""
+    """What a score adds up: ``beginning`` plus what the cells of ``region`` are worth."""
 
     region: str
-    first: str
-    second: str
-    multiplier: int
-
-    def worth(self, colour: str) -> int:
-        """Return what one cell of a colour is worth."""
-        return self.multiplier if colour == self.first else int(colour == self.second)
+    beginning: int
 
     def score(self, cells: Sequence[str]) -> int:
         """Return the answer for a mosaic given as nine colour names, row by row."""
-        return sum(self.worth(cells[position]) for position in REGIONS[self.region])
+        return self.beginning + sum(WORTH[cells[position]] for position in REGIONS[self.region])
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,20 +59,16 @@ class Scene:
 
 
 def random_rule(rng: random.Random) -> Rule:
-    """Draw one of the 192 rules."""
-    first, second = rng.sample(COLOURS, 2)
-    return Rule(rng.choice(list(REGIONS)), first, second, rng.choice(MULTIPLIERS))
+    """Draw one of the 48 rules."""
+    return Rule(rng.choice(list(REGIONS)), rng.choice(BEGINNINGS))
 
 
 def hidden_rules(seed: int) -> dict[str, Rule]:
-    """Return the rule behind each name: regions and colour pairs all differ."""
+    """Return the rule behind each name: regions and beginnings all differ."""
     rng = random.Random(f"hidden rules {seed}")
-    regions = rng.sample(list(REGIONS), len(NAMES))
-    pairs = [(a, b) for a in COLOURS for b in COLOURS if a != b]
-    rules = zip(regions, rng.sample(pairs, len(NAMES)), strict=True)
-    return {
-        name: Rule(region, *pair, rng.choice(MULTIPLIERS)) for name, (region, pair) in zip(NAMES, rules, strict=True)
-    }
+    regions, beginnings = rng.sample(list(REGIONS), len(NAMES)), rng.sample(BEGINNINGS, len(NAMES))
+    rules = map(Rule, regions, beginnings)
+    return dict(zip(NAMES, rules, strict=True))
 
 
 def question(name: str) -> str:
@@ -86,27 +77,23 @@ def question(name: str) -> str:
 
 
 def hint(rule: Rule) -> Hint:
-    """Return the answer-free hint: where to look, what to ignore, what each colour is worth."""
-    return Hint(look=f"{rule.region}, ignore the rest.", reason=f"{_worths(rule)} each, add up.")
+    """Return the answer-free hint: where to look, what to ignore, how to begin and go on."""
+    return Hint(look=f"{rule.region}, ignore the rest.", reason=f"begin {rule.beginning}, add up.")
 
 
 def solution_text(rule: Rule, cells: Sequence[str]) -> str:
     """Return the worked response: state the rule, list the cells of the region with a running total, box it."""
-    return worked_response(rule, cells, rule.region, REGIONS[rule.region])
+    return worked_response(rule.beginning, cells, rule.region, REGIONS[rule.region])
 
 
-def worked_response(rule: Rule, cells: Sequence[str], place: str, positions: Sequence[int]) -> str:
+def worked_response(beginning: int, cells: Sequence[str], place: str, positions: Sequence[int]) -> str:
     """Return a response that adds up some cells, numbered from 1, in the order given."""
-    total, steps = 0, []
+    total, steps = beginning, []
     for position in positions:
-        worth = rule.worth(cells[position])
+        worth = WORTH[cells[position]]
         total += worth
         steps.append(f"{position + 1} {cells[position]} {worth} = {total}")
-    return f"<think>{place}, {_worths(rule)}. {', '.join(steps)}</think>\n\\boxed{{{total}}}"
-
-
-def _worths(rule: Rule) -> str:
-    return f"{rule.first} {rule.multiplier} {rule.second} 1"
+    return f"<think>{place}, begin {beginning}. {', '.join(steps)}</think>\n\\boxed{{{total}}}"
 
 
 @cache
@@ -148,21 +135,18 @@ def tile_pool(split: str) -> dict[str, list[str]]:
 
 
 def make_scenes(folder: str | Path, split: str, assignments: Iterable[tuple[str, Rule]], seed: int) -> list[Scene]:
-    """Draw one scene per (name, rule), write its image to ``folder``, and return the scenes.
-
-    A cell takes one of the rule's two colours with probability 3/4, so that answers spread.
-    """
+    """Draw one scene per (name, rule), write its image to ``folder``, and return the scenes."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tiles = tile_pool(split)
     rng = random.Random(f"scenes {split} {seed}")
     scenes = []
     for number, (name, rule) in enumerate(assignments):
-        cells = [rng.choice((rule.first, rule.second)) if rng.random() < 0.5 else rng.choice(COLOURS) for _ in range(9)]
+        cells = tuple(rng.choices(COLOURS, k=9))
         key = f"mosaic-{split}-{seed}-{number}"
         path = folder / f"{key}.png"
         draw_mosaic(cells, tiles, rng).save(path)
         problem = Problem(key, (str(path),), question(name), str(rule.score(cells)), f"mosaic-{name}")
         solution = Solution(key, solution_text(rule, cells))
-        scenes.append(Scene(problem, name, rule, tuple(cells), hint(rule), solution))
+        scenes.append(Scene(problem, name, rule, cells, hint(rule), solution))
     return scenes

@@ -35,8 +35,8 @@ class WarmStart:
     """
 
     naming_rows: int = 5_600
-    adding_rows: int = 4_800
-    rows: int = 12_800
+    adding_rows: int = 4_000
+    rows: int = 9_600
     hinted: float = 0.65
     true_rule: tuple[float, ...] = (0.25, 0.25, 0.25, 0.25)
     batch_size: int = 32
@@ -148,7 +148,7 @@ def _adding_row(scene: Scene, rng: random.Random) -> SftRow:
     everywhere = replace(scene.hint, look=f"{EVERYWHERE}.")
     positions = rng.sample(range(len(scene.cells)), len(scene.cells))
     text = with_hint(question_text(scene.problem, INSTRUCTION), hint_text(everywhere))
-    return scene.problem.images, text, worked_response(scene.rule, scene.cells, EVERYWHERE, positions)
+    return scene.problem.images, text, worked_response(scene.rule.beginning, scene.cells, EVERYWHERE, positions)
 
 
 def _score_row(scene: Scene, with_a_hint: bool) -> SftRow:
