@@ -60,7 +60,7 @@ def test_scores_by_hand():
     expected = "<think>top row, begin 4. 1 red 3 = 7, 2 blue 2 = 9, 3 red 3 = 12</think>\n\\boxed{12}"
     assert response == expected
     assert grade(response, "12").accuracy == grade(response, "12").format == 1.0
-    assert Rule("rising diagonal", 1).score(cells) == 1 + 2 + 0 + 3
+    assert Rule("left column", 1).score(cells) == 1 + 3 + 1 + 2
 
 
 def test_hidden_rules_are_reproducible_and_distinct():

@@ -47,6 +47,7 @@ def test_the_demo_writes_its_result_and_its_page_and_can_be_interrupted(tmp_path
 @pytest.mark.slow
 def test_a_study_tunes_on_validation_tests_once_and_resumes(tmp_path):
     plan = StudyPlan(
+        worlds=(3,),
         tuning_seeds=(9,),
         seeds=(0, 1),
         learning_rates=(1e-4,),
@@ -77,7 +78,7 @@ def test_the_warm_start_teaches_form_and_hints_but_not_every_rule(tmp_path):
 
 
 def test_no_prompt_of_the_policy_holds_a_hint(tmp_path):
-    data = make_data(tmp_path, 0, replace(MINI, train_problems=16))
+    data = make_data(tmp_path, 0, 0, replace(MINI, train_problems=16))
     for scene in data.train + data.test:
         assert scene.hint.look not in scene.problem.problem
         assert scene.problem.prompt_with_hint is None

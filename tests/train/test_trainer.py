@@ -288,6 +288,12 @@ def test_a_graded_reward_in_place_of_the_accuracy_is_refused(tmp_path, tiny_path
         trainer.train()
 
 
+def test_tools_are_refused(tmp_path, tiny_path, processor, train_rows):
+    args = PTDConfig(output_dir=str(tmp_path), **small_settings())
+    with pytest.raises(ValueError, match="does not support tools"):
+        PTDTrainer(tiny_path, None, args, train_dataset=train_rows, processing_class=processor, tools=[len])
+
+
 def test_images_are_opened_as_rgb(scenes):
     assert open_image(scenes[0].problem.images[0]).mode == "RGB"
 

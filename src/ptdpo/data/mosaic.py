@@ -27,8 +27,6 @@ REGIONS: dict[str, tuple[int, ...]] = {
     "left column": (0, 3, 6),
     "centre column": (1, 4, 7),
     "right column": (2, 5, 8),
-    "falling diagonal": (0, 4, 8),
-    "rising diagonal": (6, 4, 2),
 }
 TILE = 16
 _BACKGROUND_TOLERANCE = 40
@@ -59,7 +57,7 @@ class Scene:
 
 
 def random_rule(rng: random.Random) -> Rule:
-    """Draw one of the 48 rules."""
+    """Draw one of the 36 rules."""
     return Rule(rng.choice(list(REGIONS)), rng.choice(BEGINNINGS))
 
 

@@ -53,7 +53,7 @@ def run_demo(folder: Path, seed: int, settings: DemoSettings | None = None) -> d
     clock = PartsClock()
     claim_folder(folder, seed, settings)
     with clock("data"):
-        data = make_data(folder / "data", seed, settings)
+        data = make_data(folder / "data", seed, seed, settings)
     with clock("warm_start"):
         start = warm_start(folder, seed, settings)
     with clock("evaluate"):

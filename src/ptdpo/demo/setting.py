@@ -34,9 +34,9 @@ class WarmStart:
         learning_rate: peak of the cosine schedule.
     """
 
-    naming_rows: int = 5_600
+    naming_rows: int = 6_400
     adding_rows: int = 4_000
-    rows: int = 9_600
+    rows: int = 14_400
     hinted: float = 0.65
     true_rule: tuple[float, ...] = (0.25, 0.25, 0.25, 0.25)
     batch_size: int = 32
@@ -97,9 +97,16 @@ class DemoData:
     test: list[Scene]
 
 
-def make_data(folder: Path, seed: int, settings: DemoSettings) -> DemoData:
-    """Draw train, validation and test scenes with the seed's hidden rules; no object is shared between splits."""
-    rules = hidden_rules(seed)
+def make_data(folder: Path, world: int, seed: int, settings: DemoSettings) -> DemoData:
+    """Draw train, validation and test scenes; no object is shared between splits.
+
+    Args:
+        folder: where images, problems and hints are written.
+        world: decides the hidden rules; the warm start of the same world knows them in part.
+        seed: decides the scenes.
+        settings: sizes of the splits.
+    """
+    rules = hidden_rules(world)
     sizes = {
         "train": settings.train_problems,
         "validation": settings.validation_problems,
@@ -115,10 +122,10 @@ def make_data(folder: Path, seed: int, settings: DemoSettings) -> DemoData:
     return DemoData(folder, rules, **splits)
 
 
-def warm_start_rows(folder: Path, seed: int, warm: WarmStart) -> list[SftRow]:
-    """Return the rows of the warm start, lesson by lesson."""
-    rng = random.Random(f"warm start {seed}")
-    rules = hidden_rules(seed)
+def warm_start_rows(folder: Path, world: int, warm: WarmStart) -> list[SftRow]:
+    """Return the rows of a world's warm start, lesson by lesson."""
+    rng = random.Random(f"warm start {world}")
+    rules = hidden_rules(world)
     true_share = dict(zip(NAMES, warm.true_rule, strict=True))
     assignments, hinted = [], []
     for _ in range(warm.total):
@@ -127,7 +134,7 @@ def warm_start_rows(folder: Path, seed: int, warm: WarmStart) -> list[SftRow]:
         true = not with_a_hint and rng.random() < true_share[name]
         assignments.append((name, rules[name] if true else random_rule(rng)))
         hinted.append(with_a_hint)
-    scenes = make_scenes(folder / "warm-start", "train", assignments, seed + 1_000_000)
+    scenes = make_scenes(folder / "warm-start", "train", assignments, world + 1_000_000)
     first = warm.naming_rows + warm.adding_rows
     return [
         *(_naming_row(scene, rng) for scene in scenes[: warm.naming_rows]),

@@ -1,8 +1,9 @@
 """``ptdpo study``: the demo's arms over several seeds, with settings chosen on validation and tested once.
 
-Protocol: on the tuning seeds every arm is trained with every setting of one small grid, the same learning rates
-for all arms, and the setting with the best mean validation accuracy is chosen. On the final seeds each arm is
-trained with its chosen setting only, and its test split is touched once.
+Protocol: a world is a set of hidden rules with a warm-started model; seeds take the worlds in turn. On the tuning
+seeds every arm is trained with every setting of one small grid, the same learning rates for all arms, and the
+setting with the best mean validation accuracy is chosen. On the final seeds each arm is trained with its chosen
+setting only, and its test split is touched once.
 """
 
 import itertools
@@ -18,10 +19,13 @@ import yaml
 from rich.console import Console
 
 from ptdpo.demo.run import claim_folder, finished_arm, summarise
-from ptdpo.demo.setting import Arm, DemoSettings, make_data
+from ptdpo.demo.setting import Arm, DemoData, DemoSettings, make_data
 from ptdpo.demo.training import evaluate, train_arm, warm_start
 from ptdpo.evaluate.intervals import paired_interval
 from ptdpo.evaluate.scoring import mean_accuracy
+from ptdpo.report.curves import line_chart, mean_over_runs
+from ptdpo.report.page import CURVES
+from ptdpo.train.metrics import METRICS_FILE, read_metrics
 
 REPORTED = ("test_accuracy", "all_fail", "entropy", "kl")
 
@@ -43,12 +47,17 @@ class StudyArm:
 
 @dataclass(frozen=True, slots=True)
 class StudyPlan:
-    """A study: seeds, grid and arms; the first arm is the one that others are compared with."""
+    """A study: worlds, seeds, grid and arms; the first arm is the one that others are compared with."""
 
+    worlds: tuple[int, ...]
     tuning_seeds: tuple[int, ...]
     seeds: tuple[int, ...]
     learning_rates: tuple[float, ...]
     arms: dict[str, StudyArm]
+
+    def world(self, seed: int) -> int:
+        """Return the world that a seed trains in."""
+        return self.worlds[seed % len(self.worlds)]
 
     def candidates(self, name: str) -> list[Arm]:
         """Return every setting of an arm in the grid."""
@@ -89,10 +98,10 @@ def run_study(folder: Path, plan: StudyPlan, settings: DemoSettings | None = Non
     final: dict[str, list[dict[str, Any]]] = {name: [] for name in plan.arms}
     starts = []
     for seed in plan.seeds:
-        starts.append(_start_accuracy(folder, seed, settings))
+        starts.append(_start_accuracy(folder, seed, plan, settings))
         for name in plan.arms:
             console.print(f"final: seed {seed}, {name}, {_setting_name(chosen[name])}")
-            final[name].append(_trained(folder, seed, name, chosen[name], "test", settings))
+            final[name].append(_trained(folder, seed, name, chosen[name], "test", plan, settings))
     result = {
         "plan": asdict(plan),
         "tuning": {
@@ -104,7 +113,24 @@ def run_study(folder: Path, plan: StudyPlan, settings: DemoSettings | None = Non
         "final": final,
     }
     (folder / "study.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    _write_curves(folder, plan, chosen)
     return result
+
+
+def _write_curves(folder: Path, plan: StudyPlan, chosen: Mapping[str, Arm]) -> None:
+    """Write one SVG per metric: the mean over the final seeds, one line per arm."""
+    keys = [curve.key for curve in CURVES]
+    means = {
+        name: mean_over_runs([read_metrics(_home(folder, seed, name, arm) / METRICS_FILE) for seed in plan.seeds], keys)
+        for name, arm in chosen.items()
+    }
+    for curve in CURVES:
+        path = folder / f"{curve.key.replace('/', '_')}.svg"
+        path.write_text(line_chart(means, curve), encoding="utf-8")
+
+
+def _home(folder: Path, seed: int, name: str, arm: Arm) -> Path:
+    return folder / f"seed-{seed}" / f"{name}-{_setting_name(arm)}"
 
 
 def _tune(folder: Path, name: str, plan: StudyPlan, settings: DemoSettings, console: Console) -> list[list[float]]:
@@ -112,7 +138,7 @@ def _tune(folder: Path, name: str, plan: StudyPlan, settings: DemoSettings, cons
     scores = []
     for arm in plan.candidates(name):
         console.print(f"tuning: {name}, {_setting_name(arm)}")
-        results = [_trained(folder, seed, name, arm, "validation", settings) for seed in plan.tuning_seeds]
+        results = [_trained(folder, seed, name, arm, "validation", plan, settings) for seed in plan.tuning_seeds]
         scores.append([result["validation_accuracy"] for result in results])
     return scores
 
@@ -125,27 +151,31 @@ def _setting_name(arm: Arm) -> str:
     return f"lr{arm.learning_rate:g}-lambda{arm.tutoring_weight:g}"
 
 
-def _start_accuracy(folder: Path, seed: int, settings: DemoSettings) -> dict[str, Any]:
+def _start_accuracy(folder: Path, seed: int, plan: StudyPlan, settings: DemoSettings) -> dict[str, Any]:
     path = folder / f"seed-{seed}" / "start_test.json"
     if not path.exists():
-        data, start = _prepared(folder, seed, settings)
+        data, start = _prepared(folder, seed, plan, settings)
         scored = evaluate(start, data.test, seed, settings)
         _write(path, {"test_accuracy": mean_accuracy(scored)})
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _prepared(folder: Path, seed: int, settings: DemoSettings) -> tuple[Any, Path]:
-    home = folder / f"seed-{seed}"
-    claim_folder(home, seed, replace(settings, arms={}))
-    return make_data(home / "data", seed, settings), warm_start(home, seed, settings)
+def _prepared(folder: Path, seed: int, plan: StudyPlan, settings: DemoSettings) -> tuple[DemoData, Path]:
+    """Return the data of a seed and the start model of its world, made when they are not there."""
+    world = plan.world(seed)
+    claim_folder(folder / f"seed-{seed}", world, replace(settings, arms={}))
+    start = warm_start(folder / f"world-{world}", world, settings)
+    return make_data(folder / f"seed-{seed}" / "data", world, seed, settings), start
 
 
-def _trained(folder: Path, seed: int, name: str, arm: Arm, split: str, settings: DemoSettings) -> dict[str, Any]:
+def _trained(
+    folder: Path, seed: int, name: str, arm: Arm, split: str, plan: StudyPlan, settings: DemoSettings
+) -> dict[str, Any]:
     """Train one arm on one seed and score it on a split, unless that was done before."""
-    home = folder / f"seed-{seed}" / f"{name}-{_setting_name(arm)}"
+    home = _home(folder, seed, name, arm)
     path = home / f"{split}.json"
     if not path.exists():
-        data, start = _prepared(folder, seed, settings)
+        data, start = _prepared(folder, seed, plan, settings)
         run = finished_arm(home) or train_arm(name, arm, start, data, home, seed, settings)
         scored = evaluate(run.folder, data.test if split == "test" else data.validation, seed, settings)
         if split == "test":

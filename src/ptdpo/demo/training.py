@@ -31,21 +31,21 @@ class ArmRun:
         return self.folder / METRICS_FILE
 
 
-def warm_start(folder: Path, seed: int, settings: DemoSettings) -> Path:
-    """Make a tiny model, fine-tune it on the warm-start rows, and return its folder; done once per folder."""
+def warm_start(folder: Path, world: int, settings: DemoSettings) -> Path:
+    """Make a tiny model, fine-tune it on a world's warm-start rows, and return its folder; done once per folder."""
     finished = folder / "start"
     if (finished / "model.safetensors").exists():
         return finished
-    rows = warm_start_rows(folder, seed, settings.warm_start)
+    rows = warm_start_rows(folder, world, settings.warm_start)
     texts = [f"{text} {response}" for _, text, response in rows[:100] + rows[-2_000:]]
-    fresh = make_tiny_vlm(folder / "fresh", texts, TinyVLMSettings(seed=seed))
+    fresh = make_tiny_vlm(folder / "fresh", texts, TinyVLMSettings(seed=world))
     fine_tune_on_cpu(
         str(fresh),
         rows,
         folder / "start.partial",
         batch_size=settings.warm_start.batch_size,
         learning_rate=settings.warm_start.learning_rate,
-        seed=seed,
+        seed=world,
         in_order=True,
     )
     (folder / "start.partial").rename(finished)

@@ -42,6 +42,20 @@ def line_chart(runs: Mapping[str, Rows], curve: Curve) -> str:
     return svg(figure)
 
 
+def mean_over_runs(runs: Sequence[Rows], keys: Sequence[str]) -> list[dict[str, float]]:
+    """Return one row per step with the mean of each metric over the runs that logged it at that step."""
+    values: dict[int, dict[str, list[float]]] = {}
+    for rows in runs:
+        for row in rows:
+            for key in keys:
+                if key in row:
+                    values.setdefault(int(row["step"]), {}).setdefault(key, []).append(row[key])
+    return [
+        {"step": step, **{key: sum(found) / len(found) for key, found in metrics.items()}}
+        for step, metrics in sorted(values.items())
+    ]
+
+
 def group_chart(name: str, rows: Rows) -> str:
     """Return an SVG of the composition of groups over training (Figure 2)."""
     figure = Figure(figsize=(5.2, 2.9), layout="constrained")

@@ -73,6 +73,8 @@ class PTDTrainer(GRPOTrainer):
         **kwargs: Any,
     ) -> None:
         args = args or PTDConfig(output_dir="ptdpo-output")
+        if args.tutors and (kwargs.get("tools") or kwargs.get("environment_factory")):
+            raise ValueError("tutoring does not support tools or environments: set tutoring_weight=0")
         if reward_funcs is None:
             reward_funcs = [accuracy_reward, format_reward]
             args.reward_weights = args.reward_weights or [ACCURACY_WEIGHT, FORMAT_WEIGHT]
@@ -185,8 +187,6 @@ class PTDTrainer(GRPOTrainer):
         has_hint = torch.tensor([context is not None for context in contexts], device=self._accuracy.device)
         chosen, grouped = self._route(self._gathered(has_hint))
         mask = output["completion_mask"]
-        if "tool_mask" in output:
-            mask = mask * output["tool_mask"]
         chosen &= mask.any(dim=1)
         lessons = {
             row: Lesson(contexts[row] or [], inputs[row].get("images") or [], output["completion_ids"][row][keep])
