@@ -294,6 +294,23 @@ def test_tools_are_refused(tmp_path, tiny_path, processor, train_rows):
         PTDTrainer(tiny_path, None, args, train_dataset=train_rows, processing_class=processor, tools=[len])
 
 
+def test_unsupported_engines_are_refused():
+    from types import SimpleNamespace
+
+    from ptdpo.train.reference import refuse_unsupported
+
+    def engine(stage, aux=False):
+        plugin = None if stage is None else SimpleNamespace(zero_stage=stage)
+        return SimpleNamespace(aux_loss_enabled=aux, args=SimpleNamespace(deepspeed_plugin=plugin))
+
+    refuse_unsupported(engine(None))
+    refuse_unsupported(engine(2))
+    with pytest.raises(ValueError, match="ZeRO-3"):
+        refuse_unsupported(engine(3))
+    with pytest.raises(ValueError, match="router_aux_loss_coef"):
+        refuse_unsupported(engine(None, aux=True))
+
+
 def test_images_are_opened_as_rgb(scenes):
     assert open_image(scenes[0].problem.images[0]).mode == "RGB"
 

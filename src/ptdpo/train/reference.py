@@ -8,12 +8,14 @@ from trl.models import prepare_fsdp
 from trl.trainer.utils import create_model_from_path, disable_dropout_in_model, get_config_model_id
 
 
-def refuse_unsupported_engine(trainer: Any) -> None:
-    """Refuse engines whose sharding the scoring head cannot read.
+def refuse_unsupported(trainer: Any) -> None:
+    """Refuse what the scoring head cannot serve.
 
     Raises:
-        ValueError: under DeepSpeed ZeRO stage 3.
+        ValueError: under DeepSpeed ZeRO stage 3, and for a mixture of experts with a load-balancing loss.
     """
+    if trainer.aux_loss_enabled:
+        raise ValueError("tutoring does not support the load-balancing loss of experts: set router_aux_loss_coef=0")
     plugin = trainer.args.deepspeed_plugin
     if plugin is not None and plugin.zero_stage == 3:
         raise ValueError(

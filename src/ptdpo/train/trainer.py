@@ -34,7 +34,7 @@ from ptdpo.rewards.functions import (
 )
 from ptdpo.train.examples import append_example, pick_example
 from ptdpo.train.metrics import MetricsFile, PartsClock, TutoringSums, reconsideration_share
-from ptdpo.train.reference import check_reference, load_frozen_copy, refuse_unsupported_engine
+from ptdpo.train.reference import check_reference, load_frozen_copy, refuse_unsupported
 from ptdpo.train.scoring import ScoringModel, without_empty_images
 from ptdpo.train.settings import PTDConfig
 from ptdpo.tutor.context import hinted_prompt
@@ -113,7 +113,7 @@ class PTDTrainer(GRPOTrainer):
 
     def _make_teacher(self, given_model: Any) -> Teacher:
         """Take TRL's reference as the teacher; load one if the RL objective has no reference KL."""
-        refuse_unsupported_engine(self)
+        refuse_unsupported(self)
         policy: Any = self.accelerator.unwrap_model(self.model)
         frozen: Callable[[], Any] = nullcontext
         if is_peft_model(policy):
@@ -317,15 +317,14 @@ class PTDTrainer(GRPOTrainer):
 
     def _log_example(self, inputs: dict[str, Any], divergence: Tensor) -> None:
         """Write the micro-batch's rollout furthest from its teacher, once per ``example_steps``."""
-        step = self.state.global_step + 1
-        if step == self._example_step or step % max(self.args.example_steps, 1) or not self.args.example_steps:
+        step, every = self.state.global_step + 1, self.args.example_steps
+        due = every > 0 and step % every == 0 and step != self._example_step
+        if not due or not self.accelerator.is_main_process:
             return
-        if self.accelerator.is_main_process:
-            ids = inputs["completion_ids"]
-            example = pick_example(step, inputs[TUTORING], ids, divergence, self._tokenizer)
-            if example is not None:
-                append_example(str(self.args.output_dir), example)
-                self._example_step = step
+        example = pick_example(step, inputs[TUTORING], inputs["completion_ids"], divergence, self._tokenizer)
+        if example is not None:
+            append_example(str(self.args.output_dir), example)
+            self._example_step = step
 
     def _free_tutored_groups_of_kl(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """With ``tutoring_keep_kl=False``, have scoring overwrite the reference of tutored groups."""

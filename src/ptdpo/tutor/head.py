@@ -44,6 +44,7 @@ class Head:
 
     def logits(self, hidden: Tensor, temperature: float) -> Tensor:
         """Return float32 logits [n, V] of hidden states [n, H], divided by the temperature."""
+        hidden = hidden.to(self.weight.dtype)
         return torch.nn.functional.linear(hidden, self.weight, self.bias).float() / temperature
 
 
@@ -163,7 +164,7 @@ def _compare(scored: ScoredTokens, student: Tensor, request: ScoreRequest) -> No
     assert request.teacher is not None
     how, view = request.divergence, request.teacher
     with torch.no_grad():
-        teacher = view.head.logits(view.hidden.to(view.head.weight.dtype), request.temperature)
+        teacher = view.head.logits(view.hidden, request.temperature)
     scored.divergence = topk_divergence(student, teacher, k=how.k, kind=how.kind, support=how.support, tail=how.tail)
     agreement = topk_agreement(student, teacher, k=how.k)
     scored.overlap, scored.student_tail, scored.teacher_tail = agreement
