@@ -5,14 +5,15 @@ from dataclasses import replace
 
 import pytest
 
+from ptdpo.data.mosaic import hidden_rules
 from ptdpo.demo.run import run_demo
-from ptdpo.demo.setting import Arm, DemoSettings, WarmStart, make_data, warm_start_rows
+from ptdpo.demo.setting import Arm, DemoSettings, WarmStart, habit_rows, make_data, skill_rows
 from ptdpo.demo.study import StudyArm, StudyPlan, read_plan, run_study, study_tables
 from ptdpo.rewards import grade
 from tests.test_config import RECIPES
 
 MINI = DemoSettings(
-    warm_start=WarmStart(naming_rows=16, adding_rows=16, rows=16, batch_size=16),
+    warm_start=WarmStart(naming_rows=16, adding_rows=16, score_rows=16, habit_rows=16, batch_size=16),
     arms={"grpo": Arm("grpo", 1e-3), "ptd-grpo": Arm("ptd-grpo", 1e-3, tutoring_weight=2.0)},
     train_problems=8,
     validation_problems=4,
@@ -67,14 +68,22 @@ def test_a_study_tunes_on_validation_tests_once_and_resumes(tmp_path):
 
 
 def test_the_warm_start_teaches_form_and_hints_but_not_every_rule(tmp_path):
-    warm = WarmStart(naming_rows=10, adding_rows=10, rows=300)
-    rows = warm_start_rows(tmp_path, 0, warm)
-    assert len(rows) == 320
-    hinted = [text for _, text, _ in rows[20:] if "Hint." in text]
-    assert 0.5 < len(hinted) / 300 < 0.8
-    for _, _, response in rows:
+    warm = WarmStart(naming_rows=10, adding_rows=10, score_rows=200, habit_rows=400)
+    skills, habits = skill_rows(tmp_path, 0, warm), habit_rows(tmp_path, 0, warm)
+    assert (len(skills), len(habits)) == (220, 400)
+    for _, _, response in skills + habits:
         verdict = grade(response, response.rsplit("{", 1)[1].rstrip("}"))
         assert verdict.accuracy == verdict.format == 1.0
+    assert 0.5 < sum("Hint." in text for _, text, _ in skills[20:]) / 200 < 0.8
+    rules = hidden_rules(0)
+    known = {
+        name: [response.startswith(f"<think>{rule.region}, begin {rule.beginning}.") for _, text, response in habits
+               if name in text and "Hint." not in text]
+        for name, rule in rules.items()
+    }  # fmt: skip
+    shares = [sum(rows) / len(rows) for rows in known.values()]
+    assert shares[0] > 0.3
+    assert shares[-1] < 0.25
 
 
 def test_no_prompt_of_the_policy_holds_a_hint(tmp_path):

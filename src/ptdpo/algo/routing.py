@@ -2,7 +2,6 @@
 
 from typing import Literal, get_args
 
-import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
@@ -55,8 +54,3 @@ def group_shares(accuracy: Float[Tensor, "groups rollouts"]) -> tuple[float, flo
     all_fail = (right == 0).double().mean().item()
     all_pass = (right == accuracy.size(1)).double().mean().item()
     return all_fail, 1.0 - all_fail - all_pass, all_pass
-
-
-def in_tutored_group(mask: Bool[Tensor, "groups rollouts time"]) -> Bool[Tensor, "groups rollouts"]:
-    """Return which rollouts share a group with a tutored token."""
-    return torch.any(mask.flatten(1), dim=1, keepdim=True).expand(mask.shape[:2])

@@ -1,12 +1,12 @@
 """The demo's task, sizes and chosen settings.
 
 Four scores, each with a hidden rule (``ptdpo.data.mosaic``). The warm start teaches the model to see, to follow
-hints with random rules, and to answer in the right form; of unhinted questions only some use the true rule, a
-different share for each name. RL then has to find the rules.
+hints with random rules, and to answer in the right form; without a hint it knows the true rule of some names in
+part and of others hardly at all. RL then has to find the rules.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,30 +22,33 @@ EVERYWHERE = "all cells"
 
 @dataclass(frozen=True, slots=True)
 class WarmStart:
-    """Supervised fine-tuning before RL: three lessons in this order, each building on the one before.
+    """Supervised fine-tuning before RL: skills in three lessons that build on each other, then habits.
 
     Attributes:
         naming_rows: name the colours of all cells.
         adding_rows: add up all cells under a hinted random rule.
-        rows: scores, most of them with a hint and a random rule.
-        hinted: share of the scores that carry a hint.
-        true_rule: share of the unhinted scores that use the true rule, per name.
+        score_rows: scores, most of them with a hint and a random rule.
+        hinted: share of those scores that carry a hint.
+        true_rule: share of the unhinted ones that use the true rule.
         batch_size: rows per step.
         learning_rate: peak of the cosine schedule.
+        habit_rows: further scores, after which the model uses the true rule of some names now and then.
+        habit_hinted: share of those that carry a hint.
+        habit_true_rule: share of the unhinted ones that use the true rule, per name.
+        habit_learning_rate: peak of their own cosine schedule.
     """
 
     naming_rows: int = 6_400
     adding_rows: int = 4_000
-    rows: int = 14_400
+    score_rows: int = 14_400
     hinted: float = 0.65
-    true_rule: tuple[float, ...] = (0.25, 0.25, 0.25, 0.25)
+    true_rule: float = 0.25
     batch_size: int = 32
     learning_rate: float = 2e-3
-
-    @property
-    def total(self) -> int:
-        """Return the number of rows of all lessons."""
-        return self.naming_rows + self.adding_rows + self.rows
+    habit_rows: int = 3_200
+    habit_hinted: float = 0.4
+    habit_true_rule: tuple[float, ...] = (0.5, 0.35, 0.2, 0.05)
+    habit_learning_rate: float = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,18 +125,12 @@ def make_data(folder: Path, world: int, seed: int, settings: DemoSettings) -> De
     return DemoData(folder, rules, **splits)
 
 
-def warm_start_rows(folder: Path, world: int, warm: WarmStart) -> list[SftRow]:
-    """Return the rows of a world's warm start, lesson by lesson."""
+def skill_rows(folder: Path, world: int, warm: WarmStart) -> list[SftRow]:
+    """Return the rows that teach skills, lesson by lesson."""
     rng = random.Random(f"warm start {world}")
-    rules = hidden_rules(world)
-    true_share = dict(zip(NAMES, warm.true_rule, strict=True))
-    assignments, hinted = [], []
-    for _ in range(warm.total):
-        name = rng.choice(NAMES)
-        with_a_hint = rng.random() < warm.hinted
-        true = not with_a_hint and rng.random() < true_share[name]
-        assignments.append((name, rules[name] if true else random_rule(rng)))
-        hinted.append(with_a_hint)
+    total = warm.naming_rows + warm.adding_rows + warm.score_rows
+    shares: dict[str, float] = dict.fromkeys(NAMES, warm.true_rule)
+    assignments, hinted = _assign(rng, world, total, warm.hinted, shares)
     scenes = make_scenes(folder / "warm-start", "train", assignments, world + 1_000_000)
     first = warm.naming_rows + warm.adding_rows
     return [
@@ -141,6 +138,30 @@ def warm_start_rows(folder: Path, world: int, warm: WarmStart) -> list[SftRow]:
         *(_adding_row(scene, rng) for scene in scenes[warm.naming_rows : first]),
         *(_score_row(scene, hint) for scene, hint in zip(scenes[first:], hinted[first:], strict=True)),
     ]
+
+
+def habit_rows(folder: Path, world: int, warm: WarmStart) -> list[SftRow]:
+    """Return the rows after which the model answers some names by their true rule now and then."""
+    shares: dict[str, float] = dict(zip(NAMES, warm.habit_true_rule, strict=True))
+    rng = random.Random(f"habits {world}")
+    assignments, hinted = _assign(rng, world, warm.habit_rows, warm.habit_hinted, shares)
+    scenes = make_scenes(folder / "warm-start", "train", assignments, world + 2_000_000)
+    return [_score_row(scene, hint) for scene, hint in zip(scenes, hinted, strict=True)]
+
+
+def _assign(
+    rng: random.Random, world: int, rows: int, hinted_share: float, true_share: Mapping[str, float]
+) -> tuple[list[tuple[str, Rule]], list[bool]]:
+    """Draw a name, a rule and whether there is a hint, for each row; hinted rows always get a random rule."""
+    rules = hidden_rules(world)
+    assignments, hinted = [], []
+    for _ in range(rows):
+        name = rng.choice(NAMES)
+        with_a_hint = rng.random() < hinted_share
+        true = not with_a_hint and rng.random() < true_share[name]
+        assignments.append((name, rules[name] if true else random_rule(rng)))
+        hinted.append(with_a_hint)
+    return assignments, hinted
 
 
 def _naming_row(scene: Scene, rng: random.Random) -> SftRow:

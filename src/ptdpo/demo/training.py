@@ -7,7 +7,7 @@ from typing import Any
 
 from ptdpo.data.dataset import rl_dataset
 from ptdpo.data.mosaic import Scene
-from ptdpo.demo.setting import INSTRUCTION, Arm, DemoData, DemoSettings, warm_start_rows
+from ptdpo.demo.setting import INSTRUCTION, Arm, DemoData, DemoSettings, SftRow, habit_rows, skill_rows
 from ptdpo.evaluate.scoring import SamplingSettings, ScoredResponse, score_problems
 from ptdpo.models import TinyVLMSettings, load_model, load_processor, make_tiny_vlm
 from ptdpo.train import PTDConfig, PTDTrainer
@@ -32,24 +32,29 @@ class ArmRun:
 
 
 def warm_start(folder: Path, world: int, settings: DemoSettings) -> Path:
-    """Make a tiny model, fine-tune it on a world's warm-start rows, and return its folder; done once per folder."""
-    finished = folder / "start"
-    if (finished / "model.safetensors").exists():
-        return finished
-    rows = warm_start_rows(folder, world, settings.warm_start)
-    texts = [f"{text} {response}" for _, text, response in rows[:100] + rows[-2_000:]]
-    fresh = make_tiny_vlm(folder / "fresh", texts, TinyVLMSettings(seed=world))
-    fine_tune_on_cpu(
-        str(fresh),
-        rows,
-        folder / "start.partial",
-        batch_size=settings.warm_start.batch_size,
-        learning_rate=settings.warm_start.learning_rate,
-        seed=world,
-        in_order=True,
-    )
-    (folder / "start.partial").rename(finished)
+    """Make a tiny model, teach it a world's skills and habits, and return its folder; done once per folder."""
+    fresh, skilled, finished = folder / "fresh", folder / "skilled", folder / "start"
+    warm = settings.warm_start
+    if not finished.exists():
+        if not skilled.exists():
+            rows = skill_rows(folder, world, warm)
+            texts = [f"{text} {response}" for _, text, response in rows[:100] + rows[-2_000:]]
+            make_tiny_vlm(fresh, texts, TinyVLMSettings(seed=world))
+            _fine_tune(fresh, rows, skilled, world, warm.learning_rate, warm.batch_size)
+        rows = habit_rows(folder, world, warm)
+        _fine_tune(skilled, rows, finished, world, warm.habit_learning_rate, warm.batch_size)
     return finished
+
+
+def _fine_tune(
+    model: Path, rows: Sequence[SftRow], folder: Path, seed: int, learning_rate: float, batch_size: int
+) -> None:
+    """Fine-tune in the order of the rows; the folder appears only when it is complete."""
+    partial = folder.with_suffix(".partial")
+    fine_tune_on_cpu(
+        str(model), rows, partial, batch_size=batch_size, learning_rate=learning_rate, seed=seed, in_order=True
+    )
+    partial.rename(folder)
 
 
 def train_arm(
