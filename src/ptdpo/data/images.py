@@ -1,8 +1,16 @@
 """Opening images."""
 
+import os
 from pathlib import Path
 
 from PIL import Image
+
+
+def save_image(image: Image.Image, path: Path) -> None:
+    """Save as PNG in one step, so that another process never reads half a file."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    image.save(partial, format="PNG")
+    partial.replace(path)
 
 
 def open_image(path: str | Path) -> Image.Image:

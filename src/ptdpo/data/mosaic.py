@@ -14,6 +14,7 @@ from pathlib import Path
 from PIL import Image, ImageChops
 
 from ptdpo.data.easy_vqa import tiles_by_colour
+from ptdpo.data.images import save_image
 from ptdpo.records import Hint, Problem, Solution
 
 WORTH = {"red": 3, "blue": 2, "green": 1, "yellow": 0}
@@ -133,7 +134,10 @@ def tile_pool(split: str) -> dict[str, list[str]]:
 
 
 def make_scenes(folder: str | Path, split: str, assignments: Iterable[tuple[str, Rule]], seed: int) -> list[Scene]:
-    """Draw one scene per (name, rule), write its image to ``folder``, and return the scenes."""
+    """Draw one scene per (name, rule), write its image to ``folder`` unless it is there, and return the scenes.
+
+    Cells and objects depend on the split, the seed and the position only, so an image that is there is the same.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tiles = tile_pool(split)
@@ -143,7 +147,9 @@ def make_scenes(folder: str | Path, split: str, assignments: Iterable[tuple[str,
         cells = tuple(rng.choices(COLOURS, k=9))
         key = f"mosaic-{split}-{seed}-{number}"
         path = folder / f"{key}.png"
-        draw_mosaic(cells, tiles, rng).save(path)
+        mosaic = draw_mosaic(cells, tiles, rng)
+        if not path.exists():
+            save_image(mosaic, path)
         problem = Problem(key, (str(path),), question(name), str(rule.score(cells)), f"mosaic-{name}")
         solution = Solution(key, solution_text(rule, cells))
         scenes.append(Scene(problem, name, rule, cells, hint(rule), solution))
