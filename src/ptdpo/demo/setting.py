@@ -70,13 +70,13 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class DemoSettings:
-    """Everything that decides the outcome of a demo but its seed."""
+    """Everything that decides the outcome of a demo but its seed; the arms are those that docs/demo.md chose."""
 
     warm_start: WarmStart = field(default_factory=WarmStart)
     arms: dict[str, Arm] = field(
         default_factory=lambda: {
-            "grpo": Arm("grpo", 1e-4),
-            "ptd-grpo": Arm("ptd-grpo", 2e-4, tutoring_weight=2.0),
+            "grpo": Arm("grpo", 5e-5),
+            "ptd-grpo": Arm("ptd-grpo", 1e-4, tutoring_weight=2.0),
         }
     )
     train_problems: int = 480
