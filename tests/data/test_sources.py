@@ -56,8 +56,8 @@ def test_scores_by_hand():
     cells = ["red", "blue", "red", "green", "yellow", "green", "blue", "blue", "blue"]
     rule = Rule("top row", 4)
     assert rule.score(cells) == 4 + 3 + 2 + 3
-    response = solution_text(rule, cells)
-    expected = "<think>top row, begin 4. 1 red 3 = 7, 2 blue 2 = 9, 3 red 3 = 12</think>\n\\boxed{12}"
+    response = solution_text("alpha", rule, cells)
+    expected = "<think>alpha: top row, begin 4. 1 red 3 = 7, 2 blue 2 = 9, 3 red 3 = 12</think>\n\\boxed{12}"
     assert response == expected
     assert grade(response, "12").accuracy == grade(response, "12").format == 1.0
     assert Rule("left column", 1).score(cells) == 1 + 3 + 1 + 2

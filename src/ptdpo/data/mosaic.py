@@ -80,19 +80,23 @@ def hint(rule: Rule) -> Hint:
     return Hint(look=f"{rule.region}, ignore the rest.", reason=f"begin {rule.beginning}, add up.")
 
 
-def solution_text(rule: Rule, cells: Sequence[str]) -> str:
+def solution_text(name: str, rule: Rule, cells: Sequence[str]) -> str:
     """Return the worked response: state the rule, list the cells of the region with a running total, box it."""
-    return worked_response(rule.beginning, cells, rule.region, REGIONS[rule.region])
+    return worked_response(name, rule.beginning, cells, rule.region, REGIONS[rule.region])
 
 
-def worked_response(beginning: int, cells: Sequence[str], place: str, positions: Sequence[int]) -> str:
-    """Return a response that adds up some cells, numbered from 1, in the order given."""
+def worked_response(name: str, beginning: int, cells: Sequence[str], place: str, positions: Sequence[int]) -> str:
+    """Return a response that adds up some cells, numbered from 1, in the order given.
+
+    It starts by repeating the name: a small model then learns which rule goes with which name from the tokens next
+    to it, where it otherwise often gives one name's rule to all.
+    """
     total, steps = beginning, []
     for position in positions:
         worth = WORTH[cells[position]]
         total += worth
         steps.append(f"{position + 1} {cells[position]} {worth} = {total}")
-    return f"<think>{place}, begin {beginning}. {', '.join(steps)}</think>\n\\boxed{{{total}}}"
+    return f"<think>{name}: {place}, begin {beginning}. {', '.join(steps)}</think>\n\\boxed{{{total}}}"
 
 
 @cache
@@ -151,6 +155,6 @@ def make_scenes(folder: str | Path, split: str, assignments: Iterable[tuple[str,
         if not path.exists():
             save_image(mosaic, path)
         problem = Problem(key, (str(path),), question(name), str(rule.score(cells)), f"mosaic-{name}")
-        solution = Solution(key, solution_text(rule, cells))
+        solution = Solution(key, solution_text(name, rule, cells))
         scenes.append(Scene(problem, name, rule, cells, hint(rule), solution))
     return scenes

@@ -85,7 +85,7 @@ class DemoSettings:
     steps: int = 80
     prompts_per_step: int = 6
     rollouts: int = 8
-    max_new_tokens: int = 44
+    max_new_tokens: int = 48
     top_k: int = 20
 
 
@@ -176,7 +176,8 @@ def _adding_row(scene: Scene, rng: random.Random) -> SftRow:
     everywhere = replace(scene.hint, look=f"{EVERYWHERE}.")
     positions = rng.sample(range(len(scene.cells)), len(scene.cells))
     text = with_hint(question_text(scene.problem, INSTRUCTION), hint_text(everywhere))
-    return scene.problem.images, text, worked_response(scene.rule.beginning, scene.cells, EVERYWHERE, positions)
+    response = worked_response(scene.name, scene.rule.beginning, scene.cells, EVERYWHERE, positions)
+    return scene.problem.images, text, response
 
 
 def _score_row(scene: Scene, with_a_hint: bool) -> SftRow:
