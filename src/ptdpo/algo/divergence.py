@@ -20,8 +20,8 @@ class Agreement(NamedTuple):
 
     Attributes:
         overlap: share of the student's Top-K ids that the teacher's Top-K holds too.
-        student_tail: student probability outside the union of both supports.
-        teacher_tail: teacher probability outside the union of both supports.
+        student_tail: student probability outside the support.
+        teacher_tail: teacher probability outside the support.
     """
 
     overlap: Tensor
@@ -58,13 +58,11 @@ def topk_divergence(
     Raises:
         ValueError: if ``k`` is below 1, the shapes differ, or a setting is unknown.
     """
-    _check_choice("kind", kind, Kind)
-    _check_choice("support", support, Support)
-    _check_choice("tail", tail, Tail)
+    check_settings(k, kind, support, tail)
     log_p, log_q = _log_probabilities(student_logits, teacher_logits)
     ids, counted = _support(log_p, log_q, k, support)
     outside = _outside(log_p, ids) if tail == "bucket" else None
-    return _kind_terms(kind, _compress(log_p, ids, counted, outside), _compress(log_q, ids, counted, outside))
+    return divergence_of(kind, _compress(log_p, ids, counted, outside), _compress(log_q, ids, counted, outside))
 
 
 def full_divergence(
@@ -75,7 +73,7 @@ def full_divergence(
 ) -> Float[Tensor, "*batch"]:
     """Divergence over the full vocabulary, (13), (35) or (37); arguments as in ``topk_divergence``."""
     _check_choice("kind", kind, Kind)
-    return _kind_terms(kind, *_log_probabilities(student_logits, teacher_logits))
+    return divergence_of(kind, *_log_probabilities(student_logits, teacher_logits))
 
 
 @torch.no_grad()
@@ -84,13 +82,14 @@ def topk_agreement(
     teacher_logits: Float[Tensor, "*batch vocab"],
     *,
     k: int = 100,
+    support: Support = "union",
 ) -> Agreement:
-    """Return overlap and tail masses of the union support of ``topk_divergence``, per position."""
+    """Return the overlap of both Top-K and the masses outside the support of ``topk_divergence``, per position."""
+    check_settings(k, support=support)
     log_p, log_q = _log_probabilities(student_logits, teacher_logits)
-    k = _clip_k(k, log_p)
-    student_ids, teacher_ids = log_p.topk(k, dim=-1).indices, log_q.topk(k, dim=-1).indices
-    overlap = _is_in(student_ids, teacher_ids).float().mean(dim=-1)
-    outside = _outside(log_p, torch.cat([student_ids, teacher_ids], dim=-1))
+    k = min(k, log_p.size(-1))
+    overlap = is_in(log_p.topk(k, dim=-1).indices, log_q.topk(k, dim=-1).indices).float().mean(dim=-1)
+    outside = _outside(log_p, _support(log_p, log_q, k, support)[0])
     return Agreement(
         overlap,
         log_p.exp().masked_fill(~outside, 0.0).sum(dim=-1),
@@ -111,24 +110,19 @@ def _log_probabilities(student_logits: Tensor, teacher_logits: Tensor) -> tuple[
     )
 
 
-def _clip_k(k: int, log_p: Tensor) -> int:
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
-    return min(k, log_p.size(-1))
-
-
 def _support(log_p: Tensor, log_q: Tensor, k: int, support: Support) -> tuple[Int[Tensor, "*batch s"], Tensor]:
     """Return the ids of the support and which of them count: an id that both sides name counts once."""
-    k = _clip_k(k, log_p)
+    k = min(k, log_p.size(-1))
     if support != "union":
         ids = (log_p if support == "student" else log_q).topk(k, dim=-1).indices
         return ids, torch.ones_like(ids, dtype=torch.bool)
     student_ids, teacher_ids = log_p.topk(k, dim=-1).indices, log_q.topk(k, dim=-1).indices
-    counted = torch.cat([torch.ones_like(student_ids, dtype=torch.bool), ~_is_in(teacher_ids, student_ids)], dim=-1)
+    counted = torch.cat([torch.ones_like(student_ids, dtype=torch.bool), ~is_in(teacher_ids, student_ids)], dim=-1)
     return torch.cat([student_ids, teacher_ids], dim=-1), counted
 
 
-def _is_in(ids: Tensor, others: Tensor) -> Tensor:
+def is_in(ids: Tensor, others: Tensor) -> Tensor:
+    """Return which ids [..., a] are among the others [..., b] of their row."""
     return (ids.unsqueeze(-1) == others.unsqueeze(-2)).any(dim=-1)
 
 
@@ -156,12 +150,29 @@ def _log_sum_exp(log_p: Tensor) -> Tensor:
     return total.masked_fill(empty, -torch.inf)
 
 
-def _kind_terms(kind: Kind, log_p: Tensor, log_q: Tensor) -> Tensor:
+def divergence_of(kind: Kind, log_p: Tensor, log_q: Tensor) -> Tensor:
+    """Return D between distributions given as log-probabilities over the last dimension; ``-inf`` is allowed."""
     if kind == "jsd":
         return _jsd_terms(log_p.exp(), log_q.exp()).sum(dim=-1)
     if kind == "forward_kl":
         return _kl_terms(log_q, log_p).sum(dim=-1)
     return _kl_terms(log_p, log_q).sum(dim=-1)
+
+
+def divergence_slope(kind: Kind, log_p: Tensor, log_q: Tensor) -> Tensor:
+    """Return s_v = dD / d log p_v in closed form, every log p_v taken as a variable of its own; 0 where p = 0.
+
+    JSD: p/2 log(p / m); forward KL: -q; reverse KL: p (log(p / q) + 1). Through the softmax this becomes
+    dD / dz_v = s_v - p_v sum(s).
+    """
+    if kind == "forward_kl":
+        return -log_q.exp()
+    present = log_p > -torch.inf
+    log_ratio = (log_q - log_p).masked_fill(~present, 0.0)
+    if kind == "reverse_kl":
+        return log_p.exp() * (1.0 - log_ratio)
+    # log(m / p) = log(1 + (q / p - 1) / 2); beyond e^80 p is 0 in float32 and so is the product.
+    return -0.5 * log_p.exp() * torch.log1p(0.5 * torch.expm1(log_ratio.clamp_max(80.0)))
 
 
 def _kl_terms(log_a: Tensor, log_b: Tensor) -> Tensor:
@@ -185,6 +196,18 @@ def _jsd_terms(p: Tensor, q: Tensor) -> Tensor:
     log_m = m.clamp_min(tiny).log()
     far = 0.5 * (p * (p.clamp_min(tiny).log() - log_m) + q * (q.clamp_min(tiny).log() - log_m))
     return torch.where(close, near, far)
+
+
+def check_settings(k: int, kind: str = "jsd", support: str = "union", tail: str = "bucket") -> None:
+    """Refuse settings that no divergence has.
+
+    Raises:
+        ValueError: naming the setting.
+    """
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    for name, value, choices in (("kind", kind, Kind), ("support", support, Support), ("tail", tail, Tail)):
+        _check_choice(name, value, choices)
 
 
 def _check_choice(name: str, value: str, choices: object) -> None:

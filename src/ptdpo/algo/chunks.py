@@ -1,0 +1,115 @@
+"""Chunk-wise arithmetic of a language-model head: products, log-sum-exp and Top-K over one piece of the logits."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# Element-wise work goes over pieces of this many numbers, which stay in a core's cache.
+CACHED = 262_144
+# Stands for -inf where inf - inf would make NaN; its exponential is 0 all the same.
+NEVER = -1e30
+# Top-K ids are searched among the blocks with the largest maxima instead of the whole row.
+_BLOCK = 64
+
+
+def slices(total: int, size: int) -> Iterator[slice]:
+    """Yield slices of at most ``size`` that cover ``range(total)``."""
+    for start in range(0, total, size):
+        yield slice(start, min(start + size, total))
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """Return the type that logits of such operands are held in: float32 or wider."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def product(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
+    """Return a @ b in ``out``, which is float32 or wider; operands narrower than that are not rounded further."""
+    if a.dtype == out.dtype:
+        return torch.mm(a, b, out=out)
+    if a.is_cuda:
+        return out.copy_(torch.mm(a, b, out_dtype=out.dtype))
+    for columns in slices(b.size(1), max(1, CACHED * 8 // max(1, b.size(0)))):
+        torch.mm(a.to(out.dtype), b[:, columns].to(out.dtype), out=out[:, columns])
+    return out
+
+
+def add_product(out: Tensor, a: Tensor, b: Tensor) -> None:
+    """Add a @ b to ``out``; ``a`` is float32 or wider, ``b`` and ``out`` may be narrower."""
+    if a.dtype == b.dtype == out.dtype:
+        out.addmm_(a, b)
+    elif a.is_cuda and b.dtype != a.dtype:
+        out.add_(torch.mm(a.to(b.dtype), b, out_dtype=a.dtype))
+    else:
+        out.add_(torch.mm(a, b.to(a.dtype)))
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A head: logits = (states weightᵀ + bias) / temperature, with weight [V, H] and bias [V] or ``None``."""
+
+    weight: Tensor
+    bias: Tensor | None
+    temperature: float
+
+    @property
+    def vocabulary(self) -> int:
+        """Return V."""
+        return self.weight.size(0)
+
+    def buffer(self, states: Tensor, rows: int) -> Tensor:
+        """Return room for the logits of so many rows: whole blocks of ids, -inf beyond the vocabulary."""
+        width = -(-self.vocabulary // _BLOCK) * _BLOCK
+        buffer = states.new_empty(min(rows, max(len(states), 1)), width, dtype=wide(states.dtype))
+        buffer[:, self.vocabulary :] = -torch.inf
+        return buffer
+
+    def logits(self, states: Tensor, out: Tensor, ids: slice = slice(None)) -> Tensor:
+        """Write the logits of some rows [r, H] and ids into ``out`` [r, ids] and return it."""
+        product(states, self.weight[ids].t(), out)
+        if self.bias is not None:
+            out.add_(self.bias[ids].to(out.dtype).clamp_min(NEVER))
+        return out if self.temperature == 1.0 else out.div_(self.temperature)
+
+
+def log_sum(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Return L = log-sum-exp of each row, and the mean of logit - L under its softmax, which is minus the entropy.
+
+    Logits at or below ``NEVER`` count as absent; a row without any has L = -inf and mean 0.
+    """
+    top = logits.new_full((len(logits),), NEVER)
+    total, weighted = torch.zeros_like(top), torch.zeros_like(top)
+    for ids in slices(logits.size(1), max(1, CACHED // max(1, len(logits)))):
+        piece = logits[:, ids]
+        higher = torch.maximum(top, piece.amax(dim=-1))
+        below = piece - higher.unsqueeze(-1)
+        share = below.exp()
+        drop = top - higher
+        shrink = drop.exp()
+        weighted = shrink * (weighted + total * drop) + below.mul_(share).sum(dim=-1)
+        total = shrink * total + share.sum(dim=-1)
+        top = higher
+    present = top > NEVER / 2
+    log_total = total.clamp_min(1.0).log()
+    mean = (weighted / total.clamp_min(1.0) - log_total).masked_fill(~present, 0.0)
+    return (top + log_total).masked_fill(~present, -torch.inf), mean
+
+
+def topk_ids(padded: Tensor, vocabulary: int, k: int) -> Tensor:
+    """Return the ids [r, k] of each row's largest logits, the largest first.
+
+    Args:
+        padded: [r, whole blocks], -inf beyond the vocabulary.
+        vocabulary: V.
+        k: how many, at most V.
+    """
+    blocks = padded.view(len(padded), -1, _BLOCK)
+    # Every one of the k largest lies in one of the k blocks with the largest maxima.
+    if blocks.size(1) <= 2 * k:
+        return padded[:, :vocabulary].topk(k, dim=-1).indices
+    best = blocks.amax(dim=-1).topk(k, dim=-1).indices
+    candidates = blocks.gather(1, best.unsqueeze(-1).expand(-1, -1, _BLOCK)).flatten(1)
+    chosen = candidates.topk(k, dim=-1).indices
+    return best.gather(1, chosen // _BLOCK) * _BLOCK + chosen % _BLOCK

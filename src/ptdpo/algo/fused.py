@@ -1,0 +1,301 @@
+"""The autograd function behind ``ptdpo.algo.lm_head.token_stats``: forward by rows, backward by vocabulary."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from ptdpo.algo.chunks import CACHED, NEVER, Head, add_product, log_sum, slices, topk_ids
+from ptdpo.algo.divergence import Kind, Support, Tail, divergence_of, divergence_slope, is_in
+from ptdpo.algo.teacher_topk import TeacherTopK
+
+# Logits held at once by the backward pass, in numbers: 32 MB in float32.
+_BACKWARD_LOGITS = 8_000_000
+# Rows that share one pass over the vocabulary in the backward pass.
+_BACKWARD_ROWS = 4_096
+
+
+class How(NamedTuple):
+    """The settings of one call of ``token_stats``."""
+
+    k: int
+    temperature: float
+    kind: Kind
+    support: Support
+    tail: Tail
+    row_chunk: int
+    vocab_chunk: int | None
+
+
+class _Support(NamedTuple):
+    """The supports of all compared tokens as one flat list; an id that both sides name stands in it once."""
+
+    row: Tensor  # index among the compared tokens
+    id: Tensor
+    p: Tensor  # student probability
+    slope: Tensor  # dD / d log p
+
+
+class _Compared(NamedTuple):
+    """Per compared token: the results, then what the backward pass needs."""
+
+    divergence: Tensor
+    overlap: Tensor
+    student_tail: Tensor
+    teacher_tail: Tensor
+    log_outside: Tensor  # log-sum-exp of the student's logits outside the support
+    tail_slope: Tensor  # dD / d log of the student's mass there
+    total_slope: Tensor  # sum of all slopes, inside and outside
+
+
+class _LogitGradient(NamedTuple):
+    """The gradient of N rows of logits: x = logit - shift gives exp(x) (scale + slant x), but for single entries."""
+
+    shift: Tensor
+    scale: Tensor
+    slant: Tensor | None
+    set_row: Tensor  # at (row, id) the gradient is value instead, sorted by id
+    set_id: Tensor
+    set_value: Tensor
+    targets: Tensor  # [N], to whose gradient to_target is added
+    to_target: Tensor
+
+
+class FusedStats(torch.autograd.Function):
+    """Gradients in closed form, from logits recomputed chunk by chunk.
+
+    d log p_t / dz_v = [v = t] - p_v and dH / dz_v = -p_v (log p_v + H). With s_v = dD / d log p_v and r the mass
+    outside the support, dD / dz_v is s_v - p_v sum(s) inside it and s_r p_v / r - p_v sum(s) outside it.
+    """
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        rows: Tensor,
+        teacher: TeacherTopK | None,
+        how: How,
+    ) -> tuple[Tensor, ...]:
+        head = Head(weight, bias, how.temperature)
+        buffer = head.buffer(hidden, how.row_chunk)
+        log_prob, entropy, normaliser = buffer.new_empty(3, len(hidden))
+        supports, compared = [], []
+        for part in slices(rows.numel(), len(buffer)):
+            assert teacher is not None
+            chunk = rows[part]
+            padded = buffer[: len(chunk)]
+            logits = head.logits(hidden[chunk], padded[:, : head.vocabulary])
+            log_prob[chunk] = _at(logits, targets[chunk])
+            support, results, normaliser[chunk], entropy[chunk] = _compare(padded, logits, teacher[part], how)
+            supports.append(support._replace(row=support.row + part.start))
+            compared.append(results)
+        for chunk in _others(rows, hidden).split(len(buffer)):
+            logits = head.logits(hidden[chunk], buffer[: len(chunk), : head.vocabulary])
+            log_prob[chunk] = _at(logits, targets[chunk])
+            normaliser[chunk], mean = log_sum(logits)
+            entropy[chunk] = -mean
+        none, no_ids = buffer.new_empty(0), rows.new_empty(0)
+        support = _Support(*_joined(supports, (no_ids, no_ids, none, none)))
+        results = _Compared(*_joined(compared, tuple(none.clone() for _ in _Compared._fields)))
+        ctx.temperature, ctx.vocab_chunk = how.temperature, how.vocab_chunk
+        ctx.save_for_backward(hidden, weight, bias, targets, rows, normaliser, entropy, *support, *results[4:])
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(*results[1:4])
+        return (log_prob - normaliser, entropy, *results[:4])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        hidden, weight, bias, targets, rows, normaliser, entropy, *rest = ctx.saved_tensors
+        head = Head(weight, bias, ctx.temperature)
+        support, of_rows = _Support(*rest[:4]), rest[4:]
+        scaled = [None if grad is None else grad / ctx.temperature for grad in grads[:3]]
+        gradient = _logit_gradient(scaled, targets, rows, normaliser, entropy, support, *of_rows)
+        to_hidden, to_weight, to_bias = (
+            None if tensor is None or not needed else torch.zeros_like(tensor)
+            for tensor, needed in zip((hidden, weight, bias), ctx.needs_input_grad, strict=False)
+        )
+        for block in slices(len(hidden), _BACKWARD_ROWS):
+            states = hidden[block]
+            chunk = ctx.vocab_chunk or max(1, _BACKWARD_LOGITS // len(states))
+            # Sums over the vocabulary need float32; those over rows are complete within a block.
+            sums = None if to_hidden is None else torch.zeros_like(states, dtype=normaliser.dtype)
+            for ids, to_logits in _chunks(head, states, _of_block(gradient, block), chunk):
+                if sums is not None:
+                    add_product(sums, to_logits, weight[ids])
+                if to_weight is not None:
+                    add_product(to_weight[ids], to_logits.t(), states)
+                if to_bias is not None:
+                    to_bias[ids] += to_logits.sum(dim=0)
+            if to_hidden is not None and sums is not None:
+                to_hidden[block] = sums
+        return to_hidden, to_weight, to_bias, None, None, None, None
+
+
+def _compare(
+    padded: Tensor, logits: Tensor, teacher: TeacherTopK, how: How
+) -> tuple[_Support, _Compared, Tensor, Tensor]:
+    """Compare one chunk with its teacher; returns its normaliser and entropy too. Erases ``logits`` in the support."""
+    student_ids, teacher_ids = topk_ids(padded, logits.size(1), how.k), teacher.ids.long()
+    ids, counted = _union(student_ids, teacher_ids) if how.support == "union" else _alone(student_ids, teacher_ids, how)
+    inside = logits.gather(-1, ids).masked_fill(~counted, -torch.inf)
+    logits.scatter_(-1, ids, NEVER)
+    log_outside, mean_outside = log_sum(logits)
+    normaliser = torch.logaddexp(inside.logsumexp(dim=-1), log_outside)
+    log_p, log_p_tail = inside - normaliser.unsqueeze(-1), log_outside - normaliser
+    log_q, log_q_tail = _teacher_side(teacher, student_ids, teacher_ids, how.support)
+    p, p_tail = log_p.exp(), log_p_tail.exp()
+    entropy = -torch.special.xlogy(p, p).sum(dim=-1) - p_tail * (mean_outside + log_p_tail.clamp_min(NEVER))
+    log_q = log_q.masked_fill(~counted, -torch.inf)
+    log_q_tail = log_q_tail.masked_fill(counted.sum(dim=-1) == logits.size(1), -torch.inf)
+    if how.tail == "bucket":
+        pair = torch.cat([log_p, log_p_tail.unsqueeze(-1)], -1), torch.cat([log_q, log_q_tail.unsqueeze(-1)], -1)
+    else:
+        pair = log_p.log_softmax(dim=-1), log_q.log_softmax(dim=-1)
+    slope = divergence_slope(how.kind, *pair)
+    if how.tail == "none":
+        slope = slope - pair[0].exp() * slope.sum(dim=-1, keepdim=True)
+        slope = torch.nn.functional.pad(slope, (0, 1))
+    row, slot = counted.nonzero(as_tuple=True)
+    support = _Support(row, ids[row, slot], p[row, slot], slope[row, slot])
+    results = _Compared(
+        divergence_of(how.kind, *pair),
+        is_in(student_ids, teacher_ids).to(p.dtype).mean(dim=-1),
+        p_tail,
+        log_q_tail.exp(),
+        log_outside,
+        slope[:, -1],
+        slope.sum(dim=-1),
+    )
+    return support, results, normaliser, entropy
+
+
+def _union(student_ids: Tensor, teacher_ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the ids of both sides and which of them count: a teacher's id that the student names does not."""
+    counted = torch.cat([torch.ones_like(student_ids, dtype=torch.bool), ~is_in(teacher_ids, student_ids)], dim=-1)
+    return torch.cat([student_ids, teacher_ids], dim=-1), counted
+
+
+def _alone(student_ids: Tensor, teacher_ids: Tensor, how: How) -> tuple[Tensor, Tensor]:
+    ids = student_ids if how.support == "student" else teacher_ids
+    return ids, torch.ones_like(ids, dtype=torch.bool)
+
+
+def _teacher_side(
+    teacher: TeacherTopK, student_ids: Tensor, teacher_ids: Tensor, support: Support
+) -> tuple[Tensor, Tensor]:
+    """Return log q on the support, in the order of its ids, and the log of the teacher's mass outside it.
+
+    That mass is what the teacher left outside its own Top-K, less the student's other ids: nothing large is
+    subtracted, so that a small tail keeps its digits.
+    """
+    if support == "teacher":
+        return teacher.log_probs, teacher.log_rest
+    same = student_ids.unsqueeze(-1) == teacher_ids.unsqueeze(-2)
+    kept = same.any(dim=-1)
+    known = teacher.log_probs.gather(-1, same.int().argmax(dim=-1))
+    log_q = torch.where(kept, known, teacher.log_probs_at(student_ids))
+    others = log_q.masked_fill(kept, -torch.inf).logsumexp(dim=-1)
+    share = (others - teacher.log_rest).exp().nan_to_num(0.0, posinf=1.0)
+    # What rounding leaves of a used-up rest is not 0: outside ids have some probability, and KL divides by it.
+    left = teacher.log_rest + torch.log1p(-share.clamp_max(1.0 - torch.finfo(share.dtype).eps))
+    if support == "union":
+        return torch.cat([log_q, teacher.log_probs], dim=-1), left
+    missed = teacher.log_probs.masked_fill(same.any(dim=-2), -torch.inf).logsumexp(dim=-1)
+    return log_q, torch.logaddexp(left, missed)
+
+
+def _logit_gradient(
+    grads: Sequence[Tensor | None],
+    targets: Tensor,
+    rows: Tensor,
+    normaliser: Tensor,
+    entropy: Tensor,
+    support: _Support,
+    log_outside: Tensor,
+    tail_slope: Tensor,
+    total_slope: Tensor,
+) -> _LogitGradient:
+    """Combine what the three outputs receive into the gradient of the logits."""
+    to_log_prob = torch.zeros_like(normaliser) if grads[0] is None else grads[0]
+    to_divergence = torch.zeros_like(total_slope) if grads[2] is None else grads[2]
+    outside = torch.where(log_outside > -torch.inf, log_outside, normaliser[rows])
+    log_mass = outside - normaliser[rows]
+    shift, scale, slant = normaliser.index_copy(0, rows, outside), -to_log_prob, None
+    common = to_log_prob[rows] + to_divergence * total_slope
+    value = to_divergence[support.row] * support.slope - support.p * common[support.row]
+    scale = scale.index_copy(0, rows, to_divergence * tail_slope - log_mass.exp() * common)
+    if grads[1] is not None:
+        mass = torch.ones_like(normaliser).index_copy(0, rows, log_mass.exp())
+        slant = -grads[1] * mass
+        scale = scale + slant * entropy.index_add(0, rows, log_mass)
+        at = rows[support.row]
+        log_p = support.p.clamp_min(torch.finfo(support.p.dtype).tiny).log()
+        value = value - grads[1][at] * support.p * (log_p + entropy[at])
+    ids, order = support.id.sort()
+    return _LogitGradient(shift, scale, slant, rows[support.row[order]], ids, value[order], targets, to_log_prob)
+
+
+def _of_block(gradient: _LogitGradient, block: slice) -> _LogitGradient:
+    """Return the gradient of a block of rows."""
+    if block == slice(0, len(gradient.shift)):
+        return gradient
+    here = (gradient.set_row >= block.start) & (gradient.set_row < block.stop)
+    return _LogitGradient(
+        gradient.shift[block],
+        gradient.scale[block],
+        None if gradient.slant is None else gradient.slant[block],
+        gradient.set_row[here] - block.start,
+        gradient.set_id[here],
+        gradient.set_value[here],
+        gradient.targets[block],
+        gradient.to_target[block],
+    )
+
+
+def _chunks(head: Head, states: Tensor, gradient: _LogitGradient, chunk: int) -> Any:
+    """Yield (ids, gradient [r, ids]) for one piece of the vocabulary after another; the tensor is reused."""
+    buffer = gradient.shift.new_empty(len(states) * min(chunk, head.vocabulary))
+    parts = list(slices(head.vocabulary, chunk))
+    starts = torch.tensor([part.start for part in parts] + [head.vocabulary], device=states.device)
+    edges = torch.searchsorted(gradient.set_id, starts).tolist()
+    for ids, first, last in zip(parts, edges[:-1], edges[1:], strict=True):
+        width = ids.stop - ids.start
+        to_logits = buffer[: len(states) * width].view(len(states), width)
+        for piece in slices(len(states), max(1, CACHED // width)):
+            _fill(to_logits[piece], head, states[piece], ids, gradient, piece)
+        here = slice(first, last)
+        to_logits[gradient.set_row[here], gradient.set_id[here] - ids.start] = gradient.set_value[here]
+        (row,) = ((gradient.targets >= ids.start) & (gradient.targets < ids.stop)).nonzero(as_tuple=True)
+        to_logits[row, gradient.targets[row] - ids.start] += gradient.to_target[row]
+        yield ids, to_logits
+
+
+def _fill(out: Tensor, head: Head, states: Tensor, ids: slice, gradient: _LogitGradient, piece: slice) -> None:
+    x = head.logits(states, out, ids).sub_(gradient.shift[piece].unsqueeze(-1))
+    scale = gradient.scale[piece].unsqueeze(-1)
+    if gradient.slant is None:
+        x.exp_().mul_(scale)
+        return
+    slanted = x * gradient.slant[piece].unsqueeze(-1) + scale
+    x.exp_().mul_(slanted)
+
+
+def _others(rows: Tensor, hidden: Tensor) -> Tensor:
+    """Return which tokens are not compared."""
+    left = torch.ones(len(hidden), dtype=torch.bool, device=hidden.device)
+    left[rows] = False
+    return left.nonzero().squeeze(-1)
+
+
+def _at(logits: Tensor, ids: Tensor) -> Tensor:
+    return logits.gather(-1, ids.unsqueeze(-1)).squeeze(-1)
+
+
+def _joined(pieces: Sequence[tuple[Tensor, ...]], empty: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(torch.cat(column) for column in zip(*pieces, strict=True)) if pieces else empty
