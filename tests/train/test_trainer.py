@@ -223,8 +223,8 @@ def test_lora_teacher_equals_a_separate_copy(run, tiny_path):
     base = load_model(tiny_path).eval()
     from tests.tutor.test_teacher import plain_logits
 
-    (hidden,) = adapter.teacher.read([one], calls=1, filler=one)
-    got = adapter.teacher.head().logits(hidden, 1.0)
+    (record,) = adapter.teacher.read([one], calls=1, filler=one)
+    got = torch.nn.functional.linear(record.hidden, *adapter.teacher.head())
     torch.testing.assert_close(got, plain_logits(base, adapter.processing_class, one), rtol=1e-4, atol=1e-5)
 
 
@@ -232,6 +232,17 @@ def open_image_lesson(trainer):
     from tests.tutor.test_teacher import lesson
 
     return lesson(trainer.processing_class)
+
+
+@pytest.mark.parametrize("settings", [{}, {"tutoring_divergence": "reverse_kl", "tutoring_support": "student"}])
+def test_the_dense_head_gives_the_same_curve(run, settings):
+    shared = {"reward": Alternating(3), "max_steps": 4, "tutoring_weight": 5.0, **settings, **SGD}
+    fused, dense = run("fused", **shared), run("dense", head="dense", **shared)
+    assert largest_difference(parameters(fused), parameters_of_start(fused)) > 1e-3
+    assert largest_difference(parameters(fused), parameters(dense)) < 1e-5
+    for mine, reference in zip(metrics(fused), metrics(dense), strict=True):
+        for name in ("divergence", "entropy", "kl", "topk_overlap", "tail_mass/student", "tail_mass/teacher"):
+            assert mine[name] == pytest.approx(reference[name], rel=1e-4, abs=1e-7), name
 
 
 def test_gradient_checkpointing_gives_the_same_step(run):

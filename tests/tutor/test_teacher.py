@@ -27,8 +27,8 @@ def lesson(processor, text="what is the alpha score?", images=(RED,), response="
 def logits(teacher, *lessons):
     """The teacher's next-token logits along each response."""
     calls = teacher.calls_needed(len(lessons))
-    states = teacher.read(lessons, calls=calls, filler=lessons[0])
-    return [teacher.head().logits(hidden, 1.0) for hidden in states]
+    records = teacher.read(lessons, calls=calls, filler=lessons[0])
+    return [torch.nn.functional.linear(record.hidden, *teacher.head()) for record in records]
 
 
 def plain_logits(model, processor, one):
@@ -97,7 +97,8 @@ def test_extra_calls_read_a_filler_and_change_nothing(teacher, model, processor,
     alone = teacher.read([one], calls=1, filler=one)
     padded = teacher.read([one], calls=3, filler=lesson(processor, response="x"))
     assert len(calls) == 1 + 3
-    assert torch.equal(alone[0], padded[0])
+    assert torch.equal(alone[0].hidden, padded[0].hidden)
+    assert torch.equal(alone[0].log_probs, padded[0].log_probs)
     assert teacher.read([], calls=2, filler=one) == []
     assert teacher.rows_read == 2, "fillers are not counted"
 
@@ -110,8 +111,10 @@ def test_too_few_calls_are_refused(teacher, processor):
 
 def test_the_teacher_leaves_no_graph(teacher, processor):
     one = lesson(processor)
-    (hidden,) = teacher.read([one], calls=1, filler=one)
-    assert not hidden.requires_grad
+    (record,) = teacher.read([one], calls=1, filler=one)
+    assert not record.hidden.requires_grad
+    assert not record.log_probs.requires_grad
+    assert record.weight is None, "a sharded head must not stay gathered"
 
 
 def test_micro_batch_must_be_positive(model, processor):

@@ -12,6 +12,7 @@ CACHED = 262_144
 NEVER = -1e30
 # Top-K ids are searched among the blocks with the largest maxima instead of the whole row.
 _BLOCK = 64
+_LOG2_E = 1.4426950408889634
 
 
 def slices(total: int, size: int) -> Iterator[slice]:
@@ -47,7 +48,7 @@ def add_product(out: Tensor, a: Tensor, b: Tensor) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class ChunkedHead:
     """A head: logits = (states weightᵀ + bias) / temperature, with weight [V, H] and bias [V] or ``None``."""
 
     weight: Tensor
@@ -74,27 +75,29 @@ class Head:
         return out if self.temperature == 1.0 else out.div_(self.temperature)
 
 
+def exp_(x: Tensor) -> Tensor:
+    """Exponentiate in place. On a CPU float32 takes the way over 2^x, which is three times as fast."""
+    if x.dtype == torch.float32 and x.device.type == "cpu":
+        return x.mul_(_LOG2_E).exp2_()
+    return x.exp_()
+
+
 def log_sum(logits: Tensor) -> tuple[Tensor, Tensor]:
     """Return L = log-sum-exp of each row, and the mean of logit - L under its softmax, which is minus the entropy.
 
     Logits at or below ``NEVER`` count as absent; a row without any has L = -inf and mean 0.
     """
-    top = logits.new_full((len(logits),), NEVER)
-    total, weighted = torch.zeros_like(top), torch.zeros_like(top)
+    top = logits.amax(dim=-1, keepdim=True)
+    total, weighted = top.new_zeros(2, len(logits))
     for ids in slices(logits.size(1), max(1, CACHED // max(1, len(logits)))):
-        piece = logits[:, ids]
-        higher = torch.maximum(top, piece.amax(dim=-1))
-        below = piece - higher.unsqueeze(-1)
-        share = below.exp()
-        drop = top - higher
-        shrink = drop.exp()
-        weighted = shrink * (weighted + total * drop) + below.mul_(share).sum(dim=-1)
-        total = shrink * total + share.sum(dim=-1)
-        top = higher
-    present = top > NEVER / 2
-    log_total = total.clamp_min(1.0).log()
-    mean = (weighted / total.clamp_min(1.0) - log_total).masked_fill(~present, 0.0)
-    return (top + log_total).masked_fill(~present, -torch.inf), mean
+        below = logits[:, ids] - top
+        share = exp_(below.clone())
+        total += share.sum(dim=-1)
+        weighted += below.mul_(share).sum(dim=-1)
+    top = top.squeeze(-1)
+    absent = top <= NEVER / 2
+    log_total = total.log()
+    return (top + log_total).masked_fill(absent, -torch.inf), (weighted / total - log_total).masked_fill(absent, 0.0)
 
 
 def topk_ids(padded: Tensor, vocabulary: int, k: int) -> Tensor:
@@ -110,6 +113,7 @@ def topk_ids(padded: Tensor, vocabulary: int, k: int) -> Tensor:
     if blocks.size(1) <= 2 * k:
         return padded[:, :vocabulary].topk(k, dim=-1).indices
     best = blocks.amax(dim=-1).topk(k, dim=-1).indices
-    candidates = blocks.gather(1, best.unsqueeze(-1).expand(-1, -1, _BLOCK)).flatten(1)
+    first = torch.arange(len(blocks), device=blocks.device).unsqueeze(-1) * blocks.size(1)
+    candidates = blocks.flatten(0, 1).index_select(0, (first + best).flatten()).view(len(blocks), -1)
     chosen = candidates.topk(k, dim=-1).indices
     return best.gather(1, chosen // _BLOCK) * _BLOCK + chosen % _BLOCK

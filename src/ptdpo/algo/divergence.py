@@ -88,7 +88,7 @@ def topk_agreement(
     check_settings(k, support=support)
     log_p, log_q = _log_probabilities(student_logits, teacher_logits)
     k = min(k, log_p.size(-1))
-    overlap = is_in(log_p.topk(k, dim=-1).indices, log_q.topk(k, dim=-1).indices).float().mean(dim=-1)
+    overlap = is_in(log_p.topk(k, dim=-1).indices, log_q.topk(k, dim=-1).indices).to(log_p.dtype).mean(dim=-1)
     outside = _outside(log_p, _support(log_p, log_q, k, support)[0])
     return Agreement(
         overlap,

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ptdpo.algo.chunks import CACHED, NEVER, Head, add_product, log_sum, slices, topk_ids
+from ptdpo.algo.chunks import CACHED, NEVER, ChunkedHead, add_product, exp_, log_sum, slices, topk_ids
 from ptdpo.algo.divergence import Kind, Support, Tail, divergence_of, divergence_slope, is_in
 from ptdpo.algo.teacher_topk import TeacherTopK
 
-# Logits held at once by the backward pass, in numbers: 32 MB in float32.
-_BACKWARD_LOGITS = 8_000_000
+# Ids whose logits the backward pass holds at once.
+_BACKWARD_IDS = 2048
 # Rows that share one pass over the vocabulary in the backward pass.
 _BACKWARD_ROWS = 4_096
 
@@ -81,7 +81,8 @@ class FusedStats(torch.autograd.Function):
         teacher: TeacherTopK | None,
         how: How,
     ) -> tuple[Tensor, ...]:
-        head = Head(weight, bias, how.temperature)
+        """Return log-probabilities [N], entropies [N], and divergence, overlap, both tails [n]."""
+        head = ChunkedHead(weight, bias, how.temperature)
         buffer = head.buffer(hidden, how.row_chunk)
         log_prob, entropy, normaliser = buffer.new_empty(3, len(hidden))
         supports, compared = [], []
@@ -111,30 +112,37 @@ class FusedStats(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        hidden, weight, bias, targets, rows, normaliser, entropy, *rest = ctx.saved_tensors
-        head = Head(weight, bias, ctx.temperature)
-        support, of_rows = _Support(*rest[:4]), rest[4:]
-        scaled = [None if grad is None else grad / ctx.temperature for grad in grads[:3]]
-        gradient = _logit_gradient(scaled, targets, rows, normaliser, entropy, support, *of_rows)
-        to_hidden, to_weight, to_bias = (
-            None if tensor is None or not needed else torch.zeros_like(tensor)
-            for tensor, needed in zip((hidden, weight, bias), ctx.needs_input_grad, strict=False)
-        )
-        for block in slices(len(hidden), _BACKWARD_ROWS):
-            states = hidden[block]
-            chunk = ctx.vocab_chunk or max(1, _BACKWARD_LOGITS // len(states))
-            # Sums over the vocabulary need float32; those over rows are complete within a block.
-            sums = None if to_hidden is None else torch.zeros_like(states, dtype=normaliser.dtype)
-            for ids, to_logits in _chunks(head, states, _of_block(gradient, block), chunk):
-                if sums is not None:
-                    add_product(sums, to_logits, weight[ids])
-                if to_weight is not None:
-                    add_product(to_weight[ids], to_logits.t(), states)
-                if to_bias is not None:
-                    to_bias[ids] += to_logits.sum(dim=0)
-            if to_hidden is not None and sums is not None:
-                to_hidden[block] = sums
-        return to_hidden, to_weight, to_bias, None, None, None, None
+        """Return the gradients of the arguments of ``forward``."""
+        with torch.autocast(ctx.saved_tensors[0].device.type, enabled=False):
+            return (*_gradients(ctx, grads), None, None, None, None)
+
+
+def _gradients(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
+    """Return the gradients of hidden states, weight and bias."""
+    hidden, weight, bias, targets, rows, normaliser, entropy, *rest = ctx.saved_tensors
+    head = ChunkedHead(weight, bias, ctx.temperature)
+    support, of_rows = _Support(*rest[:4]), rest[4:]
+    scaled = [None if grad is None else grad / ctx.temperature for grad in grads[:3]]
+    gradient = _logit_gradient(scaled, targets, rows, normaliser, entropy, support, *of_rows)
+    to_hidden, to_weight, to_bias = (
+        None if tensor is None or not needed else torch.zeros_like(tensor)
+        for tensor, needed in zip((hidden, weight, bias), ctx.needs_input_grad, strict=False)
+    )
+    for block in slices(len(hidden), _BACKWARD_ROWS):
+        states = hidden[block]
+        chunk = ctx.vocab_chunk or _BACKWARD_IDS
+        # Sums over the vocabulary need float32; those over rows are complete within a block.
+        sums = None if to_hidden is None else torch.zeros_like(states, dtype=normaliser.dtype)
+        for ids, to_logits in _chunks(head, states, _of_block(gradient, block), chunk):
+            if sums is not None:
+                add_product(sums, to_logits, weight[ids])
+            if to_weight is not None:
+                add_product(to_weight[ids], to_logits.t(), states)
+            if to_bias is not None:
+                to_bias[ids] += to_logits.sum(dim=0)
+        if to_hidden is not None and sums is not None:
+            to_hidden[block] = sums
+    return to_hidden, to_weight, to_bias
 
 
 def _compare(
@@ -258,7 +266,7 @@ def _of_block(gradient: _LogitGradient, block: slice) -> _LogitGradient:
     )
 
 
-def _chunks(head: Head, states: Tensor, gradient: _LogitGradient, chunk: int) -> Any:
+def _chunks(head: ChunkedHead, states: Tensor, gradient: _LogitGradient, chunk: int) -> Any:
     """Yield (ids, gradient [r, ids]) for one piece of the vocabulary after another; the tensor is reused."""
     buffer = gradient.shift.new_empty(len(states) * min(chunk, head.vocabulary))
     parts = list(slices(head.vocabulary, chunk))
@@ -267,8 +275,9 @@ def _chunks(head: Head, states: Tensor, gradient: _LogitGradient, chunk: int) ->
     for ids, first, last in zip(parts, edges[:-1], edges[1:], strict=True):
         width = ids.stop - ids.start
         to_logits = buffer[: len(states) * width].view(len(states), width)
+        head.logits(states, to_logits, ids)
         for piece in slices(len(states), max(1, CACHED // width)):
-            _fill(to_logits[piece], head, states[piece], ids, gradient, piece)
+            _fill(to_logits[piece], gradient, piece)
         here = slice(first, last)
         to_logits[gradient.set_row[here], gradient.set_id[here] - ids.start] = gradient.set_value[here]
         (row,) = ((gradient.targets >= ids.start) & (gradient.targets < ids.stop)).nonzero(as_tuple=True)
@@ -276,14 +285,14 @@ def _chunks(head: Head, states: Tensor, gradient: _LogitGradient, chunk: int) ->
         yield ids, to_logits
 
 
-def _fill(out: Tensor, head: Head, states: Tensor, ids: slice, gradient: _LogitGradient, piece: slice) -> None:
-    x = head.logits(states, out, ids).sub_(gradient.shift[piece].unsqueeze(-1))
+def _fill(logits: Tensor, gradient: _LogitGradient, piece: slice) -> None:
+    x = logits.sub_(gradient.shift[piece].unsqueeze(-1))
     scale = gradient.scale[piece].unsqueeze(-1)
     if gradient.slant is None:
-        x.exp_().mul_(scale)
+        exp_(x).mul_(scale)
         return
     slanted = x * gradient.slant[piece].unsqueeze(-1) + scale
-    x.exp_().mul_(slanted)
+    exp_(x).mul_(slanted)
 
 
 def _others(rows: Tensor, hidden: Tensor) -> Tensor:

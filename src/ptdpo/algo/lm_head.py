@@ -3,47 +3,25 @@
 ``teacher_topk`` reduces the teacher's logits to what the divergence needs; ``token_stats`` scores the student and
 compares the two. Neither ever holds [N, V]: the forward pass holds the logits of ``row_chunk`` tokens, the backward
 pass recomputes those of ``vocab_chunk`` ids. Gradients to hidden states, weight and bias are exact. The readable
-version of the same divergence is ``ptdpo.algo.divergence.topk_divergence``.
+version, on whole logits, is ``ptdpo.algo.dense_head``.
 
 The module needs nothing but torch and its neighbours in ``ptdpo.algo``, and knows nothing of trainers.
 """
-
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ptdpo.algo.chunks import Head, log_sum, slices, topk_ids, wide
-from ptdpo.algo.chunks import NEVER as _NEVER
+from ptdpo.algo.chunks import NEVER, ChunkedHead, log_sum, slices, topk_ids
 from ptdpo.algo.divergence import Kind, Support, Tail, check_settings
 from ptdpo.algo.fused import FusedStats, How
 from ptdpo.algo.teacher_topk import TeacherTopK, concatenate
+from ptdpo.algo.token_stats import TokenStats
 
 __all__ = ["TeacherTopK", "TokenStats", "concatenate", "teacher_topk", "token_stats"]
 
 # Logits held at once by the forward pass, in numbers: 80 MB in float32.
 _FORWARD_LOGITS = 20_000_000
-
-
-class TokenStats(NamedTuple):
-    """What ``token_stats`` returns; N tokens, n of them compared, in the order of ``rows``.
-
-    Attributes:
-        log_prob: [N], log-probability of the target; differentiable.
-        entropy: [N], entropy of the next-token distribution in nats; differentiable.
-        divergence: [n], as ``topk_divergence``; differentiable.
-        overlap: [n], share of the student's Top-K ids that the teacher's Top-K holds too.
-        student_tail: [n], student mass outside the support.
-        teacher_tail: [n], teacher mass outside the support.
-    """
-
-    log_prob: Tensor
-    entropy: Tensor
-    divergence: Tensor
-    overlap: Tensor
-    student_tail: Tensor
-    teacher_tail: Tensor
 
 
 @torch.no_grad()
@@ -71,21 +49,9 @@ def teacher_topk(
     """
     hidden, weight = _operands("teacher", hidden, weight, bias, temperature)
     check_settings(k)
-    head, k = Head(weight, bias, temperature), min(k, weight.size(0))
-    buffer = head.buffer(hidden, _rows_at_once(row_chunk, weight))
-    ids = torch.empty(len(hidden), k, dtype=torch.int32, device=hidden.device)
-    log_probs = buffer.new_empty(len(hidden), k)
-    log_rest, log_normaliser = buffer.new_empty(2, len(hidden))
-    for rows in slices(len(hidden), len(buffer)):
-        padded = buffer[: rows.stop - rows.start]
-        logits = head.logits(hidden[rows], padded[:, : head.vocabulary])
-        chosen = topk_ids(padded, head.vocabulary, k)
-        kept = logits.gather(-1, chosen)
-        rest, _ = log_sum(logits.scatter_(-1, chosen, _NEVER))
-        total = torch.logaddexp(kept.logsumexp(dim=-1), rest)
-        ids[rows], log_probs[rows] = chosen.int(), kept - total.unsqueeze(-1)
-        log_rest[rows], log_normaliser[rows] = rest - total, total
-    return TeacherTopK(hidden, ids, log_probs, log_rest, log_normaliser, temperature, weight, bias)
+    with torch.autocast(hidden.device.type, enabled=False):
+        head = ChunkedHead(weight, bias, temperature)
+        return _reduced(hidden, head, min(k, head.vocabulary), _rows_at_once(row_chunk, weight))
 
 
 def token_stats(
@@ -138,7 +104,26 @@ def token_stats(
         raise ValueError(f"vocab_chunk must be at least 1, got {vocab_chunk}")
     k = min(k, len(weight))
     how = How(k, temperature, kind, support, tail, _rows_at_once(row_chunk, weight), vocab_chunk)
-    return TokenStats(*FusedStats.apply(hidden, weight, bias, targets, rows, teacher, how))
+    with torch.autocast(hidden.device.type, enabled=False):
+        return TokenStats(*FusedStats.apply(hidden, weight, bias, targets, rows, teacher, how))
+
+
+def _reduced(hidden: Tensor, head: ChunkedHead, k: int, row_chunk: int) -> TeacherTopK:
+    """Return what remains of the teacher's distributions, read ``row_chunk`` tokens at a time."""
+    buffer = head.buffer(hidden, row_chunk)
+    ids = torch.empty(len(hidden), k, dtype=torch.int32, device=hidden.device)
+    log_probs = buffer.new_empty(len(hidden), k)
+    log_rest, log_normaliser = buffer.new_empty(2, len(hidden))
+    for rows in slices(len(hidden), len(buffer)):
+        padded = buffer[: rows.stop - rows.start]
+        logits = head.logits(hidden[rows], padded[:, : head.vocabulary])
+        chosen = topk_ids(padded, head.vocabulary, k)
+        kept = logits.gather(-1, chosen)
+        rest, _ = log_sum(logits.scatter_(-1, chosen, NEVER))
+        total = torch.logaddexp(kept.logsumexp(dim=-1), rest)
+        ids[rows], log_probs[rows] = chosen.int(), kept - total.unsqueeze(-1)
+        log_rest[rows], log_normaliser[rows] = rest - total, total
+    return TeacherTopK(hidden, ids, log_probs, log_rest, log_normaliser, head.temperature, head.weight, head.bias)
 
 
 def _operands(
@@ -193,8 +178,10 @@ def _checked_rows(
 def _check_range(name: str, values: Tensor, size: int, of: str) -> None:
     if values.is_floating_point() or values.dtype == torch.bool:
         raise ValueError(f"{name} must be integers, got {values.dtype}")
-    if values.numel() and not (0 <= int(values.min()) and int(values.max()) < size):
-        raise ValueError(f"{name} must lie in [0, {size}), the size of {of}; got {int(values.min())} to {int(values.max())}")
+    if values.numel():
+        least, most = int(values.min()), int(values.max())
+        if least < 0 or most >= size:
+            raise ValueError(f"{name} must lie in [0, {size}), the size of {of}; got {least} to {most}")
 
 
 def _rows_at_once(row_chunk: int | None, weight: Tensor) -> int:

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ptdpo.tutor.head import Divergence, Head, ScoredTokens, ScoreRequest, TeacherView
+from ptdpo.algo.lm_head import concatenate
+from ptdpo.tutor.head import Divergence, HeadWeights, ScoredTokens, ScoreRequest, TeacherView
 from ptdpo.tutor.teacher import Tutoring
 
 IGNORED = -100
@@ -40,6 +41,7 @@ class ScoringModel:
         divergence: how to compare with the teacher.
         tutoring: one record per row of the batch, ``None``: nothing is compared.
         teacher_head: the teacher's head, when something is compared.
+        dense: score on whole logits.
         scored: what the calls returned, in order.
     """
 
@@ -48,7 +50,8 @@ class ScoringModel:
     temperature: float
     divergence: Divergence = field(default_factory=Divergence)
     tutoring: Sequence[Tutoring] | None = None
-    teacher_head: Head | None = None
+    teacher_head: HeadWeights | None = None
+    dense: bool = False
     scored: list[ScoredTokens] = field(default_factory=list)
     _next_row: int = 0
 
@@ -64,6 +67,7 @@ class ScoringModel:
             self.temperature,
             self._teacher_view(rows, mask),
             self.divergence,
+            self.dense,
         )
         scored: ScoredTokens = self.model(**without_empty_images(inputs), score=request)
         self.scored.append(scored)
@@ -73,9 +77,9 @@ class ScoringModel:
         if self.tutoring is None or self.teacher_head is None:
             return None
         records = self.tutoring[rows]
+        read = [record.teacher for record in records if record.teacher is not None]
+        if not read:
+            return None
         tokens = torch.tensor([record.tokens for record in records], device=mask.device)
         positions = torch.arange(mask.size(1), device=mask.device) < tokens.unsqueeze(1)
-        states = [record.hidden.to(mask.device) for record in records if record.hidden is not None]
-        width = self.teacher_head.weight.size(1)
-        hidden = torch.cat(states) if states else self.teacher_head.weight.new_zeros(0, width)
-        return TeacherView(positions & mask, hidden, self.teacher_head)
+        return TeacherView(positions & mask, concatenate(read).to(mask.device).with_head(*self.teacher_head))

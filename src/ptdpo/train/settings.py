@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import warnings
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from trl import GRPOConfig
 
@@ -12,6 +12,8 @@ from ptdpo.algo.divergence import Kind, Support, Tail
 from ptdpo.algo.routing import Select
 from ptdpo.config import preset_settings
 from ptdpo.tutor.head import Divergence
+
+Head = Literal["fused", "dense"]
 
 
 @dataclass
@@ -30,6 +32,7 @@ class PTDConfig(GRPOConfig):
         rl_weight: factor on the advantages; 0 leaves the reference KL and the tutoring term alone.
         accuracy_reward: name of the reward function that returns the accuracy in {0, 1} that routing reads.
         teacher_batch_size: rollouts per teacher forward; ``None``: ``per_device_train_batch_size``.
+        head: fused (``ptdpo.algo.lm_head``, holds no [tokens, vocabulary]) or dense (its readable reference).
         teacher_on_cpu: keep what the teacher left in CPU memory between scoring and training.
         example_steps: write one tutored rollout token by token every so many steps; 0: never.
         ban_special_tokens: never sample a special token other than those that end a response. Small models
@@ -58,6 +61,7 @@ class PTDConfig(GRPOConfig):
     rl_weight: float = field(default=1.0, metadata={"help": "Factor on the advantages."})
     accuracy_reward: str = field(default="accuracy_reward", metadata={"help": "Reward that routing reads."})
     teacher_batch_size: int | None = field(default=None, metadata={"help": "Rollouts per teacher forward."})
+    head: str = field(default="fused", metadata={"help": "fused or dense; the numbers are the same."})
     teacher_on_cpu: bool = field(default=False, metadata={"help": "Keep teacher states in CPU memory."})
     example_steps: int = field(default=10, metadata={"help": "Steps between written examples; 0: none."})
     ban_special_tokens: bool = field(default=True, metadata={"help": "Never sample special tokens but the end."})
@@ -106,6 +110,7 @@ class PTDConfig(GRPOConfig):
             "tutoring_divergence": Kind,
             "tutoring_support": Support,
             "tutoring_tail": Tail,
+            "head": Head,
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in get_args(allowed):

@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 from trl import GRPOTrainer
 from trl.trainer.utils import use_adapter
 
+from ptdpo.algo.lm_head import TeacherTopK
 from ptdpo.algo.objectives import tutoring_loss
 from ptdpo.algo.routing import group_shares, route
 from ptdpo.models.loading import load_processor
@@ -134,6 +135,8 @@ class PTDTrainer(GRPOTrainer):
             unwrapped,
             self.processing_class,
             micro_batch=self.args.teacher_batch_size or self.args.per_device_train_batch_size,
+            k=self.args.tutoring_k,
+            temperature=self.temperature,
             frozen=frozen,
             chat_template=self.chat_template,
             template_arguments=dict(self.chat_template_kwargs),  # type: ignore[arg-type]
@@ -193,10 +196,10 @@ class PTDTrainer(GRPOTrainer):
             for row, keep in enumerate(mask.bool())
             if chosen[row]
         }
-        states = dict(zip(lessons, self._read(list(lessons.values()), inputs, output), strict=True))
+        records = dict(zip(lessons, self._read(list(lessons.values()), inputs, output), strict=True))
         self._log_tutored(lessons, mask)
         return [
-            Tutoring(bool(grouped[row]), states.get(row), str(inputs[row].get("id", ""))) for row in range(len(inputs))
+            Tutoring(bool(grouped[row]), records.get(row), str(inputs[row].get("id", ""))) for row in range(len(inputs))
         ]
 
     def _route(self, has_hint: Tensor) -> tuple[Tensor, Tensor]:
@@ -221,15 +224,15 @@ class PTDTrainer(GRPOTrainer):
         mine = slice(self.accelerator.process_index * rows, (self.accelerator.process_index + 1) * rows)
         return chosen.flatten()[mine].clone(), grouped.flatten()[mine].clone()
 
-    def _read(self, lessons: Sequence[Lesson], inputs: Any, output: dict[str, Any]) -> list[Tensor]:
+    def _read(self, lessons: Sequence[Lesson], inputs: Any, output: dict[str, Any]) -> list[TeacherTopK]:
         """Let the teacher read; every process makes the same number of forwards."""
         assert self.teacher is not None
         needed = torch.tensor([self.teacher.calls_needed(len(lessons))], device=self._accuracy.device)
         calls = int(self._gathered(needed).max())
         filler = Lesson(inputs[0]["prompt"], inputs[0].get("images") or [], output["completion_ids"][0][:1])
         with self.accelerator.autocast():
-            states = self.teacher.read(lessons, calls=calls, filler=filler)
-        return [state.cpu() for state in states] if self.args.teacher_on_cpu else states
+            records = self.teacher.read(lessons, calls=calls, filler=filler)
+        return [record.to("cpu") for record in records] if self.args.teacher_on_cpu else records
 
     def _log_tutored(self, lessons: dict[int, Lesson], mask: Tensor) -> None:
         tokens = sum(len(lesson.response_ids) for lesson in lessons.values())
@@ -282,7 +285,8 @@ class PTDTrainer(GRPOTrainer):
                 lambda **inputs: model(**without_empty_images(inputs)),
                 input_ids, attention_mask, logits_to_keep, *args, **kwargs,
             )  # fmt: skip
-        scoring = self._scoring or ScoringModel(model, logits_to_keep, self.temperature)
+        dense = self.args.head == "dense"
+        scoring = self._scoring or ScoringModel(model, logits_to_keep, self.temperature, dense=dense)
         scores = score(scoring, input_ids, attention_mask, logits_to_keep, *args, **kwargs)
         if self._scoring is not None and self._kl_free is not None:
             reference, rows = self._kl_free
@@ -302,6 +306,7 @@ class PTDTrainer(GRPOTrainer):
             self.args.divergence,
             inputs[TUTORING],
             head,
+            self.args.head == "dense",
         )
         try:
             loss = super()._compute_loss(model, self._free_tutored_groups_of_kl(inputs))

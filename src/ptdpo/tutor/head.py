@@ -6,7 +6,7 @@ Parallel engines (DDP, FSDP2) see an ordinary call of the model that returns a `
 import functools
 import types
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -14,7 +14,9 @@ from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
-from ptdpo.algo.divergence import Kind, Support, Tail, topk_agreement, topk_divergence
+from ptdpo.algo.dense_head import dense_token_stats
+from ptdpo.algo.divergence import Kind, Support, Tail
+from ptdpo.algo.lm_head import TeacherTopK, token_stats
 
 _LOGIT_TRANSFORMS = (
     "final_logit_softcapping",
@@ -35,17 +37,11 @@ class Divergence:
     tail: Tail = "bucket"
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class HeadWeights(NamedTuple):
     """A language-model head as plain tensors: weight [V, H], bias [V] or ``None``."""
 
     weight: Tensor
     bias: Tensor | None
-
-    def logits(self, hidden: Tensor, temperature: float) -> Tensor:
-        """Return float32 logits [n, V] of hidden states [n, H], divided by the temperature."""
-        hidden = hidden.to(self.weight.dtype)
-        return torch.nn.functional.linear(hidden, self.weight, self.bias).float() / temperature
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +50,11 @@ class TeacherView:
 
     Attributes:
         positions: [B, T] bool, the tutored response positions.
-        hidden: [n, H], the teacher's last hidden states there, row by row.
-        head: the teacher's head.
+        record: the teacher there, row by row, with its head.
     """
 
     positions: Tensor
-    hidden: Tensor
-    head: Head
+    record: TeacherTopK
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +67,7 @@ class ScoreRequest:
         temperature: the sampling temperature; teacher and student logits are divided by it.
         teacher: what the teacher left, ``None`` when nothing of this micro-batch is compared.
         divergence: how to compare.
+        dense: compute on whole logits, the readable reference of the fused head.
         only_hidden: return the hidden states that predict the response instead of scores.
     """
 
@@ -81,6 +76,7 @@ class ScoreRequest:
     temperature: float = 1.0
     teacher: TeacherView | None = None
     divergence: Divergence = Divergence()
+    dense: bool = False
     only_hidden: bool = False
 
 
@@ -91,7 +87,7 @@ class ScoredTokens(ModelOutput):
     Attributes:
         log_probs: [B, T], log-probability of each response token; 0 at padding.
         entropy: [B, T], entropy of the next-token distribution in nats; 0 at padding.
-        divergence: [n], one per tutored position, in the order of ``TeacherView.hidden``.
+        divergence: [n], one per tutored position, in the order of ``TeacherView.record``.
         overlap: [n], Top-K overlap, no gradient.
         student_tail: [n], student mass outside the support, no gradient.
         teacher_tail: [n], teacher mass outside the support, no gradient.
@@ -135,36 +131,35 @@ def add_scoring_head(model: PreTrainedModel) -> None:
     model.forward = types.MethodType(forward, model)
 
 
-def head_of(model: torch.nn.Module) -> Head:
+def head_of(model: torch.nn.Module) -> HeadWeights:
     """Return the model's head; a sharded one (FSDP2) is gathered, a collective call on all processes."""
     layer = cast(Any, model).get_output_embeddings()
-    return Head(_whole(layer.weight), None if layer.bias is None else _whole(layer.bias))
+    return HeadWeights(_whole(layer.weight), None if layer.bias is None else _whole(layer.bias))
 
 
 def _whole(parameter: Tensor) -> Tensor:
     return parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
 
 
-def _score(hidden: Tensor, head: Head, request: ScoreRequest) -> ScoredTokens:
-    """Score the response positions of one micro-batch densely: logits [valid tokens, V] are held."""
-    mask = request.response_mask
-    logits = head.logits(hidden[mask], request.temperature)
-    log_p = logits.log_softmax(dim=-1)
-    log_probs = log_p.gather(-1, request.response_ids[mask].unsqueeze(-1)).squeeze(-1)
-    entropy = -(log_p.exp() * log_p.masked_fill(log_p == -torch.inf, 0.0)).sum(dim=-1)
+def _score(hidden: Tensor, head: HeadWeights, request: ScoreRequest) -> ScoredTokens:
+    """Score the response positions of one micro-batch, and compare those that are tutored."""
+    mask, how, view = request.response_mask, request.divergence, request.teacher
+    stats = (dense_token_stats if request.dense else token_stats)(
+        hidden[mask],
+        head.weight,
+        request.response_ids[mask],
+        head.bias,
+        teacher=None if view is None else view.record,
+        rows=None if view is None else view.positions[mask].nonzero().squeeze(-1),
+        k=how.k,
+        temperature=request.temperature,
+        kind=how.kind,
+        support=how.support,
+        tail=how.tail,
+    )
     # masked_scatter keeps the result connected to the model even when no position is valid.
-    empty = log_probs.new_zeros(mask.shape)
-    scored = ScoredTokens(log_probs=empty.masked_scatter(mask, log_probs), entropy=empty.masked_scatter(mask, entropy))
-    if request.teacher is not None:
-        _compare(scored, logits[request.teacher.positions[mask]], request)
-    return scored
-
-
-def _compare(scored: ScoredTokens, student: Tensor, request: ScoreRequest) -> None:
-    assert request.teacher is not None
-    how, view = request.divergence, request.teacher
-    with torch.no_grad():
-        teacher = view.head.logits(view.hidden, request.temperature)
-    scored.divergence = topk_divergence(student, teacher, k=how.k, kind=how.kind, support=how.support, tail=how.tail)
-    agreement = topk_agreement(student, teacher, k=how.k)
-    scored.overlap, scored.student_tail, scored.teacher_tail = agreement
+    empty = stats.log_prob.new_zeros(mask.shape)
+    log_probs, entropy = empty.masked_scatter(mask, stats.log_prob), empty.masked_scatter(mask, stats.entropy)
+    if view is None:
+        return ScoredTokens(log_probs=log_probs, entropy=entropy)
+    return ScoredTokens(log_probs, entropy, stats.divergence, stats.overlap, stats.student_tail, stats.teacher_tail)

@@ -1,5 +1,6 @@
 """The frozen reference under question + hint, with the images, scored along the student's own tokens."""
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -8,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ptdpo.algo.lm_head import TeacherTopK, teacher_topk
 from ptdpo.data.prompts import Message, attach_images
-from ptdpo.tutor.head import Head, ScoredTokens, ScoreRequest, head_of
+from ptdpo.tutor.head import HeadWeights, ScoredTokens, ScoreRequest, head_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +35,18 @@ class Tutoring:
 
     Attributes:
         in_tutored_group: some rollout of this group is tutored.
-        hidden: [t, H], the teacher's hidden states that predict the response; ``None``: not tutored.
+        teacher: the teacher at the response's t tokens, stored without its head; ``None``: not tutored.
         problem_id: the row's id, empty if the data has none.
     """
 
     in_tutored_group: bool
-    hidden: Tensor | None = None
+    teacher: TeacherTopK | None = None
     problem_id: str = ""
 
     @property
     def tokens(self) -> int:
         """Return how many positions of this rollout are tutored."""
-        return 0 if self.hidden is None else self.hidden.size(0)
+        return 0 if self.teacher is None else len(self.teacher)
 
 
 class Teacher:
@@ -55,6 +57,8 @@ class Teacher:
         unwrapped: the same model without its wrapper, which owns the head.
         processor: renders and tokenizes the hinted prompts, images included.
         micro_batch: lessons per forward.
+        k: how many ids it keeps of each distribution.
+        temperature: the sampling temperature, by which its logits are divided.
         frozen: a context in which ``model`` has the teacher's weights, such as "adapter off".
         chat_template: the trainer's template, ``None`` for the processor's own.
         template_arguments: further arguments of the template.
@@ -67,6 +71,8 @@ class Teacher:
         processor: Any,
         *,
         micro_batch: int,
+        k: int = 100,
+        temperature: float = 1.0,
         frozen: Callable[[], AbstractContextManager[Any]] = nullcontext,
         chat_template: str | None = None,
         template_arguments: dict[str, Any] | None = None,
@@ -75,6 +81,7 @@ class Teacher:
             raise ValueError(f"the teacher's micro-batch must be at least 1, got {micro_batch}")
         self._model, self._unwrapped, self._processor = model, unwrapped, processor
         self._micro_batch, self._frozen = micro_batch, frozen
+        self._k, self._temperature = k, temperature
         self._template = {"chat_template": chat_template, **(template_arguments or {})}
         self.rows_read = 0
 
@@ -83,8 +90,8 @@ class Teacher:
         return -(-lessons // self._micro_batch)
 
     @torch.no_grad()
-    def read(self, lessons: Sequence[Lesson], *, calls: int, filler: Lesson) -> list[Tensor]:
-        """Return the hidden states [t, H] that predict each lesson's response tokens.
+    def read(self, lessons: Sequence[Lesson], *, calls: int, filler: Lesson) -> list[TeacherTopK]:
+        """Return the teacher's distributions at each lesson's response tokens, stored without its head.
 
         Args:
             lessons: what to read.
@@ -98,27 +105,36 @@ class Teacher:
         needed = self.calls_needed(len(lessons))
         if calls < needed:
             raise ValueError(f"{len(lessons)} lessons need {needed} forwards, only {calls} were allowed")
-        states: list[Tensor] = []
+        records: list[TeacherTopK] = []
         with self._frozen():
+            head = head_of(self._unwrapped) if calls else None
             for start in range(0, len(lessons), self._micro_batch):
-                states.extend(self._forward(lessons[start : start + self._micro_batch]))
+                assert head is not None
+                records.extend(self._read(lessons[start : start + self._micro_batch], head))
             for _ in range(calls - needed):
                 self._forward([filler])
         self.rows_read += len(lessons)
-        return states
+        return records
 
     @torch.no_grad()
-    def head(self) -> Head:
+    def head(self) -> HeadWeights:
         """Return the teacher's head; a collective call when the model is sharded."""
         with self._frozen():
             return head_of(self._unwrapped)
 
-    def _forward(self, lessons: Sequence[Lesson]) -> Iterator[Tensor]:
+    def _read(self, lessons: Sequence[Lesson], head: HeadWeights) -> Iterator[TeacherTopK]:
+        hidden = self._forward(lessons)
+        record = teacher_topk(hidden, head.weight, head.bias, k=self._k, temperature=self._temperature)
+        ends = list(itertools.accumulate(len(lesson.response_ids) for lesson in lessons))
+        return (record.with_head(None)[first:last] for first, last in itertools.pairwise([0, *ends]))
+
+    def _forward(self, lessons: Sequence[Lesson]) -> Tensor:
+        """Return the hidden states [n, H] that predict the responses' tokens, lesson by lesson."""
         inputs, mask = self._inputs(lessons)
         request = ScoreRequest(mask.long(), mask, only_hidden=True)
         scored: ScoredTokens = self._model(**inputs, score=request)
         assert scored.hidden is not None
-        return (hidden[row] for hidden, row in zip(scored.hidden, mask, strict=True))
+        return scored.hidden[mask]
 
     def _inputs(self, lessons: Sequence[Lesson]) -> tuple[dict[str, Tensor], Tensor]:
         """Return the model's inputs for hinted prompt + response, and the response mask [B, T].
