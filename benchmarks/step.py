@@ -1,0 +1,152 @@
+"""Whole training steps: TRL GRPO, ptdpo GRPO and PTD-GRPO, same model, same replayed rollouts, half of them failed.
+
+One process, the trainers in turn, several rounds; ratios of median step times. Generation is replayed, so that a
+step is reward, routing, teacher, scoring and update. Writes results/step.json.
+Run: make bench, or python benchmarks/step.py --help
+"""
+
+import argparse
+import json
+import logging
+import statistics
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+from transformers import TrainerCallback
+from trl import GRPOConfig, GRPOTrainer
+
+from ptdpo.data.dataset import rl_dataset
+from ptdpo.models import TinyVLMSettings, load_model, load_processor, make_tiny_vlm
+from ptdpo.records import Hint, Problem
+from ptdpo.train import PTDConfig, PTDTrainer
+
+RESULTS = Path(__file__).parent / "results"
+GROUP, WARM_UP = 8, 2
+
+
+class StepTimes(TrainerCallback):
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def on_step_begin(self, *args, **kwargs) -> None:
+        self.start = time.perf_counter()
+
+    def on_step_end(self, *args, **kwargs) -> None:
+        self.seconds.append(time.perf_counter() - self.start)
+
+
+class Replay:
+    """Stands in for generation: random responses of the given length, the same at every step and in every trainer."""
+
+    def __init__(self, trainer, length: int) -> None:
+        self.generate, self.length, self.kept = trainer._generate, length, None
+
+    def __call__(self, prompts):
+        if self.kept is None:
+            prompt_ids, completion_ids, *rest = self.generate(prompts)
+            generator = torch.Generator().manual_seed(0)
+            responses = torch.randint(20, 200, (len(completion_ids), self.length), generator=generator).tolist()
+            self.kept = (prompt_ids, responses, *rest)
+        prompt_ids, completion_ids, *rest = self.kept
+        return ([list(ids) for ids in prompt_ids], [list(ids) for ids in completion_ids], *rest)
+
+
+def half_right(completions, **_):
+    return [float(n % 2) for n in range(len(completions))]
+
+
+half_right.__name__ = "accuracy_reward"
+
+
+def make_model(folder: Path, vocabulary: int, hidden: int) -> str:
+    settings = TinyVLMSettings(hidden=hidden, layers=3, heads=4, key_value_heads=2)
+    path = make_tiny_vlm(folder / "tiny", ["what is red, blue, green or yellow in the top row?"] * 50, settings)
+    model = load_model(str(path))
+    model.resize_token_embeddings(vocabulary)
+    model.save_pretrained(path)
+    return str(path)
+
+
+def problems(folder: Path, prompts: int) -> list[Problem]:
+    path = folder / "image.png"
+    Image.new("RGB", (96, 96), "red").save(path)
+    text = "what is red in the top row? " * 4
+    return [Problem(f"p{n}", (str(path),), f"{text}{n}", "3", "bench") for n in range(prompts)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--prompts", type=int, default=4)
+    parser.add_argument("--length", type=int, default=64)
+    parser.add_argument("--vocabulary", type=int, default=8_000)
+    parser.add_argument("--hidden", type=int, default=256)
+    parser.add_argument("--steps", type=int, default=5, help="timed steps per round")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=RESULTS / "step.json")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    seconds: dict[str, list[float]] = {"TRL GRPO": [], "ptdpo GRPO": [], "PTD-GRPO": [], "PTD-GRPO, dense head": []}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        path = make_model(folder, options.vocabulary, options.hidden)
+        data = problems(folder, options.prompts)
+        hints = {p.id: Hint(look="the top row.", reason="count what is red.") for p in data}
+        rows, processor = rl_dataset(data, hints, instruction=""), load_processor(path)
+        shared = {
+            "output_dir": str(folder / "run"), "max_steps": WARM_UP + options.steps, "num_generations": GROUP,
+            "per_device_train_batch_size": GROUP * options.prompts, "max_completion_length": options.length,
+            "learning_rate": 1e-6, "use_cpu": True, "bf16": False, "report_to": "none", "save_strategy": "no",
+            "disable_tqdm": True, "activation_checkpointing": False, "shuffle_dataset": False, "logging_steps": 1000,
+        }  # fmt: skip
+        for _ in range(options.rounds):
+            for arm in seconds:
+                if arm == "TRL GRPO":
+                    args = GRPOConfig(beta=0.01, use_bias_correction_kl=False, loss_type="grpo", **shared)
+                    trainer = GRPOTrainer(path, half_right, args, train_dataset=rows, processing_class=processor)
+                else:
+                    head = "dense" if "dense" in arm else "fused"
+                    args = PTDConfig.from_preset("grpo" if arm == "ptdpo GRPO" else "ptd-grpo", head=head, **shared)
+                    args.example_steps = 0
+                    trainer = PTDTrainer(path, half_right, args, train_dataset=rows, processing_class=processor)
+                times = StepTimes()
+                trainer.add_callback(times)
+                trainer._generate = Replay(trainer, options.length)
+                trainer.train()
+                seconds[arm] += times.seconds[WARM_UP:]
+                if arm.startswith("PTD"):
+                    expected = GROUP * options.prompts // 2 * (WARM_UP + options.steps)
+                    assert trainer.teacher.rows_read == expected, "teacher rows must be the failed rows exactly"
+    report(seconds, options)
+
+
+def report(seconds: dict[str, list[float]], options: argparse.Namespace) -> None:
+    median = {arm: statistics.median(values) for arm, values in seconds.items()}
+    ratios = {
+        "ptdpo GRPO / TRL GRPO": median["ptdpo GRPO"] / median["TRL GRPO"],
+        "PTD-GRPO / ptdpo GRPO": median["PTD-GRPO"] / median["ptdpo GRPO"],
+        "fused / dense head": median["PTD-GRPO"] / median["PTD-GRPO, dense head"],
+    }
+    table = Table("", "median seconds", "least", "most")
+    for arm, values in seconds.items():
+        table.add_row(arm, f"{median[arm]:.3f}", f"{min(values):.3f}", f"{max(values):.3f}")
+    console = Console()
+    console.print(table)
+    for name, ratio in ratios.items():
+        console.print(f"{name}: {ratio:.2f}")
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    settings = {key: value for key, value in vars(options).items() if key != "out"}
+    options.out.write_text(
+        json.dumps({"settings": settings, "median_seconds": median, "ratios": ratios}, indent=1) + "\n"
+    )
+
+
+if __name__ == "__main__":
+    main()
