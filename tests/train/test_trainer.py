@@ -2,6 +2,7 @@
 
 import inspect
 import json
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from trl import GRPOTrainer
 from ptdpo.config import PRESETS
 from ptdpo.data.dataset import rl_dataset
 from ptdpo.data.images import open_image
-from ptdpo.models import load_model
+from ptdpo.models import load_model, shared_prefix
 from ptdpo.train import PTDConfig, PTDTrainer
 from ptdpo.train.examples import read_examples
 from ptdpo.train.metrics import read_metrics
@@ -243,6 +244,47 @@ def test_the_dense_head_gives_the_same_curve(run, settings):
     for mine, reference in zip(metrics(fused), metrics(dense), strict=True):
         for name in ("divergence", "entropy", "kl", "topk_overlap", "tail_mass/student", "tail_mass/teacher"):
             assert mine[name] == pytest.approx(reference[name], rel=1e-4, abs=1e-7), name
+
+
+@pytest.mark.parametrize("preset", ["ptd-grpo", "ptd-gspo", "grpo"])
+def test_a_shared_prefix_gives_the_same_curve(run, preset, monkeypatch):
+    """Student, reference, old policy and teacher read each prompt once, over five steps."""
+    calls = []
+    monkeypatch.setattr("ptdpo.models.shared_prefix._pack", counted(shared_prefix._pack, calls))
+    shared = {"reward": Alternating(3), "preset": preset, "max_steps": 5, "per_device_train_batch_size": 8}
+    shared |= {"gradient_accumulation_steps": 1, **SGD}
+    # The same random stream for both: whole batches hold whole groups in any order.
+    monkeypatch.setattr(PTDTrainer, "_grouping", lambda self: nullcontext())
+    plain = run("plain", share_prefix=False, **shared)
+    assert not calls
+    packed = run("packed", share_prefix=True, **shared)
+    assert len(calls) >= 5 * (3 if preset == "ptd-grpo" else 2)
+    assert largest_difference(parameters(packed), parameters_of_start(packed)) > 1e-3
+    assert largest_difference(parameters(packed), parameters(plain)) < 2e-5
+    for mine, reference in zip(metrics(packed), metrics(plain), strict=True):
+        assert mine.keys() == reference.keys()
+        for name in {"entropy", "kl", "divergence"} & mine.keys():
+            assert mine[name] == pytest.approx(reference[name], rel=1e-3, abs=1e-6), name
+
+
+def test_an_adapter_shares_prefixes_too(run, monkeypatch):
+    monkeypatch.setattr(PTDTrainer, "_grouping", lambda self: nullcontext())
+    lora = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+    shared = {"reward": Alternating(3), "peft_config": lora, "max_steps": 2, "per_device_train_batch_size": 8}
+    shared |= {"gradient_accumulation_steps": 1, **SGD}
+    plain, packed = run("plain", share_prefix=False, **shared), run("packed", share_prefix=True, **shared)
+    assert metrics(packed)[-1]["divergence"] == pytest.approx(metrics(plain)[-1]["divergence"], rel=1e-3)
+    adapters = [{n: p for n, p in parameters(t).items() if "lora_B" in n} for t in (plain, packed)]
+    assert max(p.abs().max() for p in adapters[0].values()) > 0
+    assert largest_difference(*adapters) < 2e-5
+
+
+def counted(function, calls):
+    def wrapped(*args, **kwargs):
+        calls.append(1)
+        return function(*args, **kwargs)
+
+    return wrapped
 
 
 def test_gradient_checkpointing_gives_the_same_step(run):

@@ -76,7 +76,7 @@ class DemoSettings:
     arms: dict[str, Arm] = field(
         default_factory=lambda: {
             "grpo": Arm("grpo", 5e-5),
-            "ptd-grpo": Arm("ptd-grpo", 1e-4, tutoring_weight=2.0),
+            "ptd-grpo": Arm("ptd-grpo", 2e-4, tutoring_weight=2.0),
         }
     )
     train_problems: int = 480

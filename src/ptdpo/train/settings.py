@@ -33,6 +33,9 @@ class PTDConfig(GRPOConfig):
         accuracy_reward: name of the reward function that returns the accuracy in {0, 1} that routing reads.
         teacher_batch_size: rollouts per teacher forward; ``None``: ``per_device_train_batch_size``.
         head: fused (``ptdpo.algo.lm_head``, holds no [tokens, vocabulary]) or dense (its readable reference).
+        share_prefix: score the rows of a group from one packed row that holds prompt and images once, and keep
+            groups together in micro-batches; ``None``: when tutoring. True does so without tutoring too, which is
+            then TRL's GRPO up to rounding and the order of rollouts, no longer bit for bit.
         teacher_on_cpu: keep what the teacher left in CPU memory between scoring and training.
         example_steps: write one tutored rollout token by token every so many steps; 0: never.
         ban_special_tokens: never sample a special token other than those that end a response. Small models
@@ -62,6 +65,7 @@ class PTDConfig(GRPOConfig):
     accuracy_reward: str = field(default="accuracy_reward", metadata={"help": "Reward that routing reads."})
     teacher_batch_size: int | None = field(default=None, metadata={"help": "Rollouts per teacher forward."})
     head: str = field(default="fused", metadata={"help": "fused or dense; the numbers are the same."})
+    share_prefix: bool | None = field(default=None, metadata={"help": "Read a group's prompt once; None: if tutoring."})
     teacher_on_cpu: bool = field(default=False, metadata={"help": "Keep teacher states in CPU memory."})
     example_steps: int = field(default=10, metadata={"help": "Steps between written examples; 0: none."})
     ban_special_tokens: bool = field(default=True, metadata={"help": "Never sample special tokens but the end."})
@@ -87,6 +91,11 @@ class PTDConfig(GRPOConfig):
     def tutors(self) -> bool:
         """Return whether there is a tutoring term."""
         return self.tutoring_weight > 0
+
+    @property
+    def shares_prefix(self) -> bool:
+        """Return whether scoring shares prompts."""
+        return self.tutors if self.share_prefix is None else self.share_prefix
 
     @property
     def divergence(self) -> Divergence:

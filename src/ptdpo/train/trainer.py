@@ -2,7 +2,7 @@
 
 1. ``_calculate_rewards`` keeps the accuracy of every rollout.
 2. ``_generate_and_score_completions`` routes, and lets the teacher read the routed rollouts.
-3. ``_prepare_inputs`` counts the tutored tokens of the optimiser step, |F| of (11).
+3. ``_prepare_inputs`` keeps groups together and counts the tutored tokens of the optimiser step, |F| of (11).
 4. ``_get_per_token_logps_and_entropies`` scores through ``ptdpo.tutor.head``.
 5. ``_compute_loss`` adds the tutoring loss (12).
 
@@ -10,7 +10,7 @@ With ``tutoring_weight=0`` hooks 3 to 5 are TRL's own code.
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, cast
 
@@ -34,6 +34,7 @@ from ptdpo.rewards.functions import (
     format_reward,
 )
 from ptdpo.train.examples import append_example, pick_example
+from ptdpo.train.grouping import groups_kept_together
 from ptdpo.train.metrics import MetricsFile, PartsClock, TutoringSums, reconsideration_share
 from ptdpo.train.reference import check_reference, load_frozen_copy, refuse_unsupported
 from ptdpo.train.scoring import ScoringModel, without_empty_images
@@ -92,6 +93,9 @@ class PTDTrainer(GRPOTrainer):
         self._example_step = 0
         if args.ban_special_tokens and not self.use_vllm:
             self._ban_special_tokens()
+        self._own_scoring = args.tutors or args.shares_prefix
+        if self._own_scoring:
+            self._install_scoring()
         self.teacher = self._make_teacher(model) if args.tutors else None
         self.add_callback(MetricsFile())
 
@@ -112,22 +116,28 @@ class PTDTrainer(GRPOTrainer):
         self.generation_kwargs["suppress_tokens"] = sorted({*banned, *given}) or None
         self.generation_config.suppress_tokens = self.generation_kwargs["suppress_tokens"]
 
+    def _install_scoring(self) -> None:
+        """Let policy and reference score through ``ptdpo.tutor.head``."""
+        refuse_unsupported(self)
+        for model in (self.model, self.ref_model):
+            if model is not None:
+                unwrapped: Any = self.accelerator.unwrap_model(model)
+                unwrapped = unwrapped.get_base_model() if is_peft_model(unwrapped) else unwrapped
+                add_scoring_head(unwrapped, share_prefix=self.args.shares_prefix)
+
     def _make_teacher(self, given_model: Any) -> Teacher:
         """Take TRL's reference as the teacher; load one if the RL objective has no reference KL."""
-        refuse_unsupported(self)
         policy: Any = self.accelerator.unwrap_model(self.model)
         frozen: Callable[[], Any] = nullcontext
         if is_peft_model(policy):
-            add_scoring_head(policy.get_base_model())
             model, unwrapped = self.model, policy
             frozen = partial(use_adapter, policy, "ref" if "ref" in policy.peft_config else None)
         else:
-            add_scoring_head(policy)
-            if self.ref_model is None:
-                self._frozen_copy = load_frozen_copy(self)
-            model = self.ref_model if self.ref_model is not None else self._frozen_copy
+            model = self.ref_model
+            if model is None:
+                model = self._frozen_copy = load_frozen_copy(self)
+                add_scoring_head(self.accelerator.unwrap_model(model), share_prefix=self.args.shares_prefix)
             unwrapped = self.accelerator.unwrap_model(model)
-            add_scoring_head(unwrapped)
             if not isinstance(given_model, str):
                 check_reference(policy, unwrapped)
         return Teacher(
@@ -253,12 +263,20 @@ class PTDTrainer(GRPOTrainer):
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         """At the start of an optimiser step, count its tutored tokens over micro-batches and processes."""
-        with self._clock("prepare"):
+        with self._clock("prepare"), self._grouping():
             inputs = super()._prepare_inputs(generation_batch)
             micro_batches = self.current_gradient_accumulation_steps
             if self._training and self.teacher is not None and self._step % micro_batches == 0:
                 self._tutored_tokens = self._count_tutored_tokens(micro_batches)
         return inputs
+
+    def _grouping(self) -> AbstractContextManager[None]:
+        if not self.args.shares_prefix:
+            return nullcontext()
+        assert self.num_generations is not None
+        assert self.args.steps_per_generation is not None
+        rows = self.args.per_device_train_batch_size * self.args.steps_per_generation
+        return groups_kept_together(self.num_generations, self.accelerator.process_index * rows)
 
     def _count_tutored_tokens(self, micro_batches: int) -> int:
         """Return |F| of (11) for the optimiser step that begins."""
@@ -280,7 +298,7 @@ class PTDTrainer(GRPOTrainer):
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Score old, reference and current policy through one head, so that they round alike."""
         score = super()._get_per_token_logps_and_entropies
-        if self.teacher is None:
+        if not self._own_scoring:
             return score(
                 lambda **inputs: model(**without_empty_images(inputs)),
                 input_ids, attention_mask, logits_to_keep, *args, **kwargs,

@@ -17,6 +17,7 @@ from transformers.utils.generic import ModelOutput
 from ptdpo.algo.dense_head import dense_token_stats
 from ptdpo.algo.divergence import Kind, Support, Tail
 from ptdpo.algo.lm_head import TeacherTopK, token_stats
+from ptdpo.models.shared_prefix import enable_shared_prefix, shared_hidden_states
 
 _LOGIT_TRANSFORMS = (
     "final_logit_softcapping",
@@ -103,8 +104,12 @@ class ScoredTokens(ModelOutput):
     hidden: Tensor | None = None
 
 
-def add_scoring_head(model: PreTrainedModel) -> None:
+def add_scoring_head(model: PreTrainedModel, *, share_prefix: bool = False) -> None:
     """Let ``model(..., score=ScoreRequest)`` return ``ScoredTokens``; other calls stay as they are.
+
+    Args:
+        model: the model, without an engine's wrapper.
+        share_prefix: read a prompt that several rows have in common once, if the model can.
 
     Raises:
         ValueError: if the model transforms its logits (soft-capping, scales), which scoring would ignore.
@@ -116,6 +121,7 @@ def add_scoring_head(model: PreTrainedModel) -> None:
                 f"{type(model).__name__} transforms its logits ({name}={getattr(text_config, name)}); "
                 "tutoring does not support such models yet"
             )
+    share_prefix = share_prefix and enable_shared_prefix(model)
     original_forward = model.forward
 
     # The original signature stays visible: generate() checks its arguments against it.
@@ -123,9 +129,10 @@ def add_scoring_head(model: PreTrainedModel) -> None:
     def forward(self: PreTrainedModel, *args: Any, score: ScoreRequest | None = None, **kwargs: Any) -> Any:
         if score is None:
             return original_forward(*args, **kwargs)
-        outputs = self.base_model(*args, **{**kwargs, "use_cache": False})
-        length = score.response_ids.size(1)
-        hidden = outputs.last_hidden_state[:, -1 - length : -1]
+        hidden = shared_hidden_states(self, kwargs, score.response_mask) if share_prefix else None
+        if hidden is None:
+            outputs = self.base_model(*args, **{**kwargs, "use_cache": False})
+            hidden = outputs.last_hidden_state[:, -1 - score.response_ids.size(1) : -1]
         return ScoredTokens(hidden=hidden) if score.only_hidden else _score(hidden, head_of(self), score)
 
     model.forward = types.MethodType(forward, model)
