@@ -30,6 +30,9 @@ check: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/divergence.py
+	$(BIN)/python benchmarks/lm_head.py
+	$(BIN)/python benchmarks/step.py
+	$(BIN)/python benchmarks/prefix.py
 
 clean:
 	rm -rf $(VENV) runs

@@ -28,6 +28,15 @@ from ptdpo.train import PTDConfig, PTDTrainer
 
 RESULTS = Path(__file__).parent / "results"
 GROUP, WARM_UP = 8, 2
+# preset and settings of each arm; None: TRL's own trainer.
+ARMS = {
+    "TRL GRPO": None,
+    "ptdpo GRPO": ("grpo", {}),
+    "ptdpo GRPO, shared prefix": ("grpo", {"share_prefix": True}),
+    "PTD-GRPO": ("ptd-grpo", {}),
+    "PTD-GRPO, plain layout": ("ptd-grpo", {"share_prefix": False}),
+    "PTD-GRPO, plain layout, dense head": ("ptd-grpo", {"share_prefix": False, "head": "dense"}),
+}
 
 
 class StepTimes(TrainerCallback):
@@ -93,7 +102,7 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
-    seconds: dict[str, list[float]] = {"TRL GRPO": [], "ptdpo GRPO": [], "PTD-GRPO": [], "PTD-GRPO, dense head": []}
+    seconds: dict[str, list[float]] = {arm: [] for arm in ARMS}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         path = make_model(folder, options.vocabulary, options.hidden)
@@ -108,13 +117,12 @@ def main() -> None:
         }  # fmt: skip
         for _ in range(options.rounds):
             for arm in seconds:
-                if arm == "TRL GRPO":
+                if ARMS[arm] is None:
                     args = GRPOConfig(beta=0.01, use_bias_correction_kl=False, loss_type="grpo", **shared)
                     trainer = GRPOTrainer(path, half_right, args, train_dataset=rows, processing_class=processor)
                 else:
-                    head = "dense" if "dense" in arm else "fused"
-                    args = PTDConfig.from_preset("grpo" if arm == "ptdpo GRPO" else "ptd-grpo", head=head, **shared)
-                    args.example_steps = 0
+                    preset, settings = ARMS[arm]
+                    args = PTDConfig.from_preset(preset, example_steps=0, **settings, **shared)
                     trainer = PTDTrainer(path, half_right, args, train_dataset=rows, processing_class=processor)
                 times = StepTimes()
                 trainer.add_callback(times)
@@ -129,11 +137,15 @@ def main() -> None:
 
 def report(seconds: dict[str, list[float]], options: argparse.Namespace) -> None:
     median = {arm: statistics.median(values) for arm, values in seconds.items()}
-    ratios = {
-        "ptdpo GRPO / TRL GRPO": median["ptdpo GRPO"] / median["TRL GRPO"],
-        "PTD-GRPO / ptdpo GRPO": median["PTD-GRPO"] / median["ptdpo GRPO"],
-        "fused / dense head": median["PTD-GRPO"] / median["PTD-GRPO, dense head"],
-    }
+    pairs = [
+        ("ptdpo GRPO", "TRL GRPO"),
+        ("PTD-GRPO", "ptdpo GRPO, shared prefix"),
+        ("PTD-GRPO, plain layout", "ptdpo GRPO"),
+        ("PTD-GRPO", "ptdpo GRPO"),
+        ("PTD-GRPO", "PTD-GRPO, plain layout"),
+        ("PTD-GRPO, plain layout", "PTD-GRPO, plain layout, dense head"),
+    ]
+    ratios = {f"{a} / {b}": median[a] / median[b] for a, b in pairs}
     table = Table("", "median seconds", "least", "most")
     for arm, values in seconds.items():
         table.add_row(arm, f"{median[arm]:.3f}", f"{min(values):.3f}", f"{max(values):.3f}")
