@@ -287,6 +287,35 @@ def counted(function, calls):
     return wrapped
 
 
+@pytest.mark.parametrize(
+    ("preset", "share"), [("ptd-grpo", True), ("ptd-grpo", False), ("ptd-dapo", True), ("grpo", None)]
+)
+def test_micro_batches_measured_in_tokens_do_not_change_the_step(run, preset, share, monkeypatch):
+    rows = []
+    count = PTDTrainer._compute_loss
+    monkeypatch.setattr(
+        PTDTrainer, "_compute_loss", lambda self, m, i: (rows.append(len(i["prompt_ids"])), count(self, m, i))[1]
+    )
+    shared = {"reward": Alternating(3), "preset": preset, "share_prefix": share, "max_steps": 2, "tutoring_weight": 5.0}
+    shared["tutoring_weight"] *= preset != "grpo"
+    shared |= {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 2, **SGD}
+    whole = run("whole", **shared)
+    assert rows == [8] * 4
+    rows.clear()
+    parts = run("parts", micro_batch_tokens=1, **shared)
+    assert sum(rows) == 4 * 8
+    assert max(rows) < 8
+    assert largest_difference(parameters(whole), parameters_of_start(whole)) > 1e-3
+    assert largest_difference(parameters(whole), parameters(parts)) < 5e-6
+    for mine, reference in zip(metrics(parts), metrics(whole), strict=True):
+        assert mine.get("divergence", 0.0) == pytest.approx(reference.get("divergence", 0.0), rel=1e-4, abs=1e-8)
+
+
+def test_a_loss_that_cannot_be_split_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="loss_type='bnpo' cannot be split"):
+        PTDConfig(output_dir=str(tmp_path), micro_batch_tokens=100, loss_type="bnpo", use_cpu=True, bf16=False)
+
+
 def test_gradient_checkpointing_gives_the_same_step(run):
     plain = run("plain", reward=Alternating(3), **SGD)
     saved = run("saved", reward=Alternating(3), activation_checkpointing=True, **SGD)

@@ -14,6 +14,8 @@ from ptdpo.config import preset_settings
 from ptdpo.tutor.head import Divergence
 
 Head = Literal["fused", "dense"]
+# Loss types whose micro-batch loss is a sum over rows, up to a factor that does not depend on the responses.
+SPLITTABLE_LOSSES = ("grpo", "dapo", "dr_grpo")
 
 
 @dataclass
@@ -36,6 +38,8 @@ class PTDConfig(GRPOConfig):
         share_prefix: score the rows of a group from one packed row that holds prompt and images once, and keep
             groups together in micro-batches; ``None``: when tutoring. True does so without tutoring too, which is
             then TRL's GRPO up to rounding and the order of rollouts, no longer bit for bit.
+        micro_batch_tokens: score and differentiate at most so many tokens at once: each micro-batch is split into
+            parts of whole groups. The step is the same; only memory changes. For loss types grpo, dapo, dr_grpo.
         teacher_on_cpu: keep what the teacher left in CPU memory between scoring and training.
         example_steps: write one tutored rollout token by token every so many steps; 0: never.
         ban_special_tokens: never sample a special token other than those that end a response. Small models
@@ -66,6 +70,7 @@ class PTDConfig(GRPOConfig):
     teacher_batch_size: int | None = field(default=None, metadata={"help": "Rollouts per teacher forward."})
     head: str = field(default="fused", metadata={"help": "fused or dense; the numbers are the same."})
     share_prefix: bool | None = field(default=None, metadata={"help": "Read a group's prompt once; None: if tutoring."})
+    micro_batch_tokens: int | None = field(default=None, metadata={"help": "Tokens per forward and backward."})
     teacher_on_cpu: bool = field(default=False, metadata={"help": "Keep teacher states in CPU memory."})
     example_steps: int = field(default=10, metadata={"help": "Steps between written examples; 0: none."})
     ban_special_tokens: bool = field(default=True, metadata={"help": "Never sample special tokens but the end."})
@@ -131,8 +136,15 @@ class PTDConfig(GRPOConfig):
             raise ValueError(f"tutoring_threshold={self.tutoring_threshold}: must be in (0, 1]")
         if self.tutoring_k < 1:
             raise ValueError(f"tutoring_k={self.tutoring_k}: must be at least 1")
-        if self.teacher_batch_size is not None and self.teacher_batch_size < 1:
-            raise ValueError(f"teacher_batch_size={self.teacher_batch_size}: must be at least 1")
+        for name in ("teacher_batch_size", "micro_batch_tokens"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value}: must be at least 1")
+        if self.micro_batch_tokens is not None and self.loss_type not in SPLITTABLE_LOSSES:
+            raise ValueError(
+                f"micro_batch_tokens={self.micro_batch_tokens}: loss_type={self.loss_type!r} cannot be split, only "
+                f"{', '.join(SPLITTABLE_LOSSES)}"
+            )
 
     def _check_windows(self) -> None:
         """The tutored-token count of an optimiser step needs all its micro-batches in one buffer."""

@@ -39,6 +39,7 @@ from ptdpo.train.metrics import MetricsFile, PartsClock, TutoringSums, reconside
 from ptdpo.train.reference import check_reference, load_frozen_copy, refuse_unsupported
 from ptdpo.train.scoring import ScoringModel, without_empty_images
 from ptdpo.train.settings import PTDConfig
+from ptdpo.train.token_batches import GROUP, select_rows, split_by_tokens
 from ptdpo.tutor.context import hinted_prompt
 from ptdpo.tutor.head import add_scoring_head
 from ptdpo.tutor.teacher import Lesson, Teacher, Tutoring
@@ -91,6 +92,7 @@ class PTDTrainer(GRPOTrainer):
         self._scoring: ScoringModel | None = None
         self._kl_free: tuple[Tensor, Tensor] | None = None
         self._example_step = 0
+        self._rl_share = 1.0
         if args.ban_special_tokens and not self.use_vllm:
             self._ban_special_tokens()
         self._own_scoring = args.tutors or args.shares_prefix
@@ -176,6 +178,9 @@ class PTDTrainer(GRPOTrainer):
         generations = self.num_generations if training else self.num_generations_eval
         assert generations is not None
         self._log_groups(self._accuracy.view(-1, generations), "train" if training else "eval")
+        if training and self.args.micro_batch_tokens is not None:
+            first = self.accelerator.process_index * len(inputs)
+            output[GROUP] = [(first + row) // generations for row in range(len(inputs))]
         if training and self.args.rl_weight != 1.0:
             output["advantages"] = output["advantages"] * self.args.rl_weight
         if training and self.teacher is not None:
@@ -312,10 +317,49 @@ class PTDTrainer(GRPOTrainer):
             reference[rows] = scores[0].detach()[rows]
         return scores
 
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Tensor:
+        """The loss of a micro-batch; with ``micro_batch_tokens`` all parts but the last are differentiated here."""
+        if self.args.micro_batch_tokens is None or not self._training:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        parts = self._parts(inputs)
+        done = torch.zeros((), device=self.accelerator.device)
+        for part, share in parts[:-1]:
+            with self.accelerator.no_sync(model):
+                loss = self._loss_of_part(model, part, share)
+                with torch.autocast(self.accelerator.device.type, enabled=False):
+                    self.accelerator.backward(loss)
+            done += loss.detach()
+        return self._loss_of_part(model, *parts[-1]) + done
+
+    def _parts(self, inputs: dict[str, Any]) -> list[tuple[dict[str, Any], float]]:
+        """Split a micro-batch by tokens; returns each part with its share of the RL loss.
+
+        Sharded models need the same number of forwards on every process: those with fewer parts repeat one with
+        share 0.
+        """
+        assert self.args.micro_batch_tokens is not None
+        rows = split_by_tokens(inputs, self.args.micro_batch_tokens, shared=self.args.shares_prefix)
+        total = sum(map(len, rows))
+        # Means over rows are shared out by rows; DAPO divides by the tokens of the whole step itself.
+        shares = [1.0 if self.args.loss_type == "dapo" else len(part) / total for part in rows]
+        most = int(self._gathered(torch.tensor([len(rows)], device=self.accelerator.device)).max())
+        missing = most - len(rows)
+        parts = [(select_rows(inputs, part), share) for part, share in zip(rows, shares, strict=True)]
+        return [(parts[0][0], 0.0)] * missing + parts
+
+    def _loss_of_part(self, model: Any, inputs: dict[str, Any], share: float) -> Tensor:
+        self._rl_share = share
+        try:
+            return self._compute_loss(model, inputs)
+        finally:
+            self._rl_share = 1.0
+
     def _compute_loss(self, model: Any, inputs: Any) -> Tensor:
-        """-J + lambda L_PTD, (12)."""
+        """-J + lambda L_PTD, (12); of a part of a micro-batch, its share of J."""
         if self.teacher is None or not self._training:
-            return super()._compute_loss(model, inputs)
+            return super()._compute_loss(model, inputs) * self._rl_share
         head = self.teacher.head() if self._tutored_tokens else None
         self._scoring = ScoringModel(
             model,
@@ -331,7 +375,8 @@ class PTDTrainer(GRPOTrainer):
             (scored,) = self._scoring.scored
         finally:
             self._scoring = self._kl_free = None
-        if scored.divergence is None:
+        loss = loss * self._rl_share
+        if scored.divergence is None or self._rl_share == 0:
             return loss
         self._sums.add(scored)
         self._log_example(inputs, scored.divergence)
