@@ -8,7 +8,7 @@ attention is the prompt to itself plus each response to (prompt, itself), throug
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,10 +16,11 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from ptdpo.models.plain_batch import KNOWN_INPUTS, PlainBatch
+
 ATTENTION = "ptdpo_shared_prefix"
 # Model types whose attention, positions and images are known to fit the packed row.
 SUPPORTED = ("qwen3_vl", "qwen2_5_vl", "qwen2_vl", "qwen3", "qwen2", "llama")
-_KNOWN_INPUTS = {"input_ids", "attention_mask", "pixel_values", "image_grid_thw", "mm_token_type_ids", "token_type_ids"}
 _logger = logging.getLogger(__name__)
 
 
@@ -115,13 +116,13 @@ def shared_hidden_states(model: PreTrainedModel, inputs: dict[str, Tensor], resp
     Returns:
         ``None`` if nothing can be shared: no two rows have a prompt in common, or there are inputs of other kinds.
     """
-    if set(inputs) - _KNOWN_INPUTS:
+    if set(inputs) - KNOWN_INPUTS:
         return None
-    plain = _Plain(model, inputs, response_mask)
+    plain = PlainBatch(model, inputs, response_mask.size(1))
     groups = plain.groups()
     if len(groups) == len(response_mask):
         return None
-    packed, ids, positions, predictors = _pack(plain, groups)
+    packed, ids, positions, predictors = _pack(plain, response_mask, groups)
     arguments: dict[str, Any] = plain.images_of([rows[0] for rows in groups])
     outputs = model.base_model(
         input_ids=ids,
@@ -135,89 +136,13 @@ def shared_hidden_states(model: PreTrainedModel, inputs: dict[str, Tensor], resp
     return outputs.last_hidden_state[0][predictors]
 
 
-class _Plain:
-    """A batch in the plain layout, and what belongs to each of its rows."""
-
-    def __init__(self, model: PreTrainedModel, inputs: dict[str, Tensor], response_mask: Tensor) -> None:
-        length = response_mask.size(1)
-        self.model, self.inputs, self.mask = model, inputs, response_mask
-        self.prompts, self.responses = inputs["input_ids"][:, :-length], inputs["input_ids"][:, -length:]
-        self.kept = inputs["attention_mask"][:, :-length].bool()
-        self.grids = inputs.get("image_grid_thw")
-        self._images = self._split_images()
-
-    def _split_images(self) -> list[tuple[slice, slice]]:
-        """Return each row's images, as slices of the grids and of the patches."""
-        if self.grids is None:
-            return [(slice(0, 0), slice(0, 0))] * len(self.prompts)
-        config = cast(Any, self.model.config)
-        patches = self.grids.prod(dim=-1).tolist()
-        merged = config.vision_config.spatial_merge_size**2
-        tokens = (self.prompts == config.image_token_id).sum(dim=-1).tolist()
-        found, image, patch = [], 0, 0
-        for wanted in tokens:
-            first_image, first_patch = image, patch
-            while wanted > 0:
-                wanted -= patches[image] // merged
-                patch, image = patch + patches[image], image + 1
-            found.append((slice(first_image, image), slice(first_patch, patch)))
-        return found
-
-    def groups(self) -> list[list[int]]:
-        """Return the rows of each distinct (prompt, images), in order of appearance."""
-        groups: dict[tuple[int, ...], list[list[int]]] = {}
-        for row, (prompt, kept) in enumerate(zip(self.prompts, self.kept, strict=True)):
-            alike = groups.setdefault(tuple(prompt[kept].tolist()), [])
-            for rows in alike:
-                if self._same_images(rows[0], row):
-                    rows.append(row)
-                    break
-            else:
-                alike.append([row])
-        return sorted(rows for alike in groups.values() for rows in alike)
-
-    def _same_images(self, first: int, second: int) -> bool:
-        if self.grids is None:
-            return True
-        a, b = self._images[first], self._images[second]
-        pixels = self.inputs["pixel_values"]
-        return torch.equal(self.grids[a[0]], self.grids[b[0]]) and torch.equal(pixels[a[1]], pixels[b[1]])
-
-    def images_of(self, rows: Sequence[int]) -> dict[str, Tensor]:
-        """Return the image inputs of some rows; nothing if they have no image."""
-        if self.grids is None or not any(self._images[row][0].stop > self._images[row][0].start for row in rows):
-            return {}
-        pixels = self.inputs["pixel_values"]
-        return {
-            "pixel_values": torch.cat([pixels[self._images[row][1]] for row in rows]),
-            "image_grid_thw": torch.cat([self.grids[self._images[row][0]] for row in rows]),
-        }
-
-    def prompt_positions(self, rows: Sequence[int]) -> Tensor:
-        """Return the positions [dimensions, rows, P] of some prompts; three dimensions for Qwen's rotary embedding."""
-        kept = self.kept[rows].long()
-        rope = getattr(self.model.base_model, "get_rope_index", None)
-        if rope is None:
-            return (kept.cumsum(dim=-1) - 1).clamp_min(0).unsqueeze(0)
-        kinds = self.inputs.get("mm_token_type_ids")
-        if kinds is None:
-            kinds = (self.inputs["input_ids"] == cast(Any, self.model.config).image_token_id).long()
-        positions, _ = rope(
-            self.prompts[rows],
-            mm_token_type_ids=kinds[rows, : self.prompts.size(1)],
-            image_grid_thw=self.images_of(rows).get("image_grid_thw"),
-            attention_mask=kept,
-        )
-        return positions
-
-
-def _pack(plain: _Plain, groups: Sequence[Sequence[int]]) -> tuple[PackedRow, Tensor, Tensor, Tensor]:
+def _pack(plain: PlainBatch, mask: Tensor, groups: Sequence[Sequence[int]]) -> tuple[PackedRow, Tensor, Tensor, Tensor]:
     """Return the layout, ids [1, L], positions [dimensions, 1, L] or [1, L], and predictors [B, T] of a packed row."""
     device = plain.prompts.device
     prompt_positions = plain.prompt_positions([rows[0] for rows in groups])
     ids, positions, layout, start = [], [], [], 0
-    predictors = torch.zeros(plain.mask.shape, dtype=torch.long, device=device)
-    lengths = plain.mask.sum(dim=-1).tolist()
+    predictors = torch.zeros(mask.shape, dtype=torch.long, device=device)
+    lengths = mask.sum(dim=-1).tolist()
     for number, rows in enumerate(groups):
         kept = plain.kept[rows[0]]
         places = prompt_positions[:, number, kept]
@@ -230,11 +155,11 @@ def _pack(plain: _Plain, groups: Sequence[Sequence[int]]) -> tuple[PackedRow, Te
         valid = torch.zeros(len(written), longest, dtype=torch.bool, device=device)
         for place, row in enumerate(written):
             steps = torch.arange(lengths[row], device=device)
-            ids.append(plain.responses[row, plain.mask[row]])
+            ids.append(plain.responses[row, mask[row]])
             positions.append((places.max() + 1 + steps).expand(len(places), -1))
             slots[place, : lengths[row]], valid[place, : lengths[row]] = end + steps, True
             # The prompt's last token predicts the first of the response, and each of the response the next.
-            predictors[row, plain.mask[row]] = torch.cat([steps.new_tensor([prompt.stop - 1]), end + steps[:-1]])
+            predictors[row, mask[row]] = torch.cat([steps.new_tensor([prompt.stop - 1]), end + steps[:-1]])
             end += lengths[row]
         own = torch.ones(longest, longest, dtype=torch.bool, device=device).tril()
         seen = torch.ones(longest, prompt.stop - prompt.start, dtype=torch.bool, device=device)

@@ -26,6 +26,8 @@ from ptdpo.algo.objectives import tutoring_loss
 from ptdpo.algo.routing import group_shares, route
 from ptdpo.models.loading import load_processor
 from ptdpo.models.sampling import banned_token_ids
+from ptdpo.models.shared_prefill import share_prefill
+from ptdpo.models.shared_prefix import enable_shared_prefix
 from ptdpo.rewards.functions import (
     ACCURACY_WEIGHT,
     FORMAT_WEIGHT,
@@ -126,6 +128,8 @@ class PTDTrainer(GRPOTrainer):
                 unwrapped: Any = self.accelerator.unwrap_model(model)
                 unwrapped = unwrapped.get_base_model() if is_peft_model(unwrapped) else unwrapped
                 add_scoring_head(unwrapped, share_prefix=self.args.shares_prefix)
+                if model is self.model and self.args.shares_prefix and enable_shared_prefix(unwrapped):
+                    share_prefill(unwrapped)
 
     def _make_teacher(self, given_model: Any) -> Teacher:
         """Take TRL's reference as the teacher; load one if the RL objective has no reference KL."""
