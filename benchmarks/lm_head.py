@@ -185,11 +185,13 @@ def main() -> None:
         (m, n, v) for v in options.vocabularies for n in options.tokens for _ in range(options.repeats) for m in methods
     ]
     found: dict[tuple[str, int, int], list[dict[str, float]]] = {}
-    for job in track(jobs, "measuring", console=console):
+    for number, job in enumerate(track(jobs, "measuring", console=console)):
         try:
             found.setdefault(job, []).append(measure(*job))
         except RuntimeError as error:
             console.print(f"left out: {error}")
+        if not console.is_terminal:
+            console.print(f"{number + 1} of {len(jobs)}: {job}")
     rows = []
     for (method, tokens, vocabulary), runs in found.items():
         bare = [run["seconds"] for run in found[("bare products", tokens, vocabulary)]]

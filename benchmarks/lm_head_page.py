@@ -41,7 +41,7 @@ loss = stats.divergence.mean() - stats.log_prob.mean()  # gradients to hidden an
 - Models that cap or scale their logits are refused when training starts, and so is DeepSpeed ZeRO-3. Under FSDP2 the
   head is gathered once per call.
 
-`ptdpo train RECIPE.yaml train.head=dense` takes the readable reference instead.
+`ptdpo train RECIPE.yaml --set head=dense` takes the readable reference instead.
 
 ## Time and memory
 

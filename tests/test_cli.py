@@ -83,6 +83,14 @@ def test_a_dry_run_prints_the_plan_and_loads_no_weights(ptdpo, recipe, monkeypat
     assert plan["problems with a hint"] == "16"
 
 
+def test_set_is_the_same_as_a_plain_override(ptdpo, recipe):
+    plain, option = ("max_steps=4",), ("--set", "max_steps=4")
+    first, second = ptdpo("train", recipe, *plain, "--dry-run"), ptdpo("train", recipe, *option, "--dry-run")
+    assert first == second
+    assert first != ptdpo("train", recipe, "--dry-run")
+    assert ptdpo("train", recipe, "--set", "head=thick", "--dry-run")[0] == 2
+
+
 @pytest.mark.parametrize("name", ["2b", "4b", "8b"])
 def test_the_recipes_of_the_paper_plan_table_3(ptdpo, recipe, name):
     """With local data in place of the hub's: 384 prompts per generation, 128 per step, three steps each."""

@@ -59,6 +59,7 @@ def train(
     recipe: Annotated[Path, typer.Argument(help="A recipe, such as recipes/easy_vqa_ptd_grpo.yaml.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="key=value, such as learning_rate=2e-6.")] = None,
     dry_run: Annotated[bool, typer.Option(help="Check everything that can be checked, load no weights.")] = False,
+    assign: Annotated[list[str] | None, typer.Option("--set", help="The same as a plain key=value.")] = None,
 ) -> None:
     """Train a model as a recipe says; goes on from the newest checkpoint of its output folder.
 
@@ -67,7 +68,7 @@ def train(
     from ptdpo.config import read_recipe
     from ptdpo.train.run import make_plan, train_recipe
 
-    parsed = read_recipe(recipe, overrides or [])
+    parsed = read_recipe(recipe, [*(overrides or []), *(assign or [])])
     if dry_run:
         _print_table(("setting", "value"), make_plan(parsed).rows())
     else:

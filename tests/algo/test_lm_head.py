@@ -6,6 +6,7 @@ from inspect import unwrap  # the plain function, as users call it: without the 
 
 import pytest
 import torch
+import torch.utils.checkpoint
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -410,3 +411,17 @@ def test_bad_teachers_are_named(message, changes):
 def test_any_shape_equals_the_dense_reference(tokens, vocabulary, size, k, row_chunk, vocab_chunk, seed, data):
     case = Case(tokens, vocabulary, size, data.draw(st.integers(1, tokens)), seed=seed)
     case.compare(value=1e-9, gradient=1e-9, k=k, chunks={"row_chunk": row_chunk, "vocab_chunk": vocab_chunk})
+
+
+def test_activation_checkpointing_around_the_head():
+    case = Case()
+    record = teacher_topk(case.teacher_hidden, case.teacher_weight, k=9)
+    leaves = [case.hidden.requires_grad_(), case.weight.requires_grad_()]
+
+    def loss(hidden, weight):
+        stats = token_stats(hidden, weight, case.targets, teacher=record, rows=case.rows, k=9)
+        return stats.log_prob.sum() + stats.divergence.sum()
+
+    expected = torch.autograd.grad(loss(*leaves), leaves)
+    got = torch.autograd.grad(torch.utils.checkpoint.checkpoint(loss, *leaves, use_reentrant=False), leaves)
+    assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))

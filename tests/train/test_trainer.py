@@ -246,37 +246,45 @@ def test_the_dense_head_gives_the_same_curve(run, settings):
             assert mine[name] == pytest.approx(reference[name], rel=1e-4, abs=1e-7), name
 
 
-@pytest.mark.parametrize("preset", ["ptd-grpo", "ptd-gspo", "grpo"])
-def test_a_shared_prefix_gives_the_same_curve(run, preset, monkeypatch):
+LORA = {"peft_config": LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")}
+CHECKPOINTED = {"activation_checkpointing": True}
+# Under bfloat16 both layouts round, differently: their distance is that of rounding, not of the layouts.
+BFLOAT16 = {"bf16": True, "learning_rate": 0.05}
+
+
+@pytest.mark.parametrize(
+    ("preset", "wrapper", "tolerance"),
+    [
+        ("ptd-grpo", {}, 2e-5),
+        ("ptd-gspo", {}, 2e-5),
+        ("grpo", {}, 2e-5),
+        ("ptd-grpo", LORA, 2e-5),
+        ("ptd-grpo", CHECKPOINTED, 2e-5),
+        ("ptd-grpo", BFLOAT16, 2e-3),
+    ],
+)
+def test_a_shared_prefix_gives_the_same_curve(run, preset, wrapper, tolerance, monkeypatch):
     """Student, reference, old policy and teacher read each prompt once, over five steps."""
     calls = []
     monkeypatch.setattr("ptdpo.models.shared_prefix._pack", counted(shared_prefix._pack, calls))
     shared = {"reward": Alternating(3), "preset": preset, "max_steps": 5, "per_device_train_batch_size": 8}
-    shared |= {"gradient_accumulation_steps": 1, **SGD}
+    shared |= {"gradient_accumulation_steps": 1, **SGD, **wrapper}
     # The same random stream for both: whole batches hold whole groups in any order.
     monkeypatch.setattr(PTDTrainer, "_grouping", lambda self: nullcontext())
     plain = run("plain", share_prefix=False, **shared)
     assert not calls
     packed = run("packed", share_prefix=True, **shared)
     assert len(calls) >= 5 * (3 if preset == "ptd-grpo" else 2)
-    assert largest_difference(parameters(packed), parameters_of_start(packed)) > 1e-3
-    assert largest_difference(parameters(packed), parameters(plain)) < 2e-5
+    trained = [
+        {n: p for n, p in parameters(t).items() if "lora_B" in n or wrapper is not LORA} for t in (packed, plain)
+    ]
+    start = {n: torch.zeros_like(p) for n, p in trained[1].items()} if wrapper is LORA else parameters_of_start(packed)
+    assert largest_difference(trained[0], start) > 1e-3
+    assert largest_difference(*trained) < tolerance
     for mine, reference in zip(metrics(packed), metrics(plain), strict=True):
         assert mine.keys() == reference.keys()
         for name in {"entropy", "kl", "divergence"} & mine.keys():
-            assert mine[name] == pytest.approx(reference[name], rel=1e-3, abs=1e-6), name
-
-
-def test_an_adapter_shares_prefixes_too(run, monkeypatch):
-    monkeypatch.setattr(PTDTrainer, "_grouping", lambda self: nullcontext())
-    lora = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
-    shared = {"reward": Alternating(3), "peft_config": lora, "max_steps": 2, "per_device_train_batch_size": 8}
-    shared |= {"gradient_accumulation_steps": 1, **SGD}
-    plain, packed = run("plain", share_prefix=False, **shared), run("packed", share_prefix=True, **shared)
-    assert metrics(packed)[-1]["divergence"] == pytest.approx(metrics(plain)[-1]["divergence"], rel=1e-3)
-    adapters = [{n: p for n, p in parameters(t).items() if "lora_B" in n} for t in (plain, packed)]
-    assert max(p.abs().max() for p in adapters[0].values()) > 0
-    assert largest_difference(*adapters) < 2e-5
+            assert mine[name] == pytest.approx(reference[name], rel=50 * tolerance, abs=tolerance), name
 
 
 def counted(function, calls):

@@ -113,29 +113,31 @@ class FusedStats(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         """Return the gradients of the arguments of ``forward``."""
-        with torch.autocast(ctx.saved_tensors[0].device.type, enabled=False):
-            return (*_gradients(ctx, grads), None, None, None, None)
+        # Unpacked once: under activation checkpointing unpacking recomputes.
+        hidden, weight, bias, targets, rows, normaliser, entropy, *rest = ctx.saved_tensors
+        head, support = ChunkedHead(weight, bias, ctx.temperature), _Support(*rest[:4])
+        scaled = [None if grad is None else grad / ctx.temperature for grad in grads[:3]]
+        gradient = _logit_gradient(scaled, targets, rows, normaliser, entropy, support, *rest[4:])
+        with torch.autocast(hidden.device.type, enabled=False):
+            sums = _products(head, hidden, gradient, ctx.vocab_chunk or _BACKWARD_IDS, ctx.needs_input_grad[:3])
+        return (*sums, None, None, None, None)
 
 
-def _gradients(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
-    """Return the gradients of hidden states, weight and bias."""
-    hidden, weight, bias, targets, rows, normaliser, entropy, *rest = ctx.saved_tensors
-    head = ChunkedHead(weight, bias, ctx.temperature)
-    support, of_rows = _Support(*rest[:4]), rest[4:]
-    scaled = [None if grad is None else grad / ctx.temperature for grad in grads[:3]]
-    gradient = _logit_gradient(scaled, targets, rows, normaliser, entropy, support, *of_rows)
+def _products(
+    head: ChunkedHead, hidden: Tensor, gradient: _LogitGradient, chunk: int, needed: Sequence[bool]
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients of hidden states, weight and bias, as far as they are needed."""
     to_hidden, to_weight, to_bias = (
-        None if tensor is None or not needed else torch.zeros_like(tensor)
-        for tensor, needed in zip((hidden, weight, bias), ctx.needs_input_grad, strict=False)
+        torch.zeros_like(tensor) if tensor is not None and wanted else None
+        for tensor, wanted in zip((hidden, head.weight, head.bias), needed, strict=True)
     )
     for block in slices(len(hidden), _BACKWARD_ROWS):
         states = hidden[block]
-        chunk = ctx.vocab_chunk or _BACKWARD_IDS
         # Sums over the vocabulary need float32; those over rows are complete within a block.
-        sums = None if to_hidden is None else torch.zeros_like(states, dtype=normaliser.dtype)
+        sums = None if to_hidden is None else torch.zeros_like(states, dtype=gradient.shift.dtype)
         for ids, to_logits in _chunks(head, states, _of_block(gradient, block), chunk):
             if sums is not None:
-                add_product(sums, to_logits, weight[ids])
+                add_product(sums, to_logits, head.weight[ids])
             if to_weight is not None:
                 add_product(to_weight[ids], to_logits.t(), states)
             if to_bias is not None:

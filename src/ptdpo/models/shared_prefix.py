@@ -105,7 +105,7 @@ def enable_shared_prefix(model: PreTrainedModel) -> bool:
     return True
 
 
-def shared_hidden_states(model: PreTrainedModel, inputs: dict[str, Tensor], response_mask: Tensor) -> Tensor | None:
+def shared_hidden_states(model: PreTrainedModel, inputs: dict[str, Any], response_mask: Tensor) -> Tensor | None:
     """Return the hidden states [B, T, H] that predict each response token, with every distinct prompt read once.
 
     Args:
@@ -116,6 +116,7 @@ def shared_hidden_states(model: PreTrainedModel, inputs: dict[str, Tensor], resp
     Returns:
         ``None`` if nothing can be shared: no two rows have a prompt in common, or there are inputs of other kinds.
     """
+    inputs = {name: value for name, value in inputs.items() if value is not None}
     if set(inputs) - KNOWN_INPUTS:
         return None
     plain = PlainBatch(model, inputs, response_mask.size(1))

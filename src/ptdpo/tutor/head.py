@@ -95,7 +95,8 @@ class ScoredTokens(ModelOutput):
         hidden: [B, T, H], only for ``only_hidden``.
     """
 
-    log_probs: Tensor | None = None
+    # An engine that casts outputs rebuilds them from one mapping, which arrives in the first field.
+    log_probs: Any = None
     entropy: Tensor | None = None
     divergence: Tensor | None = None
     overlap: Tensor | None = None
