@@ -1,6 +1,7 @@
 """Run by torchrun: one optimiser step per pattern of failures, with rollouts that do not depend on the process."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import torch
 from datasets import load_from_disk
 from safetensors.torch import save_file
 
+import ptdpo.train.trainer
 from ptdpo.models import load_processor
 from tests.train.helpers import make_trainer
 
@@ -44,13 +46,21 @@ def fixed_rollouts(trainer, pattern):
     trainer.reward_funcs[0] = accuracy_reward
 
 
+def unequal_parts(batch, budget, *, shared):
+    """In place of the split by tokens: one process scores its rows in two parts, the other in one."""
+    rows = list(range(len(batch["prompt_ids"])))
+    return [rows] if int(os.environ["RANK"]) == 0 else [rows[:3], rows[3:]]
+
+
 def main():
     job = json.loads(Path(sys.argv[1]).read_text())
     rows, processor = load_from_disk(job["rows"]), load_processor(job["model"])
     for name, pattern in job["patterns"].items():
-        trainer = make_trainer(
-            f"{job['out']}/{name}", job["model"], processor, rows, **{**SETTINGS, "per_device_train_batch_size": 4}
-        )
+        settings = {**SETTINGS, "per_device_train_batch_size": 4}
+        if name.endswith("in-parts"):
+            settings["micro_batch_tokens"] = 1
+            ptdpo.train.trainer.split_by_tokens = unequal_parts
+        trainer = make_trainer(f"{job['out']}/{name}", job["model"], processor, rows, **settings)
         assert trainer.accelerator.num_processes == 2
         fixed_rollouts(trainer, pattern)
         trainer.train()

@@ -21,6 +21,8 @@ PATTERNS = {
     "all-on-second": [1, 1, 1, 1, 0, 0, 0, 0],
     "none": [1] * 8,
     "everywhere": [0] * 8,
+    # The last, because the worker then splits unequally: one process has one part, the other two.
+    "spread-in-parts": [1, 0, 0, 1, 0, 1, 1, 0],
 }
 
 

@@ -1,7 +1,8 @@
 """Micro-batches measured in tokens: as many groups of a batch as fit a budget are scored together."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -48,3 +49,22 @@ def select_rows(batch: dict[str, Any], rows: Sequence[int]) -> dict[str, Any]:
 
     split = split_pixel_values_by_grid(batch)
     return unsplit_pixel_values_by_grid({name: chosen(value) for name, value in split.items()})
+
+
+@contextmanager
+def ragged_gather(accelerator: Any) -> Iterator[None]:
+    """Let ``accelerator.gather`` take vectors of unequal length: parts differ in rows between processes.
+
+    They are padded with NaN, which TRL's minima and maxima over rows skip.
+    """
+    gather = accelerator.gather
+
+    def padded(values: Tensor) -> Tensor:
+        ragged = values.ndim == 1 and values.is_floating_point()
+        return gather(accelerator.pad_across_processes(values, pad_index=float("nan")) if ragged else values)
+
+    accelerator.gather = padded
+    try:
+        yield
+    finally:
+        accelerator.gather = gather

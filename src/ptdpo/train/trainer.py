@@ -41,7 +41,7 @@ from ptdpo.train.metrics import MetricsFile, PartsClock, TutoringSums, reconside
 from ptdpo.train.reference import check_reference, load_frozen_copy, refuse_unsupported
 from ptdpo.train.scoring import ScoringModel, without_empty_images
 from ptdpo.train.settings import PTDConfig
-from ptdpo.train.token_batches import GROUP, select_rows, split_by_tokens
+from ptdpo.train.token_batches import GROUP, ragged_gather, select_rows, split_by_tokens
 from ptdpo.tutor.context import hinted_prompt
 from ptdpo.tutor.head import add_scoring_head
 from ptdpo.tutor.teacher import Lesson, Teacher, Tutoring
@@ -356,7 +356,8 @@ class PTDTrainer(GRPOTrainer):
     def _loss_of_part(self, model: Any, inputs: dict[str, Any], share: float) -> Tensor:
         self._rl_share = share
         try:
-            return self._compute_loss(model, inputs)
+            with ragged_gather(self.accelerator):
+                return self._compute_loss(model, inputs)
         finally:
             self._rl_share = 1.0
 
