@@ -25,6 +25,37 @@ _GSPO: dict[str, Any] = {
     "beta": 0.0,
 }
 
+_DISTILL: dict[str, Any] = {"rl_weight": 0.0, "beta": 0.0, "tutoring_weight": 1.0, "loss_type": "grpo"}
+# (4): another, larger model reads the same question; set tutoring_teacher to its path.
+_OPD: dict[str, Any] = {
+    **_DISTILL,
+    "tutoring_context": "question",
+    "tutoring_select": "every",
+    "tutoring_divergence": "forward_kl",
+    "tutoring_support": "full",
+}
+# The start model reads a worked solution. v1: Jensen-Shannon; v3, the authors' later choice: clipped KL.
+_OPSD_V1: dict[str, Any] = {
+    **_DISTILL,
+    "tutoring_context": "solution",
+    "tutoring_select": "every",
+    "tutoring_divergence": "jsd",
+    "tutoring_support": "full",
+}
+_OPSD: dict[str, Any] = {**_OPSD_V1, "tutoring_divergence": "forward_kl", "tutoring_clip": 0.05}
+# The moving average of the policy reads a right response of the same group.
+_SDPO: dict[str, Any] = {
+    **_DISTILL,
+    "tutoring_teacher": "ema",
+    "tutoring_ema_rate": 0.05,
+    "tutoring_context": "sibling",
+    "tutoring_select": "with_sibling",
+    "tutoring_divergence": "jsd",
+    "tutoring_support": "student",
+    "tutoring_k": 100,
+    "tutoring_ratio_clip": 2.0,
+}
+
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "grpo": {**_GRPO, **_NO_TUTOR},
     "dapo": {**_DAPO, **_NO_TUTOR},
@@ -32,6 +63,10 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "ptd-grpo": {**_GRPO, **_PTD},
     "ptd-dapo": {**_DAPO, **_PTD},
     "ptd-gspo": {**_GSPO, **_PTD},
+    "opd": _OPD,
+    "opsd": _OPSD,
+    "opsd-v1": _OPSD_V1,
+    "sdpo": _SDPO,
 }
 
 
@@ -60,6 +95,7 @@ class DataSettings:
         path: file, folder or hub id; not used by easy-vqa.
         split: split of a hub data set or of easy-vqa.
         hints: hints file, empty for none.
+        solutions: solutions file, for methods that show the teacher a worked solution; empty for none.
         limit: use only so many rows, drawn at random with ``seed``.
         seed: of that draw.
         instruction: appended to every question; ``None`` for the standard thinking instruction.
@@ -71,6 +107,7 @@ class DataSettings:
     path: str = ""
     split: str = "train"
     hints: str = ""
+    solutions: str = ""
     limit: int | None = None
     seed: int = 0
     instruction: str | None = None

@@ -245,3 +245,19 @@ def test_there_is_a_gradient_wherever_the_compressed_distributions_differ(pair, 
     if value.item() > 1e-9:
         assert gradient.abs().max() > 0
     assert gradient.sum().abs() < 1e-9, "adding a constant to all logits changes nothing"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_clipping_bounds_what_one_id_contributes(kind):
+    student, teacher = rows(6, 20), rows(6, 20, seed=1)
+    student.requires_grad_()
+    clipped = full_divergence(student, teacher, kind=kind, clip=0.01)
+    assert (clipped < full_divergence(student, teacher, kind=kind)).all()
+    p, q = student.softmax(-1), teacher.softmax(-1)
+    terms = {"forward_kl": q * (q / p).log(), "reverse_kl": p * (p / q).log()}
+    m = (p + q) / 2
+    terms["jsd"] = 0.5 * (p * (p / m).log() + q * (q / m).log())
+    torch.testing.assert_close(clipped, terms[kind].clamp_max(0.01).sum(-1))
+    torch.testing.assert_close(full_divergence(student, teacher, kind=kind, clip=99.0), terms[kind].sum(-1))
+    with pytest.raises(ValueError, match="clip must be positive"):
+        unwrap(full_divergence)(student, teacher, clip=0.0)

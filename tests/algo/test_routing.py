@@ -80,3 +80,12 @@ def test_only_failed_rollouts_of_groups_below_the_threshold(rights, threshold):
     for group, row in zip(rights, chosen.tolist(), strict=True):
         below = sum(group) / 4 < threshold - 1e-6
         assert row == [below and not right for right in group] or abs(sum(group) / 4 - threshold) < 1e-5
+
+
+def test_with_sibling_takes_whoever_has_a_right_one():
+    expected = [[False] * 4, [False, True, True, True], [True] * 4, [True] * 4]
+    assert rollouts(select="with_sibling").tolist() == expected
+
+
+def test_every_takes_all():
+    assert rollouts(select="every").all()

@@ -204,7 +204,7 @@ def test_data_settings_that_make_no_sense(tmp_path, settings, message):
 
 def test_the_columns_of_the_trainer(scenes):
     rows = rl_dataset([s.problem for s in scenes[:2]], {scenes[0].problem.id: scenes[0].hint}, instruction="Think.")
-    assert rows.column_names == ["id", "prompt", "images", "answer", "hint", "prompt_with_hint"]
+    assert rows.column_names == ["id", "prompt", "images", "answer", "hint", "prompt_with_hint", "solution"]
     assert rows[0]["prompt"] == [{"role": "user", "content": f"{scenes[0].problem.problem}\n\nThink."}]
     assert rows[0]["hint"]["look"] == scenes[0].hint.look
     assert rows[0]["images"][0].size == (48, 48)

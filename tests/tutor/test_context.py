@@ -1,7 +1,9 @@
+from typing import get_args
+
 import pytest
 
 from ptdpo.data.prompts import attach_images, conversation
-from ptdpo.tutor.context import hinted_prompt
+from ptdpo.tutor.context import Context, hinted_prompt, privileged_prompt, right_siblings
 
 HINT = {"look": "the left column", "reason": "count red"}
 
@@ -67,3 +69,23 @@ def test_images_stand_in_front_of_the_first_user_message():
     assert structured[0]["content"] == [{"type": "text", "text": "s"}]
     assert [part["type"] for part in structured[1]["content"]] == ["image", "image", "text"]
     assert [part["type"] for part in structured[2]["content"]] == ["text"]
+
+
+def test_right_siblings_are_the_next_right_rollout_of_the_group():
+    assert right_siblings([0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0], 4) == [1, 3, 3, 1, 6, 6, None, 6]
+    assert right_siblings([0.0, 0.0, 1.0, 1.0], 2) == [None, None, 3, 2]
+
+
+def test_what_a_teacher_is_told():
+    row = {"prompt": conversation("how many?"), "answer": "4", "solution": "<think>2 + 2</think>4", "hint": "count"}
+    texts = {c: privileged_prompt(row, c, "<think>hm</think>it is 4") for c in get_args(Context)}
+    texts = {c: messages[0]["content"] for c, messages in texts.items()}
+    assert texts["question"] == "how many?"
+    assert "count" in texts["hint"]
+    assert "4" in texts["answer"]
+    assert "2 + 2" in texts["solution"]
+    assert "it is 4" in texts["sibling"]
+    assert "hm" not in texts["sibling"], "a sibling's thinking is not shown"
+    assert all(text.startswith("how many?") for text in texts.values())
+    bare = {"prompt": conversation("how many?")}
+    assert [privileged_prompt(bare, c) for c in ("hint", "answer", "solution", "sibling")] == [None] * 4

@@ -70,10 +70,24 @@ def full_divergence(
     teacher_logits: Float[Tensor, "*batch vocab"],
     *,
     kind: Kind = "jsd",
+    clip: float | None = None,
 ) -> Float[Tensor, "*batch"]:
-    """Divergence over the full vocabulary, (13), (35) or (37); arguments as in ``topk_divergence``."""
+    """Divergence over the full vocabulary, (13), (35) or (37); arguments as in ``topk_divergence``.
+
+    Args:
+        student_logits: as in ``topk_divergence``.
+        teacher_logits: as in ``topk_divergence``.
+        kind: as in ``topk_divergence``.
+        clip: no single id of the vocabulary contributes more than this (OPSD); one that would passes no gradient.
+
+    Raises:
+        ValueError: if the shapes differ, ``kind`` is unknown, or ``clip`` is not positive.
+    """
     _check_choice("kind", kind, Kind)
-    return divergence_of(kind, *_log_probabilities(student_logits, teacher_logits))
+    if clip is not None and not clip > 0:
+        raise ValueError(f"clip must be positive, got {clip}")
+    terms = _terms(kind, *_log_probabilities(student_logits, teacher_logits))
+    return (terms if clip is None else terms.clamp_max(clip)).sum(dim=-1)
 
 
 @torch.no_grad()
@@ -152,11 +166,16 @@ def _log_sum_exp(log_p: Tensor) -> Tensor:
 
 def divergence_of(kind: Kind, log_p: Tensor, log_q: Tensor) -> Tensor:
     """Return D between distributions given as log-probabilities over the last dimension; ``-inf`` is allowed."""
+    return _terms(kind, log_p, log_q).sum(dim=-1)
+
+
+def _terms(kind: Kind, log_p: Tensor, log_q: Tensor) -> Tensor:
+    """Return what each id contributes to D."""
     if kind == "jsd":
-        return _jsd_terms(log_p.exp(), log_q.exp()).sum(dim=-1)
+        return _jsd_terms(log_p.exp(), log_q.exp())
     if kind == "forward_kl":
-        return _kl_terms(log_q, log_p).sum(dim=-1)
-    return _kl_terms(log_p, log_q).sum(dim=-1)
+        return _kl_terms(log_q, log_p)
+    return _kl_terms(log_p, log_q)
 
 
 def divergence_slope(kind: Kind, log_p: Tensor, log_q: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 from ptdpo.config import DataSettings
 from ptdpo.data.checks import find_bad_rows, keep_good
 from ptdpo.data.easy_vqa import load_easy_vqa
-from ptdpo.data.files import read_hints, read_problems
+from ptdpo.data.files import read_hints, read_problems, read_solutions
 from ptdpo.data.parquet import load_hub, load_parquet
 from ptdpo.data.prompts import THINKING_INSTRUCTION
 from ptdpo.records import Hint, Problem
@@ -20,6 +20,7 @@ class LoadedData:
 
     problems: list[Problem]
     hints: dict[str, Hint]
+    solutions: dict[str, str]
     report: str
 
     @property
@@ -37,13 +38,19 @@ def load_data(settings: DataSettings, *, processor: Any = None, image_folder: st
         image_folder: where images stored inside parquet files are written.
 
     Raises:
-        ValueError: on unreadable data, bad rows under ``refuse``, or hints that belong to no problem.
+        ValueError: on unreadable data, bad rows under ``refuse``, or hints or solutions that belong to no
+            problem.
     """
     origin = settings.path or settings.source
     problems = _draw(_read(settings, image_folder), settings)
     hints = read_hints(settings.hints) if settings.hints else {}
     if hints and not any(problem.id in hints for problem in problems):
         raise ValueError(f"{settings.hints}: none of its {len(hints)} hints belongs to a problem of {origin}")
+    solutions = read_solutions(settings.solutions) if settings.solutions else {}
+    if solutions and not any(problem.id in solutions for problem in problems):
+        raise ValueError(
+            f"{settings.solutions}: none of its {len(solutions)} solutions belongs to a problem of {origin}"
+        )
     instruction = instruction_of(settings)
     checked = find_bad_rows(
         problems,
@@ -53,7 +60,7 @@ def load_data(settings: DataSettings, *, processor: Any = None, image_folder: st
         instruction=instruction,
     )
     good, report = keep_good(checked, settings.bad_rows, origin)
-    return LoadedData(good, hints, report)
+    return LoadedData(good, hints, solutions, report)
 
 
 def instruction_of(settings: DataSettings) -> str:

@@ -11,7 +11,7 @@ from transformers import DynamicCache, PreTrainedModel
 from ptdpo.models.plain_batch import KNOWN_INPUTS, PlainBatch
 
 
-def share_prefill(model: PreTrainedModel) -> None:
+def share_prefill(model: Any) -> None:
     """Let ``model.generate`` prefill each distinct (prompt, images) of a batch once; samples stay the same.
 
     Batches in which nothing is shared, and calls that bring a cache of their own or search with beams, are
@@ -20,7 +20,7 @@ def share_prefill(model: PreTrainedModel) -> None:
     generate = model.generate
 
     @functools.wraps(type(model).generate)
-    def shared(self: PreTrainedModel, *args: Any, **kwargs: Any) -> Any:
+    def shared(self: Any, *args: Any, **kwargs: Any) -> Any:
         inputs = {name: kwargs[name] for name in KNOWN_INPUTS & kwargs.keys() if kwargs[name] is not None}
         config = kwargs.get("generation_config") or self.generation_config
         foreign = [name for name, value in kwargs.items() if isinstance(value, Tensor) and name not in KNOWN_INPUTS]

@@ -30,14 +30,18 @@ class _Group:
 
     Attributes:
         prompt: the prompt's P positions.
-        slots: [G, R], the position of each response token; padding repeats the first.
-        valid: [G, R] bool.
+        responses: the positions of all responses, one after the other.
+        shape: (G, R), how many responses there are and how long the longest is.
+        padded: [G R], for each padded slot which token of ``responses`` to take; ``None`` if all are equally long.
+        tokens: for each token of ``responses`` its padded slot; ``None`` likewise.
         mask: [1, 1, R, P + R] bool: a response token sees the prompt and its own response so far.
     """
 
     prompt: slice
-    slots: Tensor
-    valid: Tensor
+    responses: slice
+    shape: tuple[int, int]
+    padded: Tensor | None
+    tokens: Tensor | None
     mask: Tensor
 
 
@@ -64,7 +68,7 @@ def shared_prefix_attention(
     for group in packed.groups:
         q, k, v = (states[:, :, group.prompt] for states in (query, key, value))
         pieces.append(sdpa_attention_forward(module, q, k, v, None, **kwargs)[0][0])
-        if group.slots.numel():
+        if group.shape[1]:
             pieces.append(_responses(module, query, key, value, group, **kwargs))
     return torch.cat(pieces).unsqueeze(0), None
 
@@ -73,13 +77,22 @@ def _responses(
     module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, group: _Group, **kwargs: Any
 ) -> Tensor:
     """Return the attention output [tokens, heads, d] of a group's responses, one after the other."""
-    own_query, own_key, own_value = (states[0][:, group.slots].transpose(0, 1) for states in (query, key, value))
-    responses = len(group.slots)
+    own_query, own_key, own_value = (_one_row_each(states, group) for states in (query, key, value))
+    count = group.shape[0]
     keys, values = (
-        torch.cat([states[:, :, group.prompt].expand(responses, -1, -1, -1), own], dim=2)
+        torch.cat([states[:, :, group.prompt].expand(count, -1, -1, -1), own], dim=2)
         for states, own in ((key, own_key), (value, own_value))
     )
-    return sdpa_attention_forward(module, own_query, keys, values, group.mask, **kwargs)[0][group.valid]
+    out = sdpa_attention_forward(module, own_query, keys, values, group.mask, **kwargs)[0].flatten(0, 1)
+    return out if group.tokens is None else out.index_select(0, group.tokens)
+
+
+def _one_row_each(states: Tensor, group: _Group) -> Tensor:
+    """Return the responses' states [G, heads, R, d] out of a packed row's [1, heads, L, d]."""
+    # index_select, because the backward pass of advanced indexing is far slower on a CPU.
+    own = states[0, :, group.responses]
+    own = own if group.padded is None else own.index_select(1, group.padded)
+    return own.unflatten(1, group.shape).transpose(0, 1)
 
 
 AttentionInterface.register(ATTENTION, shared_prefix_attention)
@@ -134,16 +147,19 @@ def shared_hidden_states(model: PreTrainedModel, inputs: dict[str, Any], respons
         packed=packed,
         **arguments,
     )
-    return outputs.last_hidden_state[0][predictors]
+    states = outputs.last_hidden_state[0]
+    return states.index_select(0, predictors.flatten()).view(*predictors.shape, -1)
 
 
-def _pack(plain: PlainBatch, mask: Tensor, groups: Sequence[Sequence[int]]) -> tuple[PackedRow, Tensor, Tensor, Tensor]:
+def _pack(
+    plain: PlainBatch, kept_responses: Tensor, groups: Sequence[Sequence[int]]
+) -> tuple[PackedRow, Tensor, Tensor, Tensor]:
     """Return the layout, ids [1, L], positions [dimensions, 1, L] or [1, L], and predictors [B, T] of a packed row."""
     device = plain.prompts.device
     prompt_positions = plain.prompt_positions([rows[0] for rows in groups])
     ids, positions, layout, start = [], [], [], 0
-    predictors = torch.zeros(mask.shape, dtype=torch.long, device=device)
-    lengths = mask.sum(dim=-1).tolist()
+    predictors = torch.zeros(kept_responses.shape, dtype=torch.long, device=device)
+    lengths = kept_responses.sum(dim=-1).tolist()
     for number, rows in enumerate(groups):
         kept = plain.kept[rows[0]]
         places = prompt_positions[:, number, kept]
@@ -152,20 +168,33 @@ def _pack(plain: PlainBatch, mask: Tensor, groups: Sequence[Sequence[int]]) -> t
         end = start + places.size(1)
         prompt, written = slice(start, end), [row for row in rows if lengths[row]]
         longest = max((lengths[row] for row in written), default=0)
-        slots = torch.full((len(written), longest), end, dtype=torch.long, device=device)
-        valid = torch.zeros(len(written), longest, dtype=torch.bool, device=device)
-        for place, row in enumerate(written):
+        first = end
+        for row in written:
             steps = torch.arange(lengths[row], device=device)
-            ids.append(plain.responses[row, mask[row]])
+            ids.append(plain.responses[row, kept_responses[row]])
             positions.append((places.max() + 1 + steps).expand(len(places), -1))
-            slots[place, : lengths[row]], valid[place, : lengths[row]] = end + steps, True
             # The prompt's last token predicts the first of the response, and each of the response the next.
-            predictors[row, mask[row]] = torch.cat([steps.new_tensor([prompt.stop - 1]), end + steps[:-1]])
+            predictors[row, kept_responses[row]] = torch.cat([steps.new_tensor([prompt.stop - 1]), end + steps[:-1]])
             end += lengths[row]
         own = torch.ones(longest, longest, dtype=torch.bool, device=device).tril()
         seen = torch.ones(longest, prompt.stop - prompt.start, dtype=torch.bool, device=device)
-        layout.append(_Group(prompt, slots, valid, torch.cat([seen, own], dim=1)[None, None]))
+        mask = torch.cat([seen, own], dim=1)[None, None]
+        padded, tokens = _padding([lengths[row] for row in written], longest, device)
+        layout.append(_Group(prompt, slice(first, end), (len(written), longest), padded, tokens, mask))
         start = end
     packed = PackedRow(tuple(layout))
     places = torch.cat(positions, dim=1)
     return packed, torch.cat(ids).unsqueeze(0), places if len(places) == 1 else places.unsqueeze(1), predictors
+
+
+def _padding(lengths: Sequence[int], longest: int, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
+    """Return which token fills each padded slot, and in which slot each token is; ``None`` twice without padding."""
+    if min(lengths, default=longest) == longest:
+        return None, None
+    sizes = torch.tensor(lengths, device=device)
+    steps = torch.arange(longest, device=device)
+    valid = steps < sizes.unsqueeze(1)
+    starts = (sizes.cumsum(0) - sizes).unsqueeze(1)
+    # Padding takes any token of its own row: nothing ever looks at it.
+    padded = starts + torch.minimum(steps, sizes.unsqueeze(1) - 1)
+    return padded.flatten(), valid.flatten().nonzero().squeeze(-1)

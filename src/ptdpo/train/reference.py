@@ -23,8 +23,8 @@ def refuse_unsupported(trainer: Any) -> None:
         )
 
 
-def load_frozen_copy(trainer: Any) -> Any:
-    """Load the start model once more, as TRL does for a reference KL, and prepare it for evaluation."""
+def load_frozen_copy(trainer: Any, path: str | None = None) -> Any:
+    """Load a model as TRL does for a reference KL, and prepare it for evaluation; ``None``: the start model."""
     args, policy = trainer.args, trainer.model
     settings = dict(args.model_init_kwargs or {})
     if args.distributed_state.distributed_type in ("MULTI_GPU", "DEEPSPEED"):
@@ -32,7 +32,7 @@ def load_frozen_copy(trainer: Any) -> Any:
     settings.setdefault("trust_remote_code", args.trust_remote_code)
     settings.setdefault("dtype", policy.dtype)
     settings.setdefault("attn_implementation", policy.config._attn_implementation)
-    model = create_model_from_path(get_config_model_id(policy.config), **settings)
+    model = create_model_from_path(path or get_config_model_id(policy.config), **settings)
     model.requires_grad_(False)
     if args.disable_dropout:
         disable_dropout_in_model(model)

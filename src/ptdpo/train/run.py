@@ -70,7 +70,7 @@ def make_plan(recipe: Recipe) -> Plan:
     """
     settings = resolved_settings(recipe)
     data = load_data(recipe.data, processor=_processor_if_local(recipe.model), image_folder=_images(settings))
-    _check_hints(settings, data)
+    _check_contexts(settings, data)
     batch = settings.get("per_device_train_batch_size", 8)
     accumulation = settings.get("gradient_accumulation_steps", 1)
     generations = settings.get("num_generations", 8)
@@ -117,14 +117,16 @@ def train_recipe(recipe: Recipe) -> Path:
     args = PTDConfig(**settings)
     processor = load_processor(recipe.model)
     data = load_data(recipe.data, processor=processor, image_folder=_images(settings))
-    _check_hints(settings, data)
+    _check_contexts(settings, data)
     if data.report:
         Console(stderr=True).print(f"dropped: {data.report}")
     trainer = PTDTrainer(
         recipe.model,
         None,
         args,
-        train_dataset=rl_dataset(data.problems, data.hints, instruction=instruction_of(recipe.data)),
+        train_dataset=rl_dataset(
+            data.problems, data.hints, instruction=instruction_of(recipe.data), solutions=data.solutions
+        ),
         processing_class=processor,
         peft_config=_lora(recipe),
     )
@@ -167,11 +169,20 @@ def _processor_if_local(model: str) -> Any:
     return load_processor(model)
 
 
-def _check_hints(settings: dict[str, Any], data: LoadedData) -> None:
-    if settings.get("tutoring_weight", 0) > 0 and not data.hinted:
+def _check_contexts(settings: dict[str, Any], data: LoadedData) -> None:
+    """Refuse data in which the teacher would have nothing to read."""
+    if not settings.get("tutoring_weight", 0) > 0:
+        return
+    context = settings.get("tutoring_context", "hint")
+    if context == "hint" and not data.hinted:
         raise ValueError(
             f"tutoring_weight={settings['tutoring_weight']} but no problem has a hint: set data.hints to a hints file, "
             "use data with a prompt_with_hint column, or choose a preset without tutoring"
+        )
+    if context == "solution" and not any(problem.id in data.solutions for problem in data.problems):
+        raise ValueError(
+            "tutoring_context=solution but no problem has a solution: set data.solutions to a solutions file, or "
+            "choose another context"
         )
 
 

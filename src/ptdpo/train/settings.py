@@ -11,6 +11,7 @@ from trl import GRPOConfig
 from ptdpo.algo.divergence import Kind, Support, Tail
 from ptdpo.algo.routing import Select
 from ptdpo.config import preset_settings
+from ptdpo.tutor.context import Context
 from ptdpo.tutor.head import Divergence
 
 Head = Literal["fused", "dense"]
@@ -24,11 +25,18 @@ class PTDConfig(GRPOConfig):
 
     Args:
         tutoring_weight: lambda of (12); 0 switches tutoring off, and training is TRL's own GRPO.
+        tutoring_teacher: whose weights teach: frozen (the start), current, ema, or the path of another model.
+        tutoring_ema_rate: how far the moving average goes towards the policy at each step.
+        tutoring_context: what the teacher is shown besides the question: hint, question (nothing), answer,
+            solution, or sibling (a right response of the same group, without its thinking).
         tutoring_threshold: tau of (8); 1.0 tutors every failed rollout.
-        tutoring_select: which rollouts of activated groups are tutored: failed, all, all_fail_groups.
+        tutoring_select: which rollouts are tutored: failed or all of activated groups, all_fail_groups,
+            with_sibling (another of the group is right), every.
         tutoring_divergence: jsd, forward_kl (teacher‖student) or reverse_kl (student‖teacher).
         tutoring_k: K of (14).
-        tutoring_support: union, student or teacher.
+        tutoring_support: union, student, teacher, or full (the whole vocabulary; K and tail play no part).
+        tutoring_clip: with full support, the most that one id of the vocabulary contributes.
+        tutoring_ratio_clip: multiply each divergence by the detached ratio min(pi / pi_old, this).
         tutoring_tail: bucket (15) or none (renormalised).
         tutoring_keep_kl: keep the reference KL on groups that are tutored, as (12) has it.
         rl_weight: factor on the advantages; 0 leaves the reference KL and the tutoring term alone.
@@ -58,12 +66,17 @@ class PTDConfig(GRPOConfig):
     use_bias_correction_kl: bool = field(default=False, metadata={"help": "Plain k3 estimator, as in (3)."})
 
     tutoring_weight: float = field(default=0.5, metadata={"help": "lambda of (12); 0: no tutoring."})
+    tutoring_teacher: str = field(default="frozen", metadata={"help": "frozen, current, ema or a path."})
+    tutoring_ema_rate: float = field(default=0.05, metadata={"help": "Step of the moving average."})
+    tutoring_context: str = field(default="hint", metadata={"help": "hint, question, answer, solution or sibling."})
     tutoring_threshold: float = field(default=1.0, metadata={"help": "tau of (8)."})
-    tutoring_select: str = field(default="failed", metadata={"help": "failed, all or all_fail_groups."})
+    tutoring_select: str = field(default="failed", metadata={"help": "failed, all, all_fail_groups, ..."})
     tutoring_divergence: str = field(default="jsd", metadata={"help": "jsd, forward_kl or reverse_kl."})
     tutoring_k: int = field(default=100, metadata={"help": "K of (14)."})
-    tutoring_support: str = field(default="union", metadata={"help": "union, student or teacher."})
+    tutoring_support: str = field(default="union", metadata={"help": "union, student, teacher or full."})
     tutoring_tail: str = field(default="bucket", metadata={"help": "bucket or none."})
+    tutoring_clip: float | None = field(default=None, metadata={"help": "Most that one id contributes; full only."})
+    tutoring_ratio_clip: float | None = field(default=None, metadata={"help": "Weight by min(pi / pi_old, this)."})
     tutoring_keep_kl: bool = field(default=True, metadata={"help": "Reference KL on tutored groups too (12)."})
     rl_weight: float = field(default=1.0, metadata={"help": "Factor on the advantages."})
     accuracy_reward: str = field(default="accuracy_reward", metadata={"help": "Reward that routing reads."})
@@ -89,6 +102,7 @@ class PTDConfig(GRPOConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_ranges()
+        self._check_combinations()
         self._check_windows()
         self._align_checkpoints()
 
@@ -96,6 +110,12 @@ class PTDConfig(GRPOConfig):
     def tutors(self) -> bool:
         """Return whether there is a tutoring term."""
         return self.tutoring_weight > 0
+
+    @property
+    def other_teacher(self) -> str | None:
+        """Return the path of another model that teaches, if one does."""
+        named = self.tutoring_teacher in ("frozen", "current", "ema")
+        return None if named or not self.tutors else self.tutoring_teacher
 
     @property
     def shares_prefix(self) -> bool:
@@ -110,6 +130,7 @@ class PTDConfig(GRPOConfig):
             kind=self.tutoring_divergence,  # type: ignore[arg-type]
             support=self.tutoring_support,  # type: ignore[arg-type]
             tail=self.tutoring_tail,  # type: ignore[arg-type]
+            clip=self.tutoring_clip,
         )
 
     @property
@@ -122,7 +143,8 @@ class PTDConfig(GRPOConfig):
         choices = {
             "tutoring_select": Select,
             "tutoring_divergence": Kind,
-            "tutoring_support": Support,
+            "tutoring_support": Literal[Support, "full"],
+            "tutoring_context": Context,
             "tutoring_tail": Tail,
             "head": Head,
         }
@@ -136,6 +158,12 @@ class PTDConfig(GRPOConfig):
             raise ValueError(f"tutoring_threshold={self.tutoring_threshold}: must be in (0, 1]")
         if self.tutoring_k < 1:
             raise ValueError(f"tutoring_k={self.tutoring_k}: must be at least 1")
+        for name in ("tutoring_clip", "tutoring_ratio_clip"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name}={value}: must be positive")
+        if not 0 < self.tutoring_ema_rate <= 1:
+            raise ValueError(f"tutoring_ema_rate={self.tutoring_ema_rate}: must be in (0, 1]")
         for name in ("teacher_batch_size", "micro_batch_tokens"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -145,6 +173,30 @@ class PTDConfig(GRPOConfig):
                 f"micro_batch_tokens={self.micro_batch_tokens}: loss_type={self.loss_type!r} cannot be split, only "
                 f"{', '.join(SPLITTABLE_LOSSES)}"
             )
+
+    def _check_combinations(self) -> None:
+        """Refuse answers that make no sense together."""
+        if not self.tutors:
+            return
+        if self.tutoring_context == "sibling" and self.tutoring_select != "with_sibling":
+            raise ValueError(
+                f"tutoring_select={self.tutoring_select}: with tutoring_context=sibling only rollouts that have a "
+                "right sibling can be tutored; set tutoring_select=with_sibling"
+            )
+        alike = self.tutoring_teacher == "current" or (self.tutoring_teacher == "frozen" and self.rl_weight == 0)
+        if self.tutoring_context == "question" and alike:
+            raise ValueError(
+                f"tutoring_context=question: a {self.tutoring_teacher} teacher that reads the same question has "
+                "nothing to teach; show it more (hint, answer, solution, sibling), or set tutoring_teacher to the "
+                "path of another model"
+            )
+        if self.tutoring_clip is not None and self.tutoring_support != "full":
+            raise ValueError(
+                f"tutoring_clip={self.tutoring_clip}: ids are clipped over the whole vocabulary; set "
+                "tutoring_support=full"
+            )
+        if self.tutoring_support == "full" and self.head == "dense":
+            raise ValueError("head=dense: the full vocabulary has one implementation; leave head=fused")
 
     def _check_windows(self) -> None:
         """The tutored-token count of an optimiser step needs all its micro-batches in one buffer."""

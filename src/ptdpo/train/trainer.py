@@ -9,21 +9,20 @@
 With ``tutoring_weight=0`` hooks 3 to 5 are TRL's own code.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from typing import Any, cast
 
 import torch
-from accelerate.utils import is_peft_model
+from accelerate.utils import gather_object, is_peft_model
 from torch import Tensor
 from transformers import PreTrainedModel
 from trl import GRPOTrainer
-from trl.trainer.utils import use_adapter
 
 from ptdpo.algo.lm_head import TeacherTopK
 from ptdpo.algo.objectives import tutoring_loss
 from ptdpo.algo.routing import group_shares, route
+from ptdpo.data.prompts import Message
 from ptdpo.models.loading import load_processor
 from ptdpo.models.sampling import banned_token_ids
 from ptdpo.models.shared_prefill import share_prefill
@@ -38,13 +37,14 @@ from ptdpo.rewards.functions import (
 from ptdpo.train.examples import append_example, pick_example
 from ptdpo.train.grouping import groups_kept_together
 from ptdpo.train.metrics import MetricsFile, PartsClock, TutoringSums, reconsideration_share
-from ptdpo.train.reference import check_reference, load_frozen_copy, refuse_unsupported
+from ptdpo.train.reference import refuse_unsupported
 from ptdpo.train.scoring import ScoringModel, without_empty_images
 from ptdpo.train.settings import PTDConfig
+from ptdpo.train.teachers import MovingAverage, check_vocabulary, make_teacher
 from ptdpo.train.token_batches import GROUP, ragged_gather, select_rows, split_by_tokens
-from ptdpo.tutor.context import hinted_prompt
+from ptdpo.tutor.context import privileged_prompt, right_siblings
 from ptdpo.tutor.head import add_scoring_head
-from ptdpo.tutor.teacher import Lesson, Teacher, Tutoring
+from ptdpo.tutor.teacher import Lesson, Tutoring
 
 TUTORING = "tutoring"
 
@@ -85,6 +85,8 @@ class PTDTrainer(GRPOTrainer):
             args.reward_weights = args.reward_weights or [ACCURACY_WEIGHT, FORMAT_WEIGHT]
         if kwargs.get("processing_class") is None and isinstance(model, str):
             kwargs["processing_class"] = load_processor(model)
+        if args.other_teacher is not None and kwargs.get("processing_class") is not None:
+            check_vocabulary(args.other_teacher, kwargs["processing_class"])
         super().__init__(model, reward_funcs=reward_funcs, args=args, **kwargs)
         self._accuracy_column = self._find_accuracy_reward()
         self._accuracy = torch.zeros(0)
@@ -100,7 +102,7 @@ class PTDTrainer(GRPOTrainer):
         self._own_scoring = args.tutors or args.shares_prefix
         if self._own_scoring:
             self._install_scoring()
-        self.teacher = self._make_teacher(model) if args.tutors else None
+        self.teacher = make_teacher(self, model) if args.tutors else None
         self.add_callback(MetricsFile())
 
     # -- set-up -----------------------------------------------------------------------------------------------
@@ -131,32 +133,11 @@ class PTDTrainer(GRPOTrainer):
                 if model is self.model and self.args.shares_prefix and enable_shared_prefix(unwrapped):
                     share_prefill(unwrapped)
 
-    def _make_teacher(self, given_model: Any) -> Teacher:
-        """Take TRL's reference as the teacher; load one if the RL objective has no reference KL."""
-        policy: Any = self.accelerator.unwrap_model(self.model)
-        frozen: Callable[[], Any] = nullcontext
-        if is_peft_model(policy):
-            model, unwrapped = self.model, policy
-            frozen = partial(use_adapter, policy, "ref" if "ref" in policy.peft_config else None)
-        else:
-            model = self.ref_model
-            if model is None:
-                model = self._frozen_copy = load_frozen_copy(self)
-                add_scoring_head(self.accelerator.unwrap_model(model), share_prefix=self.args.shares_prefix)
-            unwrapped = self.accelerator.unwrap_model(model)
-            if not isinstance(given_model, str):
-                check_reference(policy, unwrapped)
-        return Teacher(
-            model,
-            unwrapped,
-            self.processing_class,
-            micro_batch=self.args.teacher_batch_size or self.args.per_device_train_batch_size,
-            k=self.args.tutoring_k,
-            temperature=self.temperature,
-            frozen=frozen,
-            chat_template=self.chat_template,
-            template_arguments=dict(self.chat_template_kwargs),  # type: ignore[arg-type]
-        )
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, MovingAverage):
+                callback.restore(resume_from_checkpoint)
 
     # -- rollouts: accuracy, routing, teacher -----------------------------------------------------------------
 
@@ -205,9 +186,9 @@ class PTDTrainer(GRPOTrainer):
     def _tutor(self, inputs: list[dict[str, Any]], output: dict[str, Any]) -> list[Tutoring]:
         """Route this process's rollouts (8) and return what the teacher leaves for each of them."""
         assert self.teacher is not None
-        contexts = [hinted_prompt(row) for row in inputs]
-        has_hint = torch.tensor([context is not None for context in contexts], device=self._accuracy.device)
-        chosen, grouped = self._route(self._gathered(has_hint))
+        contexts = self._contexts(inputs, output)
+        has_context = torch.tensor([context is not None for context in contexts], device=self._accuracy.device)
+        chosen, grouped = self._route(self._gathered(has_context))
         mask = output["completion_mask"]
         chosen &= mask.any(dim=1)
         lessons = {
@@ -221,7 +202,20 @@ class PTDTrainer(GRPOTrainer):
             Tutoring(bool(grouped[row]), records.get(row), str(inputs[row].get("id", ""))) for row in range(len(inputs))
         ]
 
-    def _route(self, has_hint: Tensor) -> tuple[Tensor, Tensor]:
+    def _contexts(self, inputs: list[dict[str, Any]], output: dict[str, Any]) -> list[list[Message] | None]:
+        """Return what the teacher would read for each of this process's rollouts."""
+        kind: Any = self.args.tutoring_context
+        siblings: list[str | None] = [None] * len(inputs)
+        if kind == "sibling":
+            assert self.num_generations is not None
+            responses = self._tokenizer.batch_decode(output["completion_ids"], skip_special_tokens=True)
+            gathered = gather_object(responses)
+            first = self.accelerator.process_index * len(inputs)
+            chosen = right_siblings(self._accuracy.tolist(), self.num_generations)[first : first + len(inputs)]
+            siblings = [None if row is None else gathered[row] for row in chosen]
+        return [privileged_prompt(row, kind, sibling) for row, sibling in zip(inputs, siblings, strict=True)]
+
+    def _route(self, has_context: Tensor) -> tuple[Tensor, Tensor]:
         """Return which of this process's rollouts are tutored, and which share a group with one that is.
 
         Groups may be spread over processes, so routing sees the rollouts of all of them.
@@ -235,7 +229,7 @@ class PTDTrainer(GRPOTrainer):
             threshold=self.args.tutoring_threshold,
             select=self.args.tutoring_select,  # type: ignore[arg-type]
         ).squeeze(-1)
-        chosen &= has_hint.view_as(chosen)
+        chosen &= has_context.view_as(chosen)
         grouped = chosen.any(dim=1, keepdim=True).expand_as(chosen)
         active = accuracy[chosen.any(dim=1)]
         self._metrics["train"]["accuracy/tutored_groups"].append(active.mean().item() if active.numel() else 0.0)
@@ -385,8 +379,18 @@ class PTDTrainer(GRPOTrainer):
             return loss
         self._sums.add(scored)
         self._log_example(inputs, scored.divergence)
-        share = tutoring_loss(scored.divergence, self._tutored_tokens, processes=self.accelerator.num_processes)
+        divergence = self._weighted(scored.divergence, scored.log_probs, inputs)
+        share = tutoring_loss(divergence, self._tutored_tokens, processes=self.accelerator.num_processes)
         return loss + self.args.tutoring_weight * share
+
+    def _weighted(self, divergence: Tensor, log_probs: Tensor, inputs: dict[str, Any]) -> Tensor:
+        """Multiply by min(pi / pi_old, clip), detached; on-policy the ratio is 1."""
+        clip, old = self.args.tutoring_ratio_clip, inputs.get("old_per_token_logps")
+        if clip is None or old is None:
+            return divergence
+        rows = torch.tensor([record.tokens > 0 for record in inputs[TUTORING]], device=old.device)
+        tutored = rows.unsqueeze(1) & inputs["completion_mask"].bool()
+        return divergence * (log_probs.detach() - old)[tutored].exp().clamp_max(clip)
 
     def _log_example(self, inputs: dict[str, Any], divergence: Tensor) -> None:
         """Write the micro-batch's rollout furthest from its teacher, once per ``example_steps``."""
@@ -420,11 +424,10 @@ class PTDTrainer(GRPOTrainer):
         sums = self._summed(self._sums.as_tensor(self.accelerator.device))
         self._sums = TutoringSums()
         tokens = max(sums[0].item(), 1.0)
-        for name, value in zip(
-            ("divergence", "topk_overlap", "tail_mass/student", "tail_mass/teacher"),
-            sums[1:].tolist(),
-            strict=True,
-        ):
+        # The full vocabulary has no support to overlap and no tail.
+        names = ("divergence", "topk_overlap", "tail_mass/student", "tail_mass/teacher")
+        kept = 1 if self.args.tutoring_support == "full" else len(names)
+        for name, value in list(zip(names, sums[1:].tolist(), strict=True))[:kept]:
             self._metrics["train"][name].append(value / tokens)
 
     # -- small helpers -----------------------------------------------------------------------------------------

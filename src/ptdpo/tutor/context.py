@@ -1,10 +1,56 @@
-"""What the teacher is shown: the policy's prompt with a hint added."""
+"""What the teacher is shown: the policy's prompt, and what it is told besides."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from ptdpo.data.prompts import Message, hint_text, strip_image_markers, with_hint
 from ptdpo.records import Hint
+
+Context = Literal["hint", "question", "answer", "solution", "sibling"]
+
+
+def privileged_prompt(row: Mapping[str, Any], context: Context, sibling: str | None = None) -> list[Message] | None:
+    """Return the conversation that the teacher reads, or ``None`` if the row lacks what it needs.
+
+    Args:
+        row: a row of the training data.
+        context: ``hint``: see ``hinted_prompt``; ``question``: the policy's own prompt; ``answer``: with the
+            ``answer`` column; ``solution``: with the ``solution`` column; ``sibling``: with another response.
+        sibling: a right response of the same group; its thinking is left out.
+    """
+    if context == "hint":
+        return hinted_prompt(row)
+    if context == "question":
+        return [dict(message) for message in row["prompt"]]
+    told = {"answer": row.get("answer"), "solution": row.get("solution"), "sibling": without_thinking(sibling or "")}
+    if not told[context]:
+        return None
+    text = f"{_INTRODUCTION[context]}\n{told[context]}\n\n{_THEN}"
+    return _replace_last_user_text(row["prompt"], lambda question: with_hint(question, text))
+
+
+_INTRODUCTION = {
+    "answer": "The right answer is:",
+    "solution": "This is a worked solution:",
+    "sibling": "This is a right response to the question:",
+}
+_THEN = "Now respond in your own words."
+
+
+def right_siblings(accuracy: Sequence[float], generations: int) -> list[int | None]:
+    """Return for each rollout the next right one of its group, itself excepted; ``None`` if there is none."""
+    found: list[int | None] = []
+    for row in range(len(accuracy)):
+        start = row - row % generations
+        others = [start + (row + step) % generations for step in range(1, generations)]
+        found.append(next((other for other in others if accuracy[other] == 1), None))
+    return found
+
+
+def without_thinking(response: str) -> str:
+    """Return what a response says after its thinking; all of it if it does not think."""
+    return re.split(r"</think>", response)[-1].strip()
 
 
 def hinted_prompt(row: Mapping[str, Any]) -> list[Message] | None:

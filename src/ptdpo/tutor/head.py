@@ -6,7 +6,7 @@ Parallel engines (DDP, FSDP2) see an ordinary call of the model that returns a `
 import functools
 import types
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from transformers.utils.generic import ModelOutput
 
 from ptdpo.algo.dense_head import dense_token_stats
 from ptdpo.algo.divergence import Kind, Support, Tail
+from ptdpo.algo.full_head import full_head_divergence
 from ptdpo.algo.lm_head import TeacherTopK, token_stats
 from ptdpo.models.shared_prefix import enable_shared_prefix, shared_hidden_states
 
@@ -30,12 +31,13 @@ _LOGIT_TRANSFORMS = (
 
 @dataclass(frozen=True, slots=True)
 class Divergence:
-    """Which divergence of ``topk_divergence`` tutoring uses."""
+    """Which divergence tutoring uses: that of ``topk_divergence``, or with support ``full`` of ``full_divergence``."""
 
     k: int = 100
     kind: Kind = "jsd"
-    support: Support = "union"
+    support: Support | Literal["full"] = "union"
     tail: Tail = "bucket"
+    clip: float | None = None
 
 
 class HeadWeights(NamedTuple):
@@ -152,22 +154,28 @@ def _whole(parameter: Tensor) -> Tensor:
 def _score(hidden: Tensor, head: HeadWeights, request: ScoreRequest) -> ScoredTokens:
     """Score the response positions of one micro-batch, and compare those that are tutored."""
     mask, how, view = request.response_mask, request.divergence, request.teacher
-    stats = (dense_token_stats if request.dense else token_stats)(
-        hidden[mask],
-        head.weight,
-        request.response_ids[mask],
-        head.bias,
-        teacher=None if view is None else view.record,
-        rows=None if view is None else view.positions[mask].nonzero().squeeze(-1),
-        k=how.k,
-        temperature=request.temperature,
-        kind=how.kind,
-        support=how.support,
-        tail=how.tail,
-    )
+    score = dense_token_stats if request.dense else token_stats
+    # index_select, because the backward pass of a boolean index is far slower on a CPU.
+    states = hidden.flatten(0, 1).index_select(0, mask.flatten().nonzero().squeeze(-1))
+    targets = request.response_ids[mask]
+    compared: dict[str, Any] = {}
+    rows = None if view is None else view.positions[mask].nonzero().squeeze(-1)
+    if view is not None and how.support != "full":
+        compared = {"teacher": view.record, "rows": rows, "k": how.k, "kind": how.kind}
+        compared |= {"support": how.support, "tail": how.tail}
+    stats = score(states, head.weight, targets, head.bias, temperature=request.temperature, **compared)
+    if view is not None and how.support == "full":
+        stats = stats._replace(divergence=_full(states[rows], head, view.record, request))
     # masked_scatter keeps the result connected to the model even when no position is valid.
     empty = stats.log_prob.new_zeros(mask.shape)
     log_probs, entropy = empty.masked_scatter(mask, stats.log_prob), empty.masked_scatter(mask, stats.entropy)
     if view is None:
         return ScoredTokens(log_probs=log_probs, entropy=entropy)
     return ScoredTokens(log_probs, entropy, stats.divergence, stats.overlap, stats.student_tail, stats.teacher_tail)
+
+
+def _full(hidden: Tensor, head: HeadWeights, record: TeacherTopK, request: ScoreRequest) -> Tensor:
+    how = request.divergence
+    return full_head_divergence(
+        hidden, head.weight, head.bias, record, temperature=request.temperature, kind=how.kind, clip=how.clip
+    )

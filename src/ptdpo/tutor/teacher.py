@@ -60,6 +60,7 @@ class Teacher:
         k: how many ids it keeps of each distribution.
         temperature: the sampling temperature, by which its logits are divided.
         frozen: a context in which ``model`` has the teacher's weights, such as "adapter off".
+        keep_head: keep a copy of the head that read, because the weights move before the loss is computed.
         chat_template: the trainer's template, ``None`` for the processor's own.
         template_arguments: further arguments of the template.
     """
@@ -74,6 +75,7 @@ class Teacher:
         k: int = 100,
         temperature: float = 1.0,
         frozen: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        keep_head: bool = False,
         chat_template: str | None = None,
         template_arguments: dict[str, Any] | None = None,
     ) -> None:
@@ -82,6 +84,8 @@ class Teacher:
         self._model, self._unwrapped, self._processor = model, unwrapped, processor
         self._micro_batch, self._frozen = micro_batch, frozen
         self._k, self._temperature = k, temperature
+        self._keep_head = keep_head
+        self._kept_head: HeadWeights | None = None
         self._template = {"chat_template": chat_template, **(template_arguments or {})}
         self.rows_read = 0
 
@@ -108,6 +112,9 @@ class Teacher:
         records: list[TeacherTopK] = []
         with self._frozen():
             head = head_of(self._unwrapped) if calls else None
+            if self._keep_head and head is not None:
+                bias = None if head.bias is None else head.bias.detach().clone()
+                self._kept_head = HeadWeights(head.weight.detach().clone(), bias)
             for start in range(0, len(lessons), self._micro_batch):
                 assert head is not None
                 records.extend(self._read(lessons[start : start + self._micro_batch], head))
@@ -118,7 +125,9 @@ class Teacher:
 
     @torch.no_grad()
     def head(self) -> HeadWeights:
-        """Return the teacher's head; a collective call when the model is sharded."""
+        """Return the head that read; a collective call when the model is sharded."""
+        if self._kept_head is not None:
+            return self._kept_head
         with self._frozen():
             return head_of(self._unwrapped)
 

@@ -1,0 +1,113 @@
+"""Whose weights teach: the frozen start, the current policy, its moving average, or another model."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import is_peft_model
+from safetensors.torch import load_file, save_file
+from transformers import TrainerCallback
+from trl.trainer.utils import use_adapter
+
+from ptdpo.models.loading import load_processor
+from ptdpo.train.reference import check_reference, load_frozen_copy
+from ptdpo.tutor.head import add_scoring_head
+from ptdpo.tutor.teacher import Teacher
+
+EMA_FILE = "ema_teacher.safetensors"
+
+
+def make_teacher(trainer: Any, given_model: Any) -> Teacher:
+    """Return the teacher that ``trainer.args.tutoring_teacher`` names.
+
+    Raises:
+        ValueError: if the start model was changed after loading, or the moving average cannot be kept with this
+            engine.
+    """
+    args = trainer.args
+    policy: Any = trainer.accelerator.unwrap_model(trainer.model)
+    frozen: Callable[[], Any] = nullcontext
+    kind = args.tutoring_teacher
+    if kind == "ema" and (is_peft_model(policy) or trainer.is_fsdp_enabled):
+        raise ValueError("tutoring_teacher=ema: a moving average of an adapter, or under FSDP, is not supported yet")
+    if kind == "current":
+        model, unwrapped = trainer.model, policy
+    elif kind == "frozen" and is_peft_model(policy):
+        model, unwrapped = trainer.model, policy
+        frozen = partial(use_adapter, policy, "ref" if "ref" in policy.peft_config else None)
+    elif kind == "frozen" and trainer.ref_model is not None:
+        model = trainer.ref_model
+        unwrapped = trainer.accelerator.unwrap_model(model)
+    else:
+        model = load_frozen_copy(trainer, args.other_teacher)
+        unwrapped = trainer.accelerator.unwrap_model(model)
+        add_scoring_head(unwrapped, share_prefix=args.shares_prefix)
+    if kind in ("frozen", "ema") and not is_peft_model(policy) and not isinstance(given_model, str):
+        check_reference(policy, unwrapped)
+    if kind == "ema":
+        trainer.add_callback(MovingAverage(policy, unwrapped, args.tutoring_ema_rate))
+    return Teacher(
+        model,
+        unwrapped,
+        trainer.processing_class,
+        micro_batch=args.teacher_batch_size or args.per_device_train_batch_size,
+        k=1 if args.tutoring_support == "full" else args.tutoring_k,
+        temperature=trainer.temperature,
+        frozen=frozen,
+        # These weights move before the loss is computed: what was read needs the head that read it.
+        keep_head=kind in ("current", "ema"),
+        chat_template=trainer.chat_template,
+        template_arguments=dict(trainer.chat_template_kwargs),
+    )
+
+
+def check_vocabulary(path: str, processor: Any) -> None:
+    """Compare the tokenizer of another model with the policy's.
+
+    Raises:
+        ValueError: if they differ: the teacher's distribution would be over other tokens.
+    """
+    theirs = load_processor(path)
+    mine, other = (getattr(p, "tokenizer", p).get_vocab() for p in (processor, theirs))
+    if mine != other:
+        differing = len({*mine.items()} ^ {*other.items()})
+        raise ValueError(
+            f"tutoring_teacher={path}: its tokenizer is not the policy's ({differing} entries differ); choose a "
+            "teacher of the same family"
+        )
+
+
+class MovingAverage(TrainerCallback):
+    """After each optimiser step: teacher <- teacher + rate (policy - teacher). Saved and resumed with checkpoints."""
+
+    def __init__(self, policy: torch.nn.Module, teacher: torch.nn.Module, rate: float) -> None:
+        self.policy, self.teacher, self.rate = policy, teacher, rate
+
+    @torch.no_grad()
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+        """Move the teacher towards the policy."""
+        for mine, theirs in zip(self.teacher.parameters(), self.policy.parameters(), strict=True):
+            mine.lerp_(theirs.to(mine.device, mine.dtype), self.rate)
+
+    def on_save(self, args: Any, state: Any, *rest: Any, **kwargs: Any) -> None:
+        """Write the teacher into the checkpoint."""
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        if state.is_world_process_zero and folder.is_dir():
+            save_file({n: p.detach().cpu().clone() for n, p in self.teacher.named_parameters()}, folder / EMA_FILE)
+
+    @torch.no_grad()
+    def restore(self, checkpoint: str) -> None:
+        """Read the teacher from a checkpoint.
+
+        Raises:
+            ValueError: if the checkpoint has no teacher: going on would start its average anew.
+        """
+        path = Path(checkpoint) / EMA_FILE
+        if not path.is_file():
+            raise ValueError(f"{checkpoint} holds no {EMA_FILE}: it was not written with tutoring_teacher=ema")
+        saved = load_file(path)
+        for name, parameter in self.teacher.named_parameters():
+            parameter.copy_(saved[name])

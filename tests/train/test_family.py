@@ -1,0 +1,171 @@
+"""Teacher, context, route and divergence as settings: the presets beyond PTD-PO."""
+
+import json
+
+import pytest
+import torch
+from peft import LoraConfig
+
+from ptdpo.config import PRESETS
+from ptdpo.data.dataset import rl_dataset
+from ptdpo.models import TinyVLMSettings, load_model, load_processor, make_tiny_vlm
+from ptdpo.train import PTDConfig
+from ptdpo.train.metrics import read_metrics
+from ptdpo.train.teachers import EMA_FILE
+from tests.train.helpers import Alternating, always_wrong, largest_difference, make_trainer, parameters
+
+SGD = {"optim": "sgd", "learning_rate": 0.5, "max_grad_norm": 0.0, "weight_decay": 0.0}
+
+
+@pytest.fixture
+def rows(scenes):
+    hints = {s.problem.id: s.hint for s in scenes}
+    solutions = {s.problem.id: s.solution.response for s in scenes}
+    return rl_dataset([s.problem for s in scenes], hints, instruction="", solutions=solutions)
+
+
+@pytest.fixture
+def other_model(tiny_path, processor, tmp_path):
+    """A model of the same vocabulary with other weights."""
+    model = load_model(tiny_path)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    model.save_pretrained(tmp_path / "other")
+    processor.save_pretrained(tmp_path / "other")
+    return str(tmp_path / "other")
+
+
+@pytest.fixture
+def run(tmp_path, tiny_path, processor, rows):
+    def start(name="run", **settings):
+        trainer = make_trainer(
+            tmp_path / name, tiny_path, processor, rows, **{"reward": Alternating(3), **SGD, **settings}
+        )
+        trainer.train()
+        return trainer
+
+    return start
+
+
+def metrics(trainer):
+    return read_metrics(f"{trainer.args.output_dir}/metrics.jsonl")
+
+
+def moved(trainer, tiny_path):
+    start = {name: p.detach() for name, p in load_model(tiny_path).named_parameters()}
+    return largest_difference(parameters(trainer), start)
+
+
+@pytest.mark.parametrize("preset", ["opd", "opsd", "opsd-v1", "sdpo"])
+def test_distillation_alone_moves_the_parameters(run, preset, tiny_path, other_model):
+    """These presets have neither policy gradient nor reference KL: what moves is their one term."""
+    settings = {"tutoring_teacher": other_model} if preset == "opd" else {}
+    trainer = run(preset=preset, max_steps=2, **settings)
+    assert moved(trainer, tiny_path) > 1e-4
+    last = metrics(trainer)[-1]
+    assert last["divergence"] > 0
+    assert ("topk_overlap" in last) == (preset == "sdpo")
+    if preset != "sdpo":
+        assert last["tutored/rollouts"] == 8, "every rollout is tutored, right or wrong"
+
+
+def test_without_its_term_such_a_preset_stands_still(run, tiny_path):
+    trainer = run(preset="opsd", max_steps=2, tutoring_weight=0.0, share_prefix=False)
+    assert moved(trainer, tiny_path) == 0
+
+
+def test_sdpo_needs_a_right_sibling(run, tiny_path):
+    trainer = run(preset="sdpo", reward=always_wrong, max_steps=1)
+    assert metrics(trainer)[0]["tutored/rollouts"] == 0
+    assert moved(trainer, tiny_path) == 0
+
+
+@pytest.mark.parametrize("context", ["hint", "answer", "solution", "question"])
+def test_the_divergence_is_that_of_what_the_teacher_reads(run, context):
+    settings = {"tutoring_context": context, "tutoring_select": "every", "max_steps": 1}
+    value = metrics(run(context, preset="ptd-grpo", **settings))[0]["divergence"]
+    if context == "question":
+        assert value == pytest.approx(0, abs=1e-6), "the start reading the same question is the start"
+    else:
+        assert value > 1e-5
+
+
+def test_the_current_teacher_has_the_policy_s_weights(run):
+    shared = {"preset": "ptd-grpo", "max_steps": 3}
+    frozen = metrics(run("frozen", tutoring_teacher="frozen", **shared))
+    current = metrics(run("current", tutoring_teacher="current", **shared))
+    assert current[0]["divergence"] == pytest.approx(frozen[0]["divergence"], rel=1e-4)
+    assert current[2]["divergence"] != pytest.approx(frozen[2]["divergence"], rel=1e-2)
+
+
+def test_the_moving_average_lies_between_start_and_policy(run, tiny_path):
+    trainer = run(preset="ptd-grpo", tutoring_teacher="ema", tutoring_ema_rate=0.25, max_steps=1)
+    start = {name: p.detach() for name, p in load_model(tiny_path).named_parameters()}
+    teacher = dict(trainer.teacher._unwrapped.named_parameters())
+    for name, policy in parameters(trainer).items():
+        torch.testing.assert_close(teacher[name].detach(), start[name].lerp(policy, 0.25))
+
+
+def test_the_moving_average_resumes_to_the_last_bit(tmp_path, tiny_path, processor, rows):
+    def made(name, **settings):
+        shared = {"preset": "ptd-grpo", "tutoring_teacher": "ema", "reward": Alternating(3), "save_strategy": "steps"}
+        return make_trainer(tmp_path / name, tiny_path, processor, rows, **{**shared, "save_steps": 2, **settings})
+
+    whole = made("whole", max_steps=4)
+    whole.train()
+    first = made("parts", max_steps=2)
+    first.train()
+    second = made("parts", max_steps=4)
+    second.train(resume_from_checkpoint=True)
+    assert (tmp_path / "parts" / "checkpoint-2" / EMA_FILE).is_file()
+    mine, reference = parameters(second), parameters(whole)
+    assert all(torch.equal(mine[name], reference[name]) for name in reference)
+    teachers = [dict(t.teacher._unwrapped.named_parameters()) for t in (second, whole)]
+    assert all(torch.equal(teachers[0][name], teachers[1][name]) for name in teachers[0])
+    (tmp_path / "parts" / "checkpoint-2" / EMA_FILE).unlink()
+    (tmp_path / "parts" / "checkpoint-4" / EMA_FILE).unlink()
+    with pytest.raises(ValueError, match="holds no ema_teacher"):
+        made("parts", max_steps=6).train(resume_from_checkpoint=True)
+
+
+def test_another_vocabulary_is_refused_before_the_policy_is_loaded(tmp_path, tiny_path, processor, rows, monkeypatch):
+    folder = make_tiny_vlm(tmp_path / "foreign", ["quite other words here"] * 20, TinyVLMSettings(hidden=32, heads=2))
+    monkeypatch.setattr("trl.GRPOTrainer.__init__", lambda *a, **k: pytest.fail("weights were loaded"))
+    with pytest.raises(ValueError, match="its tokenizer is not the policy's"):
+        make_trainer(tmp_path / "run", tiny_path, processor, rows, preset="opd", tutoring_teacher=str(folder))
+    assert load_processor(str(folder)) is not None
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"tutoring_context": "sibling"}, "set tutoring_select=with_sibling"),
+        ({"tutoring_context": "question", "tutoring_teacher": "current"}, "current teacher .* nothing to teach"),
+        ({"tutoring_context": "question", "rl_weight": 0.0}, "frozen teacher .* path of another model"),
+        ({"tutoring_clip": 0.05}, "set tutoring_support=full"),
+        ({"tutoring_clip": -1.0, "tutoring_support": "full"}, "tutoring_clip=-1.0: must be positive"),
+        ({"tutoring_ratio_clip": 0.0}, "tutoring_ratio_clip=0.0: must be positive"),
+        ({"tutoring_ema_rate": 0.0}, "tutoring_ema_rate=0.0"),
+        ({"tutoring_context": "telepathy"}, "tutoring_context='telepathy'"),
+        ({"tutoring_support": "full", "head": "dense"}, "leave head=fused"),
+    ],
+)
+def test_answers_that_make_no_sense_together_are_refused(tmp_path, settings, message):
+    with pytest.raises(ValueError, match=message):
+        PTDConfig.from_preset("ptd-grpo", output_dir=str(tmp_path), use_cpu=True, bf16=False, **settings)
+
+
+def test_opd_without_a_teacher_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="path of another model"):
+        PTDConfig.from_preset("opd", output_dir=str(tmp_path), use_cpu=True, bf16=False)
+
+
+def test_an_adapter_cannot_be_averaged_yet(tmp_path, tiny_path, processor, rows):
+    lora = LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
+    with pytest.raises(ValueError, match="moving average of an adapter"):
+        make_trainer(tmp_path, tiny_path, processor, rows, preset="sdpo", peft_config=lora)
+
+
+def test_presets_are_json(tmp_path):
+    assert json.loads(json.dumps({name: dict(values) for name, values in PRESETS.items()})).keys() == PRESETS.keys()
