@@ -6,7 +6,8 @@
 4. ``_get_per_token_logps_and_entropies`` scores through ``ptdpo.tutor.head``.
 5. ``_compute_loss`` adds the tutoring loss (12).
 
-With ``tutoring_weight=0`` hooks 3 to 5 are TRL's own code.
+With ``tutoring_weight=0`` hooks 3 to 5 are TRL's own code, unless ``share_prefix`` or ``micro_batch_tokens`` ask for
+ours. What a teacher is: ``ptdpo.train.teachers``; what it reads: ``ptdpo.tutor.context``.
 """
 
 from collections.abc import Sequence
@@ -53,8 +54,8 @@ class PTDTrainer(GRPOTrainer):
     """GRPO, DAPO or GSPO with privileged tutoring distillation, (12).
 
     Use it as TRL's ``GRPOTrainer``. Columns of the data set: ``prompt`` (messages in plain text), ``images``,
-    ``answer``, and ``hint`` or ``prompt_with_hint`` (see ``hinted_prompt``); rows without a hint are not
-    tutored.
+    ``answer``, and what ``args.tutoring_context`` shows the teacher: ``hint`` or ``prompt_with_hint`` (see
+    ``hinted_prompt``), or ``solution``; rows without it are not tutored.
 
     Args:
         model: as for ``GRPOTrainer``. A model instance must be unchanged since it was loaded: the reference,
