@@ -1,17 +1,18 @@
 """Teacher, context, route and divergence as settings: the presets beyond PTD-PO."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
-from peft import LoraConfig
+from peft import LoraConfig, get_peft_model
 
 from ptdpo.config import PRESETS
 from ptdpo.data.dataset import rl_dataset
 from ptdpo.models import TinyVLMSettings, load_model, load_processor, make_tiny_vlm
 from ptdpo.train import PTDConfig
 from ptdpo.train.metrics import read_metrics
-from ptdpo.train.teachers import EMA_FILE
+from ptdpo.train.teachers import EMA_FILE, MovingAverage
 from tests.train.helpers import Alternating, always_wrong, largest_difference, make_trainer, parameters
 
 SGD = {"optim": "sgd", "learning_rate": 0.5, "max_grad_norm": 0.0, "weight_decay": 0.0}
@@ -169,3 +170,52 @@ def test_an_adapter_cannot_be_averaged_yet(tmp_path, tiny_path, processor, rows)
 
 def test_presets_are_json(tmp_path):
     assert json.loads(json.dumps({name: dict(values) for name, values in PRESETS.items()})).keys() == PRESETS.keys()
+
+
+def test_a_moving_average_of_bfloat16_weights_moves():
+    """A step of 5 % of a small difference is lost in bfloat16; the average is kept in float32."""
+    policy, teacher = (torch.nn.Linear(40, 40).to(torch.bfloat16) for _ in range(2))
+    with torch.no_grad():
+        for mine, theirs in zip(teacher.parameters(), policy.parameters(), strict=True):
+            mine.copy_(theirs * (1 + 1 / 64))
+    average = MovingAverage(policy, teacher, 0.05)
+    for _ in range(200):
+        average.on_step_end()
+    for mine, theirs in zip(teacher.parameters(), policy.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning")
+def test_an_adapter_on_the_head_is_refused(tmp_path, tiny_path, processor, rows):
+    lora = LoraConfig(r=2, target_modules=["q_proj", "lm_head"], task_type="CAUSAL_LM")
+    with pytest.raises(ValueError, match="leave lm_head out of target_modules"):
+        make_trainer(tmp_path, tiny_path, processor, rows, peft_config=lora)
+
+
+def test_a_given_adapter_needs_a_reference_to_stay(tmp_path, tiny_path, processor, rows):
+    lora = LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
+    model = get_peft_model(load_model(tiny_path), lora)
+    with pytest.raises(ValueError, match="merge the adapter into the model first"):
+        make_trainer(tmp_path, model, processor, rows, preset="ptd-dapo")
+
+
+def test_a_reference_that_moves_cannot_be_frozen(tmp_path, tiny_path, processor, rows):
+    with pytest.raises(ValueError, match="sync_ref_model=True moves the reference"):
+        make_trainer(tmp_path, tiny_path, processor, rows, sync_ref_model=True)
+
+
+@pytest.mark.parametrize("setting", [{"entropy_coef": 0.1}, {"top_entropy_quantile": 0.5}])
+def test_parts_by_tokens_refuse_losses_over_whole_micro_batches(tmp_path, setting):
+    with pytest.raises(ValueError, match="look at whole micro-batches"):
+        PTDConfig(output_dir=str(tmp_path), micro_batch_tokens=9, use_cpu=True, bf16=False, **setting)
+
+
+def test_problems_with_and_without_images_need_one_process(scenes):
+    from ptdpo.data.load import LoadedData
+    from ptdpo.train.run import _check_images
+
+    problems = [scenes[0].problem, replace(scenes[1].problem, id="bare", images=())]
+    _check_images(1, LoadedData(problems, {}, {}, ""))
+    _check_images(2, LoadedData(problems[:1], {}, {}, ""))
+    with pytest.raises(ValueError, match=r"1 of 2 problems have no image .*'bare'"):
+        _check_images(2, LoadedData(problems, {}, {}, ""))

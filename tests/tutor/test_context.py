@@ -3,7 +3,7 @@ from typing import get_args
 import pytest
 
 from ptdpo.data.prompts import attach_images, conversation
-from ptdpo.tutor.context import Context, hinted_prompt, privileged_prompt, right_siblings
+from ptdpo.tutor.context import Context, hinted_prompt, images_of, privileged_prompt, right_siblings
 
 HINT = {"look": "the left column", "reason": "count red"}
 
@@ -89,3 +89,9 @@ def test_what_a_teacher_is_told():
     assert all(text.startswith("how many?") for text in texts.values())
     bare = {"prompt": conversation("how many?")}
     assert [privileged_prompt(bare, c) for c in ("hint", "answer", "solution", "sibling")] == [None] * 4
+
+
+def test_images_are_found_in_either_column():
+    assert images_of({"images": ["a", "b"]}) == ["a", "b"]
+    assert images_of({"image": "a"}) == ["a"]
+    assert images_of({"image": None}) == images_of({"images": None}) == images_of({}) == []

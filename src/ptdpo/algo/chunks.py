@@ -47,6 +47,15 @@ def add_product(out: Tensor, a: Tensor, b: Tensor) -> None:
         out.add_(torch.mm(a, b.to(a.dtype)))
 
 
+def float_logits(states: Tensor, weight: Tensor, bias: Tensor | None, temperature: float) -> Tensor:
+    """Return differentiable logits in float32 or wider, of operands rounded as autocast would round them."""
+    device = states.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+    with torch.autocast(device, enabled=False):
+        states, weight = (operand.to(dtype).to(wide(dtype)) for operand in (states, weight))
+        return torch.nn.functional.linear(states, weight, None if bias is None else bias.to(states.dtype)) / temperature
+
+
 @dataclass(frozen=True, slots=True)
 class ChunkedHead:
     """A head: logits = (states weightᵀ + bias) / temperature, with weight [V, H] and bias [V] or ``None``."""

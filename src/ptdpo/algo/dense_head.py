@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from ptdpo.algo.chunks import float_logits
 from ptdpo.algo.divergence import Kind, Support, Tail, topk_agreement, topk_divergence
 from ptdpo.algo.teacher_topk import TeacherTopK
 from ptdpo.algo.token_stats import TokenStats
@@ -23,7 +24,7 @@ def dense_token_stats(
     tail: Tail = "bucket",
 ) -> TokenStats:
     """Score tokens and compare some of them; arguments and result as in ``token_stats``, whose checks it lacks."""
-    logits = _logits(hidden, weight, bias, temperature)
+    logits = float_logits(hidden, weight, bias, temperature)
     log_p = logits.log_softmax(dim=-1)
     log_prob = log_p.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
     entropy = -(log_p.exp() * log_p.masked_fill(log_p == -torch.inf, 0.0)).sum(dim=-1)
@@ -33,12 +34,7 @@ def dense_token_stats(
     student = logits if rows is None else logits[rows]
     with torch.no_grad():
         assert teacher.weight is not None, "the record was stored without its head"
-        teacher_logits = _logits(teacher.hidden, teacher.weight, teacher.bias, temperature)
+        teacher_logits = float_logits(teacher.hidden, teacher.weight, teacher.bias, temperature)
     divergence = topk_divergence(student, teacher_logits, k=k, kind=kind, support=support, tail=tail)
     agreement = topk_agreement(student.detach(), teacher_logits, k=k, support=support)
     return TokenStats(log_prob, entropy, divergence, *agreement)
-
-
-def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, temperature: float) -> Tensor:
-    logits = torch.nn.functional.linear(hidden.to(weight.dtype), weight, bias)
-    return logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from ptdpo.algo.chunks import float_logits
 from ptdpo.algo.divergence import Kind, full_divergence
 from ptdpo.algo.teacher_topk import TeacherTopK
 
@@ -42,8 +43,8 @@ def full_head_divergence(
     def of_rows(states: Tensor, weight: Tensor, bias: Tensor | None, teacher_states: Tensor) -> Tensor:
         with torch.no_grad():
             assert teacher.weight is not None
-            theirs = _logits(teacher_states, teacher.weight, teacher.bias, temperature)
-        return full_divergence(_logits(states, weight, bias, temperature), theirs, kind=kind, clip=clip)
+            theirs = float_logits(teacher_states, teacher.weight, teacher.bias, temperature)
+        return full_divergence(float_logits(states, weight, bias, temperature), theirs, kind=kind, clip=clip)
 
     rows = max(1, _LOGITS // len(weight))
     pieces = [
@@ -51,8 +52,3 @@ def full_head_divergence(
         for states, theirs in zip(hidden.split(rows), teacher.hidden.split(rows), strict=True)
     ]
     return torch.cat(pieces)  # type: ignore[arg-type]
-
-
-def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, temperature: float) -> Tensor:
-    logits = torch.nn.functional.linear(hidden.to(weight.dtype), weight, bias)
-    return logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature

@@ -71,6 +71,7 @@ def make_plan(recipe: Recipe) -> Plan:
     settings = resolved_settings(recipe)
     data = load_data(recipe.data, processor=_processor_if_local(recipe.model), image_folder=_images(settings))
     _check_contexts(settings, data)
+    _check_images(recipe.processes, data)
     batch = settings.get("per_device_train_batch_size", 8)
     accumulation = settings.get("gradient_accumulation_steps", 1)
     generations = settings.get("num_generations", 8)
@@ -118,6 +119,7 @@ def train_recipe(recipe: Recipe) -> Path:
     processor = load_processor(recipe.model)
     data = load_data(recipe.data, processor=processor, image_folder=_images(settings))
     _check_contexts(settings, data)
+    _check_images(recipe.processes, data)
     if data.report:
         Console(stderr=True).print(f"dropped: {data.report}")
     trainer = PTDTrainer(
@@ -183,6 +185,16 @@ def _check_contexts(settings: dict[str, Any], data: LoadedData) -> None:
         raise ValueError(
             "tutoring_context=solution but no problem has a solution: set data.solutions to a solutions file, or "
             "choose another context"
+        )
+
+
+def _check_images(processes: int, data: LoadedData) -> None:
+    """Engines wait for each other at every part of the model, the vision tower too."""
+    without = [problem.id for problem in data.problems if not problem.images]
+    if processes > 1 and 0 < len(without) < len(data.problems):
+        raise ValueError(
+            f"{len(without)} of {len(data.problems)} problems have no image (the first is {without[0]!r}): with "
+            "several processes train on problems with images and on those without in separate runs"
         )
 
 

@@ -158,6 +158,12 @@ class PTDConfig(GRPOConfig):
             raise ValueError(f"tutoring_threshold={self.tutoring_threshold}: must be in (0, 1]")
         if self.tutoring_k < 1:
             raise ValueError(f"tutoring_k={self.tutoring_k}: must be at least 1")
+        by_entropy = self.entropy_coef != 0 or self.use_adaptive_entropy or self.top_entropy_quantile < 1
+        if self.micro_batch_tokens is not None and by_entropy:
+            raise ValueError(
+                f"micro_batch_tokens={self.micro_batch_tokens}: entropy_coef, use_adaptive_entropy and "
+                "top_entropy_quantile look at whole micro-batches; leave them at their defaults"
+            )
         for name in ("tutoring_clip", "tutoring_ratio_clip"):
             value = getattr(self, name)
             if value is not None and not value > 0:

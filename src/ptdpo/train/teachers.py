@@ -20,19 +20,35 @@ from ptdpo.tutor.teacher import Teacher
 EMA_FILE = "ema_teacher.safetensors"
 
 
-def make_teacher(trainer: Any, given_model: Any) -> Teacher:
+def make_teacher(trainer: Any, given_model: Any, *, given_adapter: bool) -> Teacher:
     """Return the teacher that ``trainer.args.tutoring_teacher`` names.
 
+    Args:
+        trainer: the trainer, set up by TRL.
+        given_model: the model it was given.
+        given_adapter: that model came with an adapter of its own.
+
     Raises:
-        ValueError: if the start model was changed after loading, or the moving average cannot be kept with this
-            engine.
+        ValueError: if the frozen weights would not be those of the start, or the moving average cannot be kept with
+            this engine.
     """
     args = trainer.args
     policy: Any = trainer.accelerator.unwrap_model(trainer.model)
     frozen: Callable[[], Any] = nullcontext
     kind = args.tutoring_teacher
-    if kind == "ema" and (is_peft_model(policy) or trainer.is_fsdp_enabled):
-        raise ValueError("tutoring_teacher=ema: a moving average of an adapter, or under FSDP, is not supported yet")
+    if kind == "ema" and (is_peft_model(policy) or trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
+        raise ValueError(
+            "tutoring_teacher=ema: a moving average of an adapter, or under FSDP or DeepSpeed, is not supported yet"
+        )
+    if kind == "frozen" and given_adapter and "ref" not in policy.peft_config:
+        raise ValueError(
+            "the model came with an adapter, and without a reference KL nothing keeps a frozen copy of it: merge the "
+            "adapter into the model first, or set beta > 0"
+        )
+    if kind == "frozen" and args.sync_ref_model:
+        raise ValueError(
+            "sync_ref_model=True moves the reference, which tutoring_teacher=frozen needs to stay: choose ema"
+        )
     if kind == "current":
         model, unwrapped = trainer.model, policy
     elif kind == "frozen" and is_peft_model(policy):
@@ -81,33 +97,42 @@ def check_vocabulary(path: str, processor: Any) -> None:
 
 
 class MovingAverage(TrainerCallback):
-    """After each optimiser step: teacher <- teacher + rate (policy - teacher). Saved and resumed with checkpoints."""
+    """After each optimiser step: average <- average + rate (policy - average). Saved and resumed with checkpoints.
+
+    The average is float32 whatever the models are: in bfloat16 small steps would round to none.
+    """
 
     def __init__(self, policy: torch.nn.Module, teacher: torch.nn.Module, rate: float) -> None:
         self.policy, self.teacher, self.rate = policy, teacher, rate
+        self.average = {name: p.detach().float().clone() for name, p in teacher.named_parameters()}
 
     @torch.no_grad()
     def on_step_end(self, *args: Any, **kwargs: Any) -> None:
         """Move the teacher towards the policy."""
-        for mine, theirs in zip(self.teacher.parameters(), self.policy.parameters(), strict=True):
-            mine.lerp_(theirs.to(mine.device, mine.dtype), self.rate)
+        for name, parameter in self.policy.named_parameters():
+            self.average[name].lerp_(parameter.to(self.average[name]), self.rate)
+        self._show()
+
+    def _show(self) -> None:
+        for name, parameter in self.teacher.named_parameters():
+            parameter.copy_(self.average[name])
 
     def on_save(self, args: Any, state: Any, *rest: Any, **kwargs: Any) -> None:
-        """Write the teacher into the checkpoint."""
+        """Write the average into the checkpoint."""
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if state.is_world_process_zero and folder.is_dir():
-            save_file({n: p.detach().cpu().clone() for n, p in self.teacher.named_parameters()}, folder / EMA_FILE)
+            save_file({name: value.cpu() for name, value in self.average.items()}, folder / EMA_FILE)
 
     @torch.no_grad()
     def restore(self, checkpoint: str) -> None:
-        """Read the teacher from a checkpoint.
+        """Read the average from a checkpoint.
 
         Raises:
-            ValueError: if the checkpoint has no teacher: going on would start its average anew.
+            ValueError: if the checkpoint has none: going on would start the average anew.
         """
         path = Path(checkpoint) / EMA_FILE
         if not path.is_file():
             raise ValueError(f"{checkpoint} holds no {EMA_FILE}: it was not written with tutoring_teacher=ema")
-        saved = load_file(path)
-        for name, parameter in self.teacher.named_parameters():
-            parameter.copy_(saved[name])
+        for name, value in load_file(path).items():
+            self.average[name].copy_(value)
+        self._show()

@@ -43,7 +43,7 @@ from ptdpo.train.scoring import ScoringModel, without_empty_images
 from ptdpo.train.settings import PTDConfig
 from ptdpo.train.teachers import MovingAverage, check_vocabulary, make_teacher
 from ptdpo.train.token_batches import GROUP, ragged_gather, select_rows, split_by_tokens
-from ptdpo.tutor.context import privileged_prompt, right_siblings
+from ptdpo.tutor.context import images_of, privileged_prompt, right_siblings
 from ptdpo.tutor.head import add_scoring_head
 from ptdpo.tutor.teacher import Lesson, Tutoring
 
@@ -88,7 +88,10 @@ class PTDTrainer(GRPOTrainer):
             kwargs["processing_class"] = load_processor(model)
         if args.other_teacher is not None and kwargs.get("processing_class") is not None:
             check_vocabulary(args.other_teacher, kwargs["processing_class"])
+        given_adapter = not isinstance(model, str) and bool(is_peft_model(model))
         super().__init__(model, reward_funcs=reward_funcs, args=args, **kwargs)
+        if args.micro_batch_tokens is not None and self.is_deepspeed_enabled:
+            raise ValueError("micro_batch_tokens does not support DeepSpeed, which steps at every backward pass")
         self._accuracy_column = self._find_accuracy_reward()
         self._accuracy = torch.zeros(0)
         self._tutored_tokens = 0
@@ -103,7 +106,7 @@ class PTDTrainer(GRPOTrainer):
         self._own_scoring = args.tutors or args.shares_prefix
         if self._own_scoring:
             self._install_scoring()
-        self.teacher = make_teacher(self, model) if args.tutors else None
+        self.teacher = make_teacher(self, model, given_adapter=given_adapter) if args.tutors else None
         self.add_callback(MetricsFile())
 
     # -- set-up -----------------------------------------------------------------------------------------------
@@ -131,7 +134,9 @@ class PTDTrainer(GRPOTrainer):
                 unwrapped: Any = self.accelerator.unwrap_model(model)
                 unwrapped = unwrapped.get_base_model() if is_peft_model(unwrapped) else unwrapped
                 add_scoring_head(unwrapped, share_prefix=self.args.shares_prefix)
-                if model is self.model and self.args.shares_prefix and enable_shared_prefix(unwrapped):
+                # A process whose prompts all differ would make one forward less, and sharded ones wait for it.
+                shares = model is self.model and self.args.shares_prefix and not self.is_fsdp_enabled
+                if shares and enable_shared_prefix(unwrapped):
                     share_prefill(unwrapped)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
@@ -193,7 +198,7 @@ class PTDTrainer(GRPOTrainer):
         mask = output["completion_mask"]
         chosen &= mask.any(dim=1)
         lessons = {
-            row: Lesson(contexts[row] or [], inputs[row].get("images") or [], output["completion_ids"][row][keep])
+            row: Lesson(contexts[row] or [], images_of(inputs[row]), output["completion_ids"][row][keep])
             for row, keep in enumerate(mask.bool())
             if chosen[row]
         }
@@ -243,7 +248,7 @@ class PTDTrainer(GRPOTrainer):
         assert self.teacher is not None
         needed = torch.tensor([self.teacher.calls_needed(len(lessons))], device=self._accuracy.device)
         calls = int(self._gathered(needed).max())
-        filler = Lesson(inputs[0]["prompt"], inputs[0].get("images") or [], output["completion_ids"][0][:1])
+        filler = Lesson(inputs[0]["prompt"], images_of(inputs[0]), output["completion_ids"][0][:1])
         with self.accelerator.autocast():
             records = self.teacher.read(lessons, calls=calls, filler=filler)
         return [record.to("cpu") for record in records] if self.args.teacher_on_cpu else records

@@ -30,6 +30,12 @@ def privileged_prompt(row: Mapping[str, Any], context: Context, sibling: str | N
     return _replace_last_user_text(row["prompt"], lambda question: with_hint(question, text))
 
 
+def images_of(row: Mapping[str, Any]) -> list[Any]:
+    """Return a row's images: its ``images``, or the one in ``image``, as TRL reads them."""
+    single = row.get("image")
+    return list(row.get("images") or ([] if single is None else [single]))
+
+
 _INTRODUCTION = {
     "answer": "The right answer is:",
     "solution": "This is a worked solution:",
