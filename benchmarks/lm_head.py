@@ -184,14 +184,26 @@ def main() -> None:
     jobs = [
         (m, n, v) for v in options.vocabularies for n in options.tokens for _ in range(options.repeats) for m in methods
     ]
+    # Every measurement is kept as it comes: a later failure loses nothing, and a second run goes on.
+    log = options.out.with_suffix(".jsonl")
+    log.parent.mkdir(parents=True, exist_ok=True)
     found: dict[tuple[str, int, int], list[dict[str, float]]] = {}
+    for line in log.read_text().splitlines() if log.exists() else []:
+        *key, run = json.loads(line)
+        found.setdefault(tuple(key), []).append(run)
     for number, job in enumerate(track(jobs, "measuring", console=console)):
+        if len(found.get(job, [])) > number // len(methods) % options.repeats:
+            continue
         try:
-            found.setdefault(job, []).append(measure(*job))
+            run = measure(*job)
         except RuntimeError as error:
             console.print(f"left out: {error}")
+            continue
+        found.setdefault(job, []).append(run)
+        with log.open("a") as file:
+            file.write(json.dumps([*job, run]) + "\n")
         if not console.is_terminal:
-            console.print(f"{number + 1} of {len(jobs)}: {job}")
+            console.print(f"{number + 1} of {len(jobs)}: {job}, {run}")
     rows = []
     for (method, tokens, vocabulary), runs in found.items():
         bare = [run["seconds"] for run in found[("bare products", tokens, vocabulary)]]

@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch.distributed.tensor import DTensor
 from trl.models import prepare_fsdp
 from trl.trainer.utils import create_model_from_path, disable_dropout_in_model, get_config_model_id
@@ -15,15 +14,9 @@ def refuse_unsupported(trainer: Any) -> None:
     """Refuse what the scoring head cannot serve.
 
     Raises:
-        ValueError: under DeepSpeed ZeRO stage 3, for a mixture of experts with a load-balancing loss, and for an
-            adapter on the head, whose product the scoring head does not take.
+        ValueError: under DeepSpeed ZeRO stage 3, and for a mixture of experts with a load-balancing loss. TRL itself
+            refuses adapters on the head.
     """
-    head = trainer.accelerator.unwrap_model(trainer.model).get_output_embeddings()
-    if isinstance(head, BaseTunerLayer):
-        raise ValueError(
-            "an adapter on the output embeddings is not supported with tutoring: leave lm_head out of target_modules, "
-            "or train it whole with modules_to_save"
-        )
     if trainer.aux_loss_enabled:
         raise ValueError("tutoring does not support the load-balancing loss of experts: set router_aux_loss_coef=0")
     plugin = trainer.args.deepspeed_plugin
