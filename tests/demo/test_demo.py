@@ -76,11 +76,11 @@ def test_the_warm_start_teaches_form_and_hints_but_not_every_rule(tmp_path):
         assert verdict.accuracy == verdict.format == 1.0
     assert 0.5 < sum("Hint." in text for _, text, _ in skills[20:]) / 200 < 0.8
     rules = hidden_rules(0)
-    known = {
-        name: [response.startswith(f"<think>{rule.region}, begin {rule.beginning}.") for _, text, response in habits
-               if name in text and "Hint." not in text]
-        for name, rule in rules.items()
-    }  # fmt: skip
+    known = {}
+    for name, rule in rules.items():
+        stated = f"<think>{name}: {rule.region}, begin {rule.beginning}."
+        asked = [response for _, text, response in habits if name in text and "Hint." not in text]
+        known[name] = [response.startswith(stated) for response in asked]
     shares = [sum(rows) / len(rows) for rows in known.values()]
     assert shares[0] > 0.3
     assert shares[-1] < 0.25
