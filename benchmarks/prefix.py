@@ -37,10 +37,11 @@ def make_model(folder: Path) -> None:
     make_tiny_vlm(folder, ["what is red, blue, green or yellow in the top row of this picture?"] * 50, settings)
 
 
-def batch(folder: Path, group: int, ratio: float) -> tuple[dict[str, torch.Tensor], int]:
-    """Return the plain layout of one group, and T."""
+def batch(folder: Path, group: int, ratio: float, side: int) -> tuple[dict[str, torch.Tensor], int]:
+    """Return the plain layout of one group, and T; an image of side x side pixels has (side / 16)^2 visual tokens."""
     processor = load_processor(str(folder))
-    image = Image.effect_noise((128, 128), 60).convert("RGB")
+    processor.image_processor.size = {"shortest_edge": 16**2, "longest_edge": side**2}
+    image = Image.linear_gradient("L").resize((side, side)).convert("RGB")
     text = "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>" + "what is red in the top row? " * 5
     inputs = dict(processor(text=[text] * group, images=[[image]] * group, return_tensors="pt", padding=True))
     length = round(inputs["input_ids"].size(1) * ratio)
@@ -51,11 +52,11 @@ def batch(folder: Path, group: int, ratio: float) -> tuple[dict[str, torch.Tenso
     return inputs, length
 
 
-def measure_here(folder: Path, layout: str, group: int, ratio: str) -> dict[str, object]:
+def measure_here(folder: Path, layout: str, group: int, ratio: str, side: int) -> dict[str, object]:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     model = load_model(str(folder))
-    inputs, length = batch(folder, group, RATIOS[ratio])
+    inputs, length = batch(folder, group, RATIOS[ratio], side)
     targets = inputs["input_ids"][:, -length:]
     if layout == "TRL":
         from trl.trainer.utils import add_fused_lm_head
@@ -86,8 +87,8 @@ def measure_here(folder: Path, layout: str, group: int, ratio: str) -> dict[str,
     }
 
 
-def measure(folder: Path, layout: str, group: int, ratio: str) -> dict:
-    command = [sys.executable, __file__, "--one", str(folder), layout, str(group), ratio]
+def measure(folder: Path, layout: str, group: int, ratio: str, side: int) -> dict:
+    command = [sys.executable, __file__, "--one", str(folder), layout, str(group), ratio, "--side", str(side)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -96,25 +97,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--one", nargs=4, metavar=("FOLDER", "LAYOUT", "GROUP", "RATIO"), help="one measurement, here")
     parser.add_argument("--groups", type=int, nargs="+", default=[4, 8, 16])
+    parser.add_argument("--ratios", nargs="+", choices=list(RATIOS), default=list(RATIOS))
+    parser.add_argument("--side", type=int, default=128, help="of the image, in pixels")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path, default=RESULTS / "prefix.json")
     options = parser.parse_args()
     if options.one:
         folder, layout, group, ratio = options.one
-        print(json.dumps(measure_here(Path(folder), layout, int(group), ratio)))
+        print(json.dumps(measure_here(Path(folder), layout, int(group), ratio, options.side)))
         return
     found: dict[tuple[str, int, str], list[dict]] = {}
     with tempfile.TemporaryDirectory() as name:
         make_model(Path(name))
-        cells = [(group, ratio) for group in options.groups for ratio in RATIOS]
+        cells = [(group, ratio) for group in options.groups for ratio in options.ratios]
         jobs = [(layout, *cell) for cell in cells for _ in range(options.repeats) for layout in LAYOUTS]
         for job in track(jobs, "measuring", console=Console(stderr=True)):
-            found.setdefault(job, []).append(measure(Path(name), *job))
+            found.setdefault(job, []).append(measure(Path(name), *job, options.side))
     rows = []
     for group, ratio in cells:
         shared, plain, trl = (found[(layout, group, ratio)] for layout in LAYOUTS)
         values = [run["log_prob"] for run in (*shared, *plain, *trl)]
-        assert max(values) - min(values) < 1e-4 * abs(values[0]), "the layouts must compute the same"
+        assert max(values) - min(values) < 1e-5 * abs(values[0]), "the layouts must compute the same"
         row = {"group": group, "ratio": ratio, "prompt": plain[0]["prompt"], "response": plain[0]["response"]}
         for label, runs in (("shared", shared), ("plain", plain), ("trl", trl)):
             row[f"{label}_seconds"] = statistics.median(run["seconds"] for run in runs)
@@ -132,7 +135,8 @@ def main() -> None:
         )
     Console().print(table)
     options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps({"repeats": options.repeats, "passes": PASSES, "rows": rows}, indent=1) + "\n")
+    settings = {"repeats": options.repeats, "passes": PASSES, "side": options.side}
+    options.json.write_text(json.dumps({**settings, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
