@@ -44,7 +44,7 @@ def two_processes(tmp_path_factory, tiny_path, train_rows):
         str(WORKER), str(folder / "job.json"),
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=400)
     assert done.returncode == 0, done.stderr[-4000:]
     return folder
 
