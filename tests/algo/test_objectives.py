@@ -1,9 +1,11 @@
+import math
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptdpo.algo.objectives import EPSILON, tutoring_loss
+from ptdpo.algo.objectives import EPSILON, ratio_weights, tutoring_loss
 
 
 @given(st.lists(st.lists(st.floats(0, 0.69), max_size=5), min_size=1, max_size=6))
@@ -31,3 +33,10 @@ def test_nothing_tutored_is_zero_with_zero_gradient():
 def test_a_count_of_the_micro_batch_alone_is_refused():
     with pytest.raises(ValueError, match="optimiser step"):
         tutoring_loss(torch.zeros(5), 4)
+
+
+def test_ratio_weights_are_clipped_from_above_and_detached():
+    log_prob = torch.tensor([0.0, -1.0, 2.0, -3.0], requires_grad=True)
+    weights = ratio_weights(log_prob, torch.tensor([0.0, 0.0, 0.0, -3.0]), 2.0)
+    assert weights.tolist() == pytest.approx([1.0, math.exp(-1), 2.0, 1.0])
+    assert not weights.requires_grad

@@ -28,3 +28,8 @@ def tutoring_loss(divergence: Tensor, tutored_tokens: int | float, *, processes:
             f"{divergence.numel()}; the count must cover the whole optimiser step"
         )
     return divergence.sum() * (processes / (tutored_tokens + EPSILON))
+
+
+def ratio_weights(log_prob: Tensor, old_log_prob: Tensor, clip: float) -> Tensor:
+    """Return the detached importance ratio min(pi / pi_old, clip) of each token (SDPO); 1 on-policy."""
+    return (log_prob.detach() - old_log_prob).exp().clamp_max(clip)

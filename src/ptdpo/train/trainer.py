@@ -21,13 +21,10 @@ from transformers import PreTrainedModel
 from trl import GRPOTrainer
 
 from ptdpo.algo.lm_head import TeacherTopK
-from ptdpo.algo.objectives import tutoring_loss
+from ptdpo.algo.objectives import ratio_weights, tutoring_loss
 from ptdpo.algo.routing import group_shares, route
 from ptdpo.data.prompts import Message
 from ptdpo.models.loading import load_processor
-from ptdpo.models.sampling import banned_token_ids
-from ptdpo.models.shared_prefill import share_prefill
-from ptdpo.models.shared_prefix import enable_shared_prefix
 from ptdpo.rewards.functions import (
     ACCURACY_WEIGHT,
     FORMAT_WEIGHT,
@@ -38,13 +35,12 @@ from ptdpo.rewards.functions import (
 from ptdpo.train.examples import append_example, pick_example
 from ptdpo.train.grouping import groups_kept_together
 from ptdpo.train.metrics import MetricsFile, PartsClock, TutoringSums, reconsideration_share
-from ptdpo.train.reference import refuse_unsupported
 from ptdpo.train.scoring import ScoringModel, without_empty_images
 from ptdpo.train.settings import PTDConfig
+from ptdpo.train.setup import accuracy_column, ban_special_tokens, install_scoring
 from ptdpo.train.teachers import MovingAverage, check_vocabulary, make_teacher
 from ptdpo.train.token_batches import GROUP, ragged_gather, select_rows, split_by_tokens
 from ptdpo.tutor.context import images_of, privileged_prompt, right_siblings
-from ptdpo.tutor.head import add_scoring_head
 from ptdpo.tutor.teacher import Lesson, Tutoring
 
 TUTORING = "tutoring"
@@ -92,7 +88,7 @@ class PTDTrainer(GRPOTrainer):
         super().__init__(model, reward_funcs=reward_funcs, args=args, **kwargs)
         if args.micro_batch_tokens is not None and self.is_deepspeed_enabled:
             raise ValueError("micro_batch_tokens does not support DeepSpeed, which steps at every backward pass")
-        self._accuracy_column = self._find_accuracy_reward()
+        self._accuracy_column = accuracy_column(self)
         self._accuracy = torch.zeros(0)
         self._tutored_tokens = 0
         self._sums = TutoringSums()
@@ -102,42 +98,12 @@ class PTDTrainer(GRPOTrainer):
         self._example_step = 0
         self._rl_share = 1.0
         if args.ban_special_tokens and not self.use_vllm:
-            self._ban_special_tokens()
+            ban_special_tokens(self)
         self._own_scoring = args.tutors or args.shares_prefix
         if self._own_scoring:
-            self._install_scoring()
+            install_scoring(self)
         self.teacher = make_teacher(self, model, given_adapter=given_adapter) if args.tutors else None
         self.add_callback(MetricsFile())
-
-    # -- set-up -----------------------------------------------------------------------------------------------
-
-    def _find_accuracy_reward(self) -> int:
-        if self.args.accuracy_reward not in self.reward_func_names:
-            raise ValueError(
-                f"accuracy_reward={self.args.accuracy_reward!r} is not among the reward functions "
-                f"({', '.join(self.reward_func_names)}); routing needs the accuracy"
-            )
-        return self.reward_func_names.index(self.args.accuracy_reward)
-
-    def _ban_special_tokens(self) -> None:
-        """Extend TRL's list of suppressed tokens."""
-        banned = banned_token_ids(self._tokenizer, self.eos_token_ids)
-        given = self.generation_kwargs.get("suppress_tokens") or []
-        self.generation_kwargs["suppress_tokens"] = sorted({*banned, *given}) or None
-        self.generation_config.suppress_tokens = self.generation_kwargs["suppress_tokens"]
-
-    def _install_scoring(self) -> None:
-        """Let policy and reference score through ``ptdpo.tutor.head``."""
-        refuse_unsupported(self)
-        for model in (self.model, self.ref_model):
-            if model is not None:
-                unwrapped: Any = self.accelerator.unwrap_model(model)
-                unwrapped = unwrapped.get_base_model() if is_peft_model(unwrapped) else unwrapped
-                add_scoring_head(unwrapped, share_prefix=self.args.shares_prefix)
-                # A process whose prompts all differ would make one forward less, and sharded ones wait for it.
-                shares = model is self.model and self.args.shares_prefix and not self.is_fsdp_enabled
-                if shares and enable_shared_prefix(unwrapped):
-                    share_prefill(unwrapped)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
@@ -396,7 +362,7 @@ class PTDTrainer(GRPOTrainer):
             return divergence
         rows = torch.tensor([record.tokens > 0 for record in inputs[TUTORING]], device=old.device)
         tutored = rows.unsqueeze(1) & inputs["completion_mask"].bool()
-        return divergence * (log_probs.detach() - old)[tutored].exp().clamp_max(clip)
+        return divergence * ratio_weights(log_probs[tutored], old[tutored], clip)
 
     def _log_example(self, inputs: dict[str, Any], divergence: Tensor) -> None:
         """Write the micro-batch's rollout furthest from its teacher, once per ``example_steps``."""
