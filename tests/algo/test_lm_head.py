@@ -54,7 +54,7 @@ class Case:
         def at(tensor):
             return None if tensor is None else tensor.to(dtype)
 
-        leaves = [None if t is None else at(t).requires_grad_() for t in (self.hidden, self.weight, self.bias)]
+        leaves = [None if t is None else at(t).clone().requires_grad_() for t in (self.hidden, self.weight, self.bias)]
         k, temperature = settings.get("k", 100), settings.get("temperature", 1.0)
         record = teacher_topk(
             at(self.teacher_hidden),
