@@ -1,0 +1,76 @@
+"""``ptdpo data``: make and check data."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ptdpo.commands.printing import out
+
+data_app = typer.Typer(no_args_is_help=True, help="Make and check data, and the tiny model of the demo.")
+
+
+@data_app.command("tiny-vlm")
+def tiny_vlm(
+    folder: Annotated[Path, typer.Argument(help="Where model and processor are saved.")],
+    seed: Annotated[int, typer.Option(help="Seed of the weights.")] = 0,
+) -> None:
+    """Make a tiny real Qwen3-VL with processor, chat template and tokenizer.
+
+    Example: `ptdpo data tiny-vlm runs/tiny`
+    """
+    from ptdpo.data.easy_vqa import easy_vqa_solution, load_easy_vqa
+    from ptdpo.data.prompts import question_text
+    from ptdpo.models import TinyVLMSettings, make_tiny_vlm
+
+    texts = [f"{question_text(p)} {easy_vqa_solution(p)}" for p in load_easy_vqa("train")]
+    make_tiny_vlm(folder, texts, TinyVLMSettings(seed=seed))
+    out.print(f"saved to {folder}")
+
+
+@data_app.command("easy-vqa")
+def easy_vqa(
+    file: Annotated[Path, typer.Argument(help="Problems file to write.")],
+    split: Annotated[str, typer.Option(help="train or test.")] = "train",
+    limit: Annotated[int | None, typer.Option(help="Draw so many questions.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    solutions: Annotated[bool, typer.Option(help="Also write worked solutions, to FILE.solutions.jsonl.")] = False,
+    hints: Annotated[bool, typer.Option(help="Also write hints made by rule, to FILE.hints.jsonl.")] = False,
+) -> None:
+    """Write easy-VQA questions as a problems file.
+
+    Example: `ptdpo data easy-vqa runs/easy_vqa.jsonl --split train --limit 4000 --solutions`
+    """
+    from ptdpo.data.easy_vqa import easy_vqa_hint, easy_vqa_solution, load_easy_vqa
+    from ptdpo.data.files import write_hints, write_problems, write_solutions
+    from ptdpo.records import Solution
+
+    problems = load_easy_vqa(split, limit, seed)
+    write_problems(file, problems)
+    if hints:
+        write_hints(file.with_suffix(".hints.jsonl"), {p.id: easy_vqa_hint(p) for p in problems}, model="rule")
+    if solutions:
+        written = [Solution(problem.id, easy_vqa_solution(problem)) for problem in problems]
+        write_solutions(file.with_suffix(".solutions.jsonl"), written)
+    out.print(f"{len(problems)} problems in {file}")
+
+
+@data_app.command("check")
+def check(
+    problems: Annotated[Path, typer.Argument(help="A problems file (JSONL) or a parquet file or folder.")],
+    model: Annotated[str, typer.Option(help="Model whose processor counts prompt tokens; empty: not counted.")] = "",
+    max_prompt_tokens: Annotated[int, typer.Option(help="Longest prompt.")] = 8192,
+) -> None:
+    """List problems that cannot be trained on: missing or broken image, empty answer, over-long prompt.
+
+    Example: `ptdpo data check problems.jsonl --model Qwen/Qwen3-VL-4B-Thinking`
+    """
+    from ptdpo.config import DataSettings
+    from ptdpo.data.load import load_data
+    from ptdpo.models import load_processor
+
+    source = "jsonl" if problems.suffix == ".jsonl" else "parquet"
+    settings = DataSettings(source, str(problems), max_prompt_tokens=max_prompt_tokens)
+    processor = load_processor(model) if model else None
+    loaded = load_data(settings, processor=processor, image_folder=problems.parent / "images")
+    out.print(f"{len(loaded.problems)} problems, {loaded.hinted} with a hint, all usable")

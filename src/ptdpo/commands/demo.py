@@ -1,0 +1,41 @@
+"""``ptdpo demo`` and ``ptdpo study``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ptdpo.commands.printing import out, print_table
+
+
+def demo(
+    seed: Annotated[int, typer.Option(help="Decides the hidden rules, the data and every random draw.")] = 0,
+    folder: Annotated[Path, typer.Option("--out", help="Where everything is written.")] = Path("runs/demo"),
+) -> None:
+    """Train a tiny Qwen3-VL with GRPO and with PTD-GRPO from the same start, and compare them.
+
+    Example: `ptdpo demo --seed 1 --out runs/demo-1`
+    """
+    from ptdpo.demo.run import TABLE_COLUMNS, ArmResult, run_demo, table_rows
+    from ptdpo.demo.setting import DemoSettings
+
+    result = run_demo(folder, seed)
+    arms = [ArmResult(name=name, **result[name]) for name in DemoSettings().arms]
+    print_table(("", *TABLE_COLUMNS), table_rows(result["start"]["test_accuracy"], arms))
+    out.print(f"{result['seconds']['total']:.0f} seconds; page: {folder / 'index.html'}")
+
+
+def study(
+    plan: Annotated[Path, typer.Argument(help="A study plan, such as recipes/demo_study.yaml.")],
+    folder: Annotated[Path, typer.Option("--out", help="Where everything is written.")] = Path("runs/study"),
+) -> None:
+    """Compare the demo's arms over several seeds: choose on validation, then test once.
+
+    Example: `ptdpo study recipes/demo_study.yaml --out runs/study`
+    """
+    from ptdpo.demo.study import read_plan, run_study, study_tables
+
+    result = run_study(folder, read_plan(plan))
+    for title, columns, rows in study_tables(result):
+        out.print(f"\n[bold]{title}[/bold]")
+        print_table(columns, rows)

@@ -1,0 +1,16 @@
+"""Printing shared by the commands."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+out = Console()
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table to standard output."""
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*row)
+    out.print(table)

@@ -1,0 +1,51 @@
+"""``ptdpo train`` and ``ptdpo sft``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ptdpo.commands.printing import out, print_table
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A recipe, such as recipes/easy_vqa_ptd_grpo.yaml.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="key=value, such as learning_rate=2e-6.")] = None,
+    dry_run: Annotated[bool, typer.Option(help="Check everything that can be checked, load no weights.")] = False,
+    assign: Annotated[list[str] | None, typer.Option("--set", help="The same as a plain key=value.")] = None,
+) -> None:
+    """Train a model as a recipe says; goes on from the newest checkpoint of its output folder.
+
+    Example: `ptdpo train recipes/qwen3_vl_4b_ptd_grpo.yaml learning_rate=2e-6 --dry-run`
+    """
+    from ptdpo.config import read_recipe
+    from ptdpo.train.run import make_plan, train_recipe
+
+    parsed = read_recipe(recipe, [*(overrides or []), *(assign or [])])
+    if dry_run:
+        print_table(("setting", "value"), make_plan(parsed).rows())
+    else:
+        train_recipe(parsed)
+
+
+def sft(
+    model: Annotated[str, typer.Argument(help="Folder or hub id of the model.")],
+    problems: Annotated[Path, typer.Argument(help="A problems file (JSONL).")],
+    solutions: Annotated[Path, typer.Argument(help="A solutions file (JSONL): id, response.")],
+    folder: Annotated[Path, typer.Option("--out", help="Where the fine-tuned model is saved.")],
+    learning_rate: Annotated[float, typer.Option(help="Peak of the cosine schedule.")] = 2e-3,
+    batch_size: Annotated[int, typer.Option(help="Rows per step.")] = 32,
+    instruction: Annotated[str, typer.Option(help="Appended to every question.")] = "",
+    seed: Annotated[int, typer.Option(help="Of the order of rows.")] = 0,
+) -> None:
+    """Fine-tune a small model on worked solutions, one epoch on the CPU.
+
+    Example: `ptdpo sft runs/tiny runs/easy_vqa.jsonl runs/easy_vqa.solutions.jsonl --out runs/easy_vqa/start`
+    """
+    from ptdpo.data.dataset import solution_rows
+    from ptdpo.data.files import read_problems, read_solutions
+    from ptdpo.train.sft import fine_tune_on_cpu
+
+    rows = solution_rows(read_problems(problems), read_solutions(solutions), instruction)
+    fine_tune_on_cpu(model, rows, folder, batch_size=batch_size, learning_rate=learning_rate, seed=seed)
+    out.print(f"{len(rows)} solutions; saved to {folder}")
