@@ -18,7 +18,9 @@ from tests.reference import divergence as naive
 
 KINDS = ("jsd", "forward_kl", "reverse_kl")
 SUPPORTS = ("union", "student", "teacher")
-TAILS = ("bucket", "none")
+TAILS = ("bucket", "none", "student")
+# Where the teacher has nothing outside the support, KL(student‖teacher) is infinite.
+KIND_TAILS = [pair for pair in itertools.product(KINDS, TAILS) if pair != ("reverse_kl", "student")]
 OUTPUTS = ("log_prob", "entropy", "divergence")
 METRICS = ("overlap", "student_tail", "teacher_tail")
 
@@ -84,8 +86,8 @@ class Case:
             assert mine.dtype == dtype
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("support", "tail"), list(itertools.product(SUPPORTS, TAILS)))
+@pytest.mark.parametrize(("kind", "tail"), KIND_TAILS)
+@pytest.mark.parametrize("support", SUPPORTS)
 @pytest.mark.parametrize("k", [1, 7, 80, 150, 400])
 def test_every_setting_equals_the_dense_reference(kind, support, tail, k):
     Case(bias=k == 7).compare(kind=kind, support=support, tail=tail, k=k, temperature=0.7 if k == 80 else 1.0)

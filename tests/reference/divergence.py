@@ -40,11 +40,11 @@ def support_of(student, teacher, k, support):
     return sorted(ids)
 
 
-def compress(p, ids, tail):
+def compress(p, ids, tail, teacher=False):
     inside = [p[v] for v in ids]
-    if tail == "none":
+    if tail == "none" or (tail == "student" and teacher):
         total = math.fsum(inside)
-        return [x / total for x in inside]
+        return [x / total for x in inside] + [0.0] * (tail == "student")
     return [*inside, math.fsum(p[v] for v in range(len(p)) if v not in set(ids))]
 
 
@@ -52,7 +52,7 @@ def topk(student, teacher, k, kind="jsd", support="union", tail="bucket"):
     """One row: lists of logits to one number."""
     p, q = softmax(student), softmax(teacher)
     ids = support_of(student, teacher, k, support)
-    return divergence_of(compress(p, ids, tail), compress(q, ids, tail), kind)
+    return divergence_of(compress(p, ids, tail), compress(q, ids, tail, teacher=True), kind)
 
 
 def full(student, teacher, kind="jsd"):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 Kind = Literal["jsd", "forward_kl", "reverse_kl"]
 Support = Literal["union", "student", "teacher"]
-Tail = Literal["bucket", "none"]
+Tail = Literal["bucket", "none", "student"]
 
 
 class Agreement(NamedTuple):
@@ -50,7 +50,8 @@ def topk_divergence(
         kind: ``jsd`` (13), symmetric, in [0, ln 2]; ``forward_kl`` KL(q‖p) (35); ``reverse_kl`` KL(p‖q) (37).
         support: ``union`` of both Top-K (the paper), or only the ``student``'s or the ``teacher``'s.
         tail: ``bucket`` keeps the mass outside the support as one more token (15); ``none`` drops it and
-            renormalises both distributions over the support.
+            renormalises both distributions over the support; ``student`` renormalises the teacher only, so that
+            what the student puts outside meets probability 0 (HDPO): in the JSD it costs ln 2 / 2 per unit of mass.
 
     Returns:
         One divergence per position, in nats, in float32 or wider.
@@ -61,8 +62,12 @@ def topk_divergence(
     check_settings(k, kind, support, tail)
     log_p, log_q = _log_probabilities(student_logits, teacher_logits)
     ids, counted = _support(log_p, log_q, k, support)
-    outside = _outside(log_p, ids) if tail == "bucket" else None
-    return divergence_of(kind, _compress(log_p, ids, counted, outside), _compress(log_q, ids, counted, outside))
+    outside = None if tail == "none" else _outside(log_p, ids)
+    compressed_p = _compress(log_p, ids, counted, outside)
+    compressed_q = _compress(log_q, ids, counted, outside if tail == "bucket" else None)
+    if tail == "student":
+        compressed_q = torch.nn.functional.pad(compressed_q, (0, 1), value=-torch.inf)
+    return divergence_of(kind, compressed_p, compressed_q)
 
 
 def full_divergence(
@@ -227,6 +232,8 @@ def check_settings(k: int, kind: str = "jsd", support: str = "union", tail: str 
         raise ValueError(f"k must be at least 1, got {k}")
     for name, value, choices in (("kind", kind, Kind), ("support", support, Support), ("tail", tail, Tail)):
         _check_choice(name, value, choices)
+    if tail == "student" and kind == "reverse_kl":
+        raise ValueError("tail='student' leaves the teacher nothing outside the support: KL(student‖teacher) is infinite")
 
 
 def _check_choice(name: str, value: str, choices: object) -> None:

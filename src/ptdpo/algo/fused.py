@@ -163,7 +163,10 @@ def _compare(
     entropy = -torch.special.xlogy(p, p).sum(dim=-1) - p_tail * (mean_outside + log_p_tail.clamp_min(NEVER))
     log_q = log_q.masked_fill(~counted, -torch.inf)
     log_q_tail = log_q_tail.masked_fill(counted.sum(dim=-1) == logits.size(1), -torch.inf)
-    if how.tail == "bucket":
+    q_tail = log_q_tail.exp()
+    if how.tail == "student":
+        log_q, log_q_tail = log_q.log_softmax(dim=-1), torch.full_like(log_q_tail, -torch.inf)
+    if how.tail != "none":
         pair = torch.cat([log_p, log_p_tail.unsqueeze(-1)], -1), torch.cat([log_q, log_q_tail.unsqueeze(-1)], -1)
     else:
         pair = log_p.log_softmax(dim=-1), log_q.log_softmax(dim=-1)
@@ -177,7 +180,7 @@ def _compare(
         divergence_of(how.kind, *pair),
         is_in(student_ids, teacher_ids).to(p.dtype).mean(dim=-1),
         p_tail,
-        log_q_tail.exp(),
+        q_tail,
         log_outside,
         slope[:, -1],
         slope.sum(dim=-1),

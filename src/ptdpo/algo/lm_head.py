@@ -86,7 +86,7 @@ def token_stats(
         temperature: the sampling temperature, which must be the teacher's.
         kind: ``jsd``, ``forward_kl`` or ``reverse_kl``.
         support: ``union``, ``student`` or ``teacher``.
-        tail: ``bucket`` or ``none``.
+        tail: ``bucket``, ``none`` or ``student``.
         row_chunk: tokens whose logits the forward pass holds; chosen by memory by default.
         vocab_chunk: ids whose logits the backward pass holds; chosen by memory by default.
 

@@ -37,7 +37,7 @@ class PTDConfig(GRPOConfig):
         tutoring_support: union, student, teacher, or full (the whole vocabulary; K and tail play no part).
         tutoring_clip: with full support, the most that one id of the vocabulary contributes.
         tutoring_ratio_clip: multiply each divergence by the detached ratio min(pi / pi_old, this).
-        tutoring_tail: bucket (15) or none (renormalised).
+        tutoring_tail: bucket (15), none (renormalised) or student (only the teacher is).
         tutoring_keep_kl: keep the reference KL on groups that are tutored, as (12) has it.
         rl_weight: factor on the advantages; 0 leaves the reference KL and the tutoring term alone.
         accuracy_reward: name of the reward function that returns the accuracy in {0, 1} that routing reads.
@@ -74,7 +74,7 @@ class PTDConfig(GRPOConfig):
     tutoring_divergence: str = field(default="jsd", metadata={"help": "jsd, forward_kl or reverse_kl."})
     tutoring_k: int = field(default=100, metadata={"help": "K of (14)."})
     tutoring_support: str = field(default="union", metadata={"help": "union, student, teacher or full."})
-    tutoring_tail: str = field(default="bucket", metadata={"help": "bucket or none."})
+    tutoring_tail: str = field(default="bucket", metadata={"help": "bucket, none or student."})
     tutoring_clip: float | None = field(default=None, metadata={"help": "Most that one id contributes; full only."})
     tutoring_ratio_clip: float | None = field(default=None, metadata={"help": "Weight by min(pi / pi_old, this)."})
     tutoring_keep_kl: bool = field(default=True, metadata={"help": "Reference KL on tutored groups too (12)."})
