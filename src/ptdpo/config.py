@@ -14,8 +14,15 @@ _PTD: dict[str, Any] = {"tutoring_weight": 0.5, "tutoring_threshold": 1.0, "tuto
 _NO_TUTOR: dict[str, Any] = {"tutoring_weight": 0.0}
 # (3): token ratio, clip 0.2, mean over a response and then over responses, k3 KL with weight 0.01.
 _GRPO: dict[str, Any] = {"loss_type": "grpo", "epsilon": 0.2, "beta": 0.01}
-# Clip-higher, one mean over all tokens of the step, no KL.
-_DAPO: dict[str, Any] = {"loss_type": "dapo", "epsilon": 0.2, "epsilon_high": 0.28, "beta": 0.0}
+# Clip-higher, one mean over all tokens of the step, no KL, uninformative groups resampled. The over-long penalty
+# depends on the response budget: set overlong_buffer in the recipe.
+_DAPO: dict[str, Any] = {
+    "loss_type": "dapo",
+    "epsilon": 0.2,
+    "epsilon_high": 0.28,
+    "beta": 0.0,
+    "resampling_rounds": 3,
+}
 # Ratio of whole sequences with its narrow clip, mean over responses, no KL.
 _GSPO: dict[str, Any] = {
     "loss_type": "grpo",
@@ -33,6 +40,13 @@ _OPD: dict[str, Any] = {
     "tutoring_select": "every",
     "tutoring_divergence": "forward_kl",
     "tutoring_support": "full",
+}
+# The detached log-ratio of the sampled token as its advantage.
+_OPD_SAMPLED: dict[str, Any] = {
+    **_DISTILL,
+    "tutoring_context": "question",
+    "tutoring_select": "every",
+    "tutoring_use": "advantage",
 }
 # The start model reads a worked solution. v1: Jensen-Shannon; v3, the authors' later choice: clipped KL.
 _OPSD_V1: dict[str, Any] = {
@@ -55,6 +69,33 @@ _SDPO: dict[str, Any] = {
     "tutoring_k": 100,
     "tutoring_ratio_clip": 2.0,
 }
+# Groups that fail as a whole: responses drawn with the answer in view and right, distilled into the policy without it.
+_HDPO: dict[str, Any] = {
+    "loss_type": "dapo",
+    "epsilon": 0.2,
+    "beta": 0.0,
+    "scale_rewards": "none",
+    "leave_one_out": True,
+    "tutoring_weight": 0.01,
+    "tutoring_teacher": "current",
+    "tutoring_context": "answer",
+    "tutoring_select": "all_fail_groups",
+    "tutoring_rollouts": "teacher",
+    "tutoring_mean": "all",
+    "tutoring_divergence": "jsd",
+    "tutoring_k": 64,
+    "tutoring_support": "teacher",
+    "tutoring_tail": "student",
+}
+# The objective as printed: masked images are scored with gradient, and both entropies are pushed down.
+_PAPO: dict[str, Any] = {
+    **_GRPO,
+    **_NO_TUTOR,
+    "epsilon_high": 0.3,
+    "perception_weight": 0.02,
+    "perception_entropy_weight": 0.05,
+    "masked_entropy_weight": 0.05,
+}
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "grpo": {**_GRPO, **_NO_TUTOR},
@@ -64,9 +105,12 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "ptd-dapo": {**_DAPO, **_PTD},
     "ptd-gspo": {**_GSPO, **_PTD},
     "opd": _OPD,
+    "opd-sampled": _OPD_SAMPLED,
     "opsd": _OPSD,
     "opsd-v1": _OPSD_V1,
     "sdpo": _SDPO,
+    "hdpo": _HDPO,
+    "papo": _PAPO,
 }
 
 

@@ -5,7 +5,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptdpo.algo.objectives import EPSILON, ratio_weights, tutoring_loss
+from ptdpo.algo.objectives import (
+    EPSILON,
+    mean_over_responses,
+    perception,
+    ratio_weights,
+    sampled_distillation,
+    scheduled,
+    tutoring_loss,
+)
 
 
 @given(st.lists(st.lists(st.floats(0, 0.69), max_size=5), min_size=1, max_size=6))
@@ -40,3 +48,68 @@ def test_ratio_weights_are_clipped_from_above_and_detached():
     weights = ratio_weights(log_prob, torch.tensor([0.0, 0.0, 0.0, -3.0]), 2.0)
     assert weights.tolist() == pytest.approx([1.0, math.exp(-1), 2.0, 1.0])
     assert not weights.requires_grad
+
+
+gaps = st.lists(st.tuples(st.floats(-4, 0), st.floats(-4, 0)), min_size=1, max_size=6)
+
+
+@given(gaps)
+def test_perception_is_k3_of_the_printed_ratio_or_of_its_inverse(pairs):
+    own, masked = (torch.tensor(side, dtype=torch.float64) for side in zip(*pairs, strict=True))
+    own.requires_grad_()
+    for estimator, sign in (("paper", 1), ("code", -1)):
+        value = perception(own, masked, estimator=estimator)
+        ratios = [math.exp(sign * (p - m)) for p, m in pairs]
+        naive = [r - math.log(r) - 1 for r in ratios]
+        if estimator == "code":
+            naive = [min(n, 10.0) for n in naive]
+        assert value.tolist() == pytest.approx(naive, abs=1e-9)
+        assert (value >= 0).all()
+        (gradient,) = torch.autograd.grad(value.sum(), own)
+        cut = [estimator == "code" and n >= 10 for n in naive]
+        expected = [0.0 if c else sign * (r - 1) for r, c in zip(ratios, cut, strict=True)]
+        assert gradient.tolist() == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_code_s_perception_is_cut_off_at_ten_and_the_paper_s_is_not():
+    own, masked = torch.tensor([-9.0, 0.0]), torch.tensor([0.0, -9.0])
+    assert perception(own, masked, estimator="code").tolist() == pytest.approx([10.0, math.exp(-9) + 8])
+    assert perception(own, masked)[1].item() == pytest.approx(math.exp(9) - 10, rel=1e-5)
+    with pytest.raises(ValueError, match="paper, code"):
+        perception(own, masked, estimator="guess")
+
+
+def test_sampled_distillation_is_minus_the_advantage_and_its_gradient():
+    own = torch.tensor([-1.0, -2.0, -0.5], dtype=torch.float64, requires_grad=True)
+    teacher = torch.tensor([-0.5, -3.0, -0.5], dtype=torch.float64, requires_grad=True)
+    value = sampled_distillation(own, teacher)
+    assert value.tolist() == [-0.5, 1.0, 0.0]
+    value.sum().backward()
+    assert own.grad.tolist() == [-0.5, 1.0, 0.0]
+    assert teacher.grad is None
+
+
+def test_the_gradient_of_sampled_distillation_is_that_of_the_reverse_kl():
+    """In expectation over the student's own samples."""
+    logits = torch.tensor([0.3, -1.0, 0.7], dtype=torch.float64, requires_grad=True)
+    log_q = torch.tensor([0.1, 0.4, -0.2], dtype=torch.float64).log_softmax(0)
+    log_p = logits.log_softmax(0)
+    (log_p.exp().detach() * sampled_distillation(log_p, log_q)).sum().backward()
+    mine, logits.grad = logits.grad.clone(), None
+    log_p = logits.log_softmax(0)
+    (log_p.exp() * (log_p - log_q)).sum().backward()
+    torch.testing.assert_close(mine, logits.grad)
+
+
+def test_mean_over_responses_weighs_responses_alike():
+    values = torch.tensor([[1.0, 3.0, 99.0], [4.0, 99.0, 99.0], [99.0, 99.0, 99.0]])
+    mask = torch.tensor([[1, 1, 0], [1, 0, 0], [0, 0, 0]])
+    assert mean_over_responses(values, mask).item() == pytest.approx((2.0 + 4.0 + 0.0) / 3)
+
+
+def test_schedules_end_at_zero():
+    assert [scheduled(0.5, "constant", p) for p in (0.0, 0.4, 1.0)] == [0.5, 0.5, 0.5]
+    assert [scheduled(0.5, "linear", p) for p in (0.0, 0.4, 1.0, 1.5)] == pytest.approx([0.5, 0.3, 0.0, 0.0])
+    assert [scheduled(0.5, "cosine", p) for p in (0.0, 0.5, 1.0)] == pytest.approx([0.5, 0.25, 0.0])
+    with pytest.raises(ValueError, match="constant, linear, cosine"):
+        scheduled(0.5, "sudden", 0.0)

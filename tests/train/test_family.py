@@ -58,17 +58,48 @@ def moved(trainer, tiny_path):
     return largest_difference(parameters(trainer), start)
 
 
-@pytest.mark.parametrize("preset", ["opd", "opsd", "opsd-v1", "sdpo"])
+@pytest.mark.parametrize("preset", ["opd", "opd-sampled", "opsd", "opsd-v1", "sdpo"])
 def test_distillation_alone_moves_the_parameters(run, preset, tiny_path, other_model):
     """These presets have neither policy gradient nor reference KL: what moves is their one term."""
-    settings = {"tutoring_teacher": other_model} if preset == "opd" else {}
+    settings = {"tutoring_teacher": other_model} if preset.startswith("opd") else {}
     trainer = run(preset=preset, max_steps=2, **settings)
     assert moved(trainer, tiny_path) > 1e-4
     last = metrics(trainer)[-1]
-    assert last["divergence"] > 0
+    assert last["divergence"] > 0 or preset == "opd-sampled", "an estimate from samples may be negative"
     assert ("topk_overlap" in last) == (preset == "sdpo")
     if preset != "sdpo":
         assert last["tutored/rollouts"] == 8, "every rollout is tutored, right or wrong"
+
+
+def test_the_sampled_advantage_is_the_teacher_s_log_ratio(run, other_model, tiny_path, processor):
+    """The logged mean is that of log S - log T over the sampled tokens, each scored by its whole model."""
+    trainer = run(preset="opd-sampled", tutoring_teacher=other_model, max_steps=1, gradient_accumulation_steps=1)
+    (batch,) = trainer._buffered_inputs
+    scores = []
+    for path in (tiny_path, other_model):
+        model = load_model(path)
+        names = ("pixel_values", "image_grid_thw", "mm_token_type_ids")
+        inputs = {name: batch[name] for name in names if name in batch}
+        ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
+        mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
+        with torch.no_grad():
+            logits = model(input_ids=ids, attention_mask=mask, **inputs).logits / trainer.temperature
+        width = batch["completion_ids"].size(1)
+        log_p = logits[:, -1 - width : -1].log_softmax(-1).gather(-1, batch["completion_ids"].unsqueeze(-1))
+        scores.append(log_p.squeeze(-1)[batch["completion_mask"].bool()])
+    expected = (scores[0] - scores[1]).mean().item()
+    assert metrics(trainer)[0]["divergence"] == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize(("schedule", "second"), [("constant", 1.0), ("linear", 0.5), ("cosine", 0.5)])
+def test_the_weight_follows_its_schedule(run, tiny_path, schedule, second):
+    """With SGD and a tutoring term alone, a step is proportional to lambda."""
+    settings = {"preset": "opsd", "max_steps": 2, "learning_rate": 1e-3, "per_device_train_batch_size": 8}
+    settings |= {"gradient_accumulation_steps": 1, "shuffle_dataset": False}
+    rows = metrics(run(schedule, tutoring_schedule=schedule, **settings))
+    plain = metrics(run(f"plain-{schedule}", **settings))
+    assert rows[0]["grad_norm"] == pytest.approx(plain[0]["grad_norm"], rel=1e-5)
+    assert rows[1]["grad_norm"] == pytest.approx(second * plain[1]["grad_norm"], rel=1e-5)
 
 
 def test_without_its_term_such_a_preset_stands_still(run, tiny_path):
@@ -149,6 +180,8 @@ def test_another_vocabulary_is_refused_before_the_policy_is_loaded(tmp_path, tin
         ({"tutoring_ratio_clip": 0.0}, "tutoring_ratio_clip=0.0: must be positive"),
         ({"tutoring_ema_rate": 0.0}, "tutoring_ema_rate=0.0"),
         ({"tutoring_context": "telepathy"}, "tutoring_context='telepathy'"),
+        ({"tutoring_use": "advantage", "tutoring_support": "full"}, "sampled token only"),
+        ({"tutoring_schedule": "sudden"}, "tutoring_schedule='sudden'"),
         ({"tutoring_support": "full", "head": "dense"}, "leave head=fused"),
     ],
 )

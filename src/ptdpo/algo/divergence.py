@@ -233,7 +233,9 @@ def check_settings(k: int, kind: str = "jsd", support: str = "union", tail: str 
     for name, value, choices in (("kind", kind, Kind), ("support", support, Support), ("tail", tail, Tail)):
         _check_choice(name, value, choices)
     if tail == "student" and kind == "reverse_kl":
-        raise ValueError("tail='student' leaves the teacher nothing outside the support: KL(student‖teacher) is infinite")
+        raise ValueError(
+            "tail='student' leaves the teacher nothing outside the support: KL(student‖teacher) is infinite"
+        )
 
 
 def _check_choice(name: str, value: str, choices: object) -> None:

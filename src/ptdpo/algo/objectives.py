@@ -1,8 +1,16 @@
-"""How the tutoring term enters the objective."""
+"""How the terms beside the policy gradient enter the objective."""
+
+import math
+from typing import Literal, get_args
 
 from torch import Tensor
 
 EPSILON = 1e-6
+# k3 beyond this is cut off by PAPO's code.
+_MOST_PERCEPTION = 10.0
+
+Schedule = Literal["constant", "linear", "cosine"]
+Estimator = Literal["paper", "code"]
 
 
 def tutoring_loss(divergence: Tensor, tutored_tokens: int | float, *, processes: int = 1) -> Tensor:
@@ -33,3 +41,67 @@ def tutoring_loss(divergence: Tensor, tutored_tokens: int | float, *, processes:
 def ratio_weights(log_prob: Tensor, old_log_prob: Tensor, clip: float) -> Tensor:
     """Return the detached importance ratio min(pi / pi_old, clip) of each token (SDPO); 1 on-policy."""
     return (log_prob.detach() - old_log_prob).exp().clamp_max(clip)
+
+
+def sampled_distillation(log_prob: Tensor, teacher_log_prob: Tensor) -> Tensor:
+    """Return the policy-gradient form of distillation at sampled tokens (OPD, sampled): -A, with gradient -A d log p.
+
+    A = log q - log p, detached, is the advantage of the sampled token; its mean estimates -KL(student‖teacher), and the
+    gradient of the mean is that of the KL, up to a term of expectation 0.
+
+    Args:
+        log_prob: [n], the student's log-probability of the sampled tokens.
+        teacher_log_prob: [n], the teacher's.
+
+    Returns:
+        [n], whose value is log p - log q.
+    """
+    advantage = teacher_log_prob.detach() - log_prob.detach()
+    return -advantage * (log_prob - log_prob.detach()).exp()
+
+
+def perception(log_prob: Tensor, masked_log_prob: Tensor, *, estimator: str = "paper") -> Tensor:
+    """Return PAPO's implicit perception gap per token: how much the policy depends on the image; never negative.
+
+    ``paper``: r - log r - 1 with r = pi / pi_masked, as printed; unbounded, and exponential in the gap. ``code``: the
+    same with 1 / r, which estimates KL(pi‖pi_masked) at tokens sampled from pi, and at most 10.
+
+    Args:
+        log_prob: [..., T], log pi of the sampled tokens.
+        masked_log_prob: [..., T], log pi of the same tokens when patches of the image are black.
+        estimator: which of the two.
+
+    Raises:
+        ValueError: if the estimator is unknown.
+    """
+    if estimator not in get_args(Estimator):
+        raise ValueError(f"estimator must be one of {', '.join(get_args(Estimator))}, got {estimator!r}")
+    gap = log_prob - masked_log_prob
+    if estimator == "paper":
+        return gap.expm1() - gap
+    return ((-gap).expm1() + gap).clamp_max(_MOST_PERCEPTION)
+
+
+def mean_over_responses(values: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean over the tokens of each response and then over responses, as in (3).
+
+    Args:
+        values: [B, T].
+        mask: [B, T], nonzero at response tokens; a response without any counts as 0.
+    """
+    mask = mask.to(values.dtype)
+    return ((values * mask).sum(dim=-1) / mask.sum(dim=-1).clamp_min(1.0)).mean()
+
+
+def scheduled(weight: float, schedule: str, progress: float) -> float:
+    """Return a weight after a share ``progress`` of the run: constant, or down to 0 linearly or along a half cosine.
+
+    Raises:
+        ValueError: if the schedule is unknown.
+    """
+    if schedule not in get_args(Schedule):
+        raise ValueError(f"schedule must be one of {', '.join(get_args(Schedule))}, got {schedule!r}")
+    progress = min(max(progress, 0.0), 1.0)
+    if schedule == "linear":
+        return weight * (1.0 - progress)
+    return weight * (1.0 + math.cos(math.pi * progress)) / 2 if schedule == "cosine" else weight

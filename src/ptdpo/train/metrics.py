@@ -45,19 +45,20 @@ class TutoringSums:
         """Add one micro-batch."""
         if scored.divergence is None or scored.divergence.numel() == 0:
             return
-        assert scored.overlap is not None
-        assert scored.student_tail is not None
-        assert scored.teacher_tail is not None
         self.tokens += scored.divergence.numel()
         self.divergence += scored.divergence.detach().sum().item()
-        self.overlap += scored.overlap.sum().item()
-        self.student_tail += scored.student_tail.sum().item()
-        self.teacher_tail += scored.teacher_tail.sum().item()
+        self.overlap += _total(scored.overlap)
+        self.student_tail += _total(scored.student_tail)
+        self.teacher_tail += _total(scored.teacher_tail)
 
     def as_tensor(self, device: torch.device) -> torch.Tensor:
         """Return the sums in field order, for one reduction over all processes."""
         values = [self.tokens, self.divergence, self.overlap, self.student_tail, self.teacher_tail]
         return torch.tensor(values, dtype=torch.float32, device=device)
+
+
+def _total(values: torch.Tensor | None) -> float:
+    return 0.0 if values is None else values.sum().item()
 
 
 @dataclass

@@ -9,12 +9,17 @@ from typing import Any, Literal, get_args
 from trl import GRPOConfig
 
 from ptdpo.algo.divergence import Kind, Support, Tail
+from ptdpo.algo.objectives import Estimator, Schedule
 from ptdpo.algo.routing import Select
 from ptdpo.config import preset_settings
 from ptdpo.tutor.context import Context
 from ptdpo.tutor.head import Divergence
 
 Head = Literal["fused", "dense"]
+Use = Literal["loss", "advantage"]
+Drawn = Literal["student", "teacher"]
+Mean = Literal["tutored", "all"]
+Masked = Literal["current", "rollout"]
 # Loss types whose micro-batch loss is a sum over rows, up to a factor that does not depend on the responses.
 SPLITTABLE_LOSSES = ("grpo", "dapo", "dr_grpo")
 
@@ -38,8 +43,25 @@ class PTDConfig(GRPOConfig):
         tutoring_clip: with full support, the most that one id of the vocabulary contributes.
         tutoring_ratio_clip: multiply each divergence by the detached ratio min(pi / pi_old, this).
         tutoring_tail: bucket (15), none (renormalised) or student (only the teacher is).
+        tutoring_schedule: lambda over the run: constant, linear or cosine down to 0.
+        tutoring_use: loss (the divergence is differentiated) or advantage (that of the sampled token is the detached
+            log-ratio of teacher and student; divergence, support, tail and K play no part).
+        tutoring_rollouts: student, or teacher: in groups that fail as a whole, responses drawn under the teacher's
+            context take the place of the failed ones where they are right (HDPO).
+        tutoring_mean: the divergences are divided by the number of tutored tokens (11), or of all response tokens.
         tutoring_keep_kl: keep the reference KL on groups that are tutored, as (12) has it.
         rl_weight: factor on the advantages; 0 leaves the reference KL and the tutoring term alone.
+        leave_one_out: baseline of an advantage without the rollout itself: advantages times G / (G - 1).
+        resampling_rounds: how often groups from which nothing is learnt are exchanged for those of other prompts
+            before training goes on with what there is (DAPO); 0: never.
+        overlong_buffer: the last so many tokens of ``max_completion_length`` cost up to 1 of reward, linearly (DAPO).
+        perception_weight: gamma of PAPO, the reward for depending on the image.
+        perception_entropy_weight: eta_1, which pushes the policy's entropy down.
+        masked_entropy_weight: eta_2, which pushes the entropy under masked images down.
+        perception_masked: score masked images in every update with gradient (current), or once without (rollout).
+        perception_estimator: paper or code, see ``ptdpo.algo.objectives.perception``.
+        perception_mask_share: share of patches that are blackened.
+        perception_patch: side of a patch in pixels.
         accuracy_reward: name of the reward function that returns the accuracy in {0, 1} that routing reads.
         teacher_batch_size: rollouts per teacher forward; ``None``: ``per_device_train_batch_size``.
         head: fused (``ptdpo.algo.lm_head``, holds no [tokens, vocabulary]) or dense (its readable reference).
@@ -77,8 +99,22 @@ class PTDConfig(GRPOConfig):
     tutoring_tail: str = field(default="bucket", metadata={"help": "bucket, none or student."})
     tutoring_clip: float | None = field(default=None, metadata={"help": "Most that one id contributes; full only."})
     tutoring_ratio_clip: float | None = field(default=None, metadata={"help": "Weight by min(pi / pi_old, this)."})
+    tutoring_schedule: str = field(default="constant", metadata={"help": "constant, linear or cosine, to 0."})
+    tutoring_use: str = field(default="loss", metadata={"help": "loss or advantage."})
+    tutoring_rollouts: str = field(default="student", metadata={"help": "Whose context draws: student or teacher."})
+    tutoring_mean: str = field(default="tutored", metadata={"help": "Mean over tutored or all tokens."})
     tutoring_keep_kl: bool = field(default=True, metadata={"help": "Reference KL on tutored groups too (12)."})
     rl_weight: float = field(default=1.0, metadata={"help": "Factor on the advantages."})
+    leave_one_out: bool = field(default=False, metadata={"help": "Leave-one-out baseline."})
+    resampling_rounds: int = field(default=0, metadata={"help": "Rounds of dynamic sampling; 0: none."})
+    overlong_buffer: int = field(default=0, metadata={"help": "Tokens over which length is punished; 0: none."})
+    perception_weight: float = field(default=0.0, metadata={"help": "gamma of PAPO."})
+    perception_entropy_weight: float = field(default=0.0, metadata={"help": "eta_1 of PAPO."})
+    masked_entropy_weight: float = field(default=0.0, metadata={"help": "eta_2 of PAPO."})
+    perception_masked: str = field(default="current", metadata={"help": "current or rollout."})
+    perception_estimator: str = field(default="paper", metadata={"help": "paper or code."})
+    perception_mask_share: float = field(default=0.6, metadata={"help": "Share of blackened patches."})
+    perception_patch: int = field(default=14, metadata={"help": "Side of a patch in pixels."})
     accuracy_reward: str = field(default="accuracy_reward", metadata={"help": "Reward that routing reads."})
     teacher_batch_size: int | None = field(default=None, metadata={"help": "Rollouts per teacher forward."})
     head: str = field(default="fused", metadata={"help": "fused or dense; the numbers are the same."})
@@ -110,6 +146,11 @@ class PTDConfig(GRPOConfig):
     def tutors(self) -> bool:
         """Return whether there is a tutoring term."""
         return self.tutoring_weight > 0
+
+    @property
+    def perceives(self) -> bool:
+        """Return whether there is a perception term."""
+        return self.perception_weight > 0 or self.perception_entropy_weight > 0 or self.masked_entropy_weight > 0
 
     @property
     def other_teacher(self) -> str | None:
@@ -146,16 +187,33 @@ class PTDConfig(GRPOConfig):
             "tutoring_support": Literal[Support, "full"],
             "tutoring_context": Context,
             "tutoring_tail": Tail,
+            "tutoring_schedule": Schedule,
+            "tutoring_use": Use,
+            "tutoring_rollouts": Drawn,
+            "tutoring_mean": Mean,
+            "perception_masked": Masked,
+            "perception_estimator": Estimator,
             "head": Head,
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in get_args(allowed):
                 raise ValueError(f"{name}={getattr(self, name)!r}: must be one of {', '.join(get_args(allowed))}")
-        for name in ("tutoring_weight", "rl_weight"):
+        weights = ("perception_weight", "perception_entropy_weight", "masked_entropy_weight", "resampling_rounds")
+        for name in ("tutoring_weight", "rl_weight", *weights):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)}: must not be negative")
         if not 0 < self.tutoring_threshold <= 1:
             raise ValueError(f"tutoring_threshold={self.tutoring_threshold}: must be in (0, 1]")
+        if not 0 < self.perception_mask_share <= 1:
+            raise ValueError(f"perception_mask_share={self.perception_mask_share}: must be in (0, 1]")
+        assert self.max_completion_length is not None
+        if not 0 <= self.overlong_buffer <= self.max_completion_length:
+            raise ValueError(
+                f"overlong_buffer={self.overlong_buffer}: must lie between 0 and max_completion_length="
+                f"{self.max_completion_length}"
+            )
+        if self.perception_patch < 1:
+            raise ValueError(f"perception_patch={self.perception_patch}: must be at least 1")
         if self.tutoring_k < 1:
             raise ValueError(f"tutoring_k={self.tutoring_k}: must be at least 1")
         by_entropy = self.entropy_coef != 0 or self.use_adaptive_entropy or self.top_entropy_quantile < 1
@@ -182,8 +240,16 @@ class PTDConfig(GRPOConfig):
 
     def _check_combinations(self) -> None:
         """Refuse answers that make no sense together."""
+        if self.perceives:
+            self._check_perception()
+        if self.leave_one_out and self.scale_rewards != "none":
+            raise ValueError(
+                f"leave_one_out=True: advantages are not scaled then; set scale_rewards=none, "
+                f"not {self.scale_rewards!r}"
+            )
         if not self.tutors:
             return
+        self._check_use()
         if self.tutoring_context == "sibling" and self.tutoring_select != "with_sibling":
             raise ValueError(
                 f"tutoring_select={self.tutoring_select}: with tutoring_context=sibling only rollouts that have a "
@@ -203,6 +269,39 @@ class PTDConfig(GRPOConfig):
             )
         if self.tutoring_support == "full" and self.head == "dense":
             raise ValueError("head=dense: the full vocabulary has one implementation; leave head=fused")
+
+    def _check_perception(self) -> None:
+        if self.loss_type not in ("grpo", "dapo"):
+            raise ValueError(
+                f"loss_type={self.loss_type!r}: perception terms are reduced as grpo or dapo reduce theirs"
+            )
+        if self.masked_entropy_weight > 0 and self.perception_masked == "rollout":
+            raise ValueError(
+                f"masked_entropy_weight={self.masked_entropy_weight}: scored once at the rollout it has no gradient "
+                "and trains nothing; set perception_masked=current, or the weight to 0"
+            )
+
+    def _check_use(self) -> None:
+        """Refuse uses of the teacher that its other settings contradict."""
+        if self.tutoring_use == "advantage" and (self.tutoring_support == "full" or self.tutoring_clip is not None):
+            raise ValueError(
+                "tutoring_use=advantage looks at the sampled token only: leave tutoring_support=union and tutoring_clip"
+            )
+        if self.tutoring_tail == "student" and self.tutoring_divergence == "reverse_kl":
+            raise ValueError("tutoring_tail=student: KL(student‖teacher) is infinite then; choose jsd or forward_kl")
+        if self.tutoring_rollouts == "teacher":
+            if self.tutoring_select != "all_fail_groups":
+                raise ValueError(
+                    f"tutoring_select={self.tutoring_select}: only groups that fail as a whole are drawn anew; with "
+                    "tutoring_rollouts=teacher set tutoring_select=all_fail_groups"
+                )
+            if self.beta != 0:
+                raise ValueError(
+                    f"beta={self.beta}: the reference KL would be taken on rollouts that the policy did not draw; with "
+                    "tutoring_rollouts=teacher set beta=0"
+                )
+            if self.tutoring_context == "question":
+                raise ValueError("tutoring_rollouts=teacher: with tutoring_context=question nothing is drawn anew")
 
     def _check_windows(self) -> None:
         """The tutored-token count of an optimiser step needs all its micro-batches in one buffer."""

@@ -3,6 +3,7 @@
 from typing import Any
 
 from accelerate.utils import is_peft_model
+from trl.rewards import get_soft_overlong_punishment
 
 from ptdpo.models.sampling import banned_token_ids
 from ptdpo.models.shared_prefill import share_prefill
@@ -23,6 +24,36 @@ def accuracy_column(trainer: Any) -> int:
             f"({', '.join(trainer.reward_func_names)}); routing needs the accuracy"
         )
     return trainer.reward_func_names.index(trainer.args.accuracy_reward)
+
+
+def check_groups(trainer: Any) -> None:
+    """Refuse layouts in which groups cannot be exchanged, by resampling or for rollouts under the teacher's context.
+
+    Raises:
+        ValueError: if groups are spread over processes, or the data cannot be drawn from by row.
+    """
+    args, generations = trainer.args, trainer.num_generations
+    drawn_anew = args.tutors and args.tutoring_rollouts == "teacher"
+    rows = args.per_device_train_batch_size * args.steps_per_generation
+    if (args.resampling_rounds or drawn_anew) and rows % generations:
+        setting = "tutoring_rollouts=teacher" if drawn_anew else f"resampling_rounds={args.resampling_rounds}"
+        raise ValueError(
+            f"{setting}: every process must hold whole groups, but its {rows} rollouts (per_device_train_batch_size x "
+            f"steps_per_generation) are not a multiple of num_generations={generations}"
+        )
+    if args.resampling_rounds and not hasattr(trainer.train_dataset, "__getitem__"):
+        raise ValueError(f"resampling_rounds={args.resampling_rounds}: a streamed data set cannot be drawn from")
+
+
+def with_overlong_penalty(reward_funcs: Any, args: Any) -> tuple[list[Any], list[float]]:
+    """Return the reward functions and their weights with DAPO's soft over-long penalty, of weight 1.
+
+    0 up to L - C tokens, (L - C - length) / C up to L, -1 beyond; L ``max_completion_length``, C ``overlong_buffer``.
+    """
+    functions = list(reward_funcs) if isinstance(reward_funcs, list | tuple) else [reward_funcs]
+    weights = args.reward_weights or [1.0] * len(functions)
+    penalty = get_soft_overlong_punishment(args.max_completion_length, args.overlong_buffer)
+    return [*functions, penalty], [*weights, 1.0]
 
 
 def ban_special_tokens(trainer: Any) -> None:

@@ -1,29 +1,29 @@
 """``PTDTrainer``: TRL's GRPOTrainer with a tutoring term, in five hooks.
 
 1. ``_calculate_rewards`` keeps the accuracy of every rollout.
-2. ``_generate_and_score_completions`` routes, and lets the teacher read the routed rollouts.
+2. ``_generate_and_score_completions`` resamples, routes, and lets the teacher read the routed rollouts.
 3. ``_prepare_inputs`` keeps groups together and counts the tutored tokens of the optimiser step, |F| of (11).
 4. ``_get_per_token_logps_and_entropies`` scores through ``ptdpo.tutor.head``.
-5. ``_compute_loss`` adds the tutoring loss (12).
+5. ``_compute_loss`` adds the tutoring loss (12) and the perception terms.
 
-With ``tutoring_weight=0`` hooks 3 to 5 are TRL's own code, unless ``share_prefix`` or ``micro_batch_tokens`` ask for
-ours. What a teacher is: ``ptdpo.train.teachers``; what it reads: ``ptdpo.tutor.context``.
+Without tutoring and perception hooks 3 to 5 are TRL's own code, unless ``share_prefix`` or ``micro_batch_tokens`` ask
+for ours. What a teacher is: ``ptdpo.train.teachers``; what it reads: ``ptdpo.tutor.context``; what is routed to it:
+``ptdpo.train.tutoring``. PAPO's terms: ``ptdpo.train.perception``; DAPO's resampling: ``ptdpo.train.resampling``;
+HDPO's rollouts: ``ptdpo.train.privileged_rollouts``.
 """
 
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
 import torch
-from accelerate.utils import gather_object, is_peft_model
+from accelerate.utils import is_peft_model
 from torch import Tensor
 from transformers import PreTrainedModel
 from trl import GRPOTrainer
 
-from ptdpo.algo.lm_head import TeacherTopK
-from ptdpo.algo.objectives import ratio_weights, tutoring_loss
-from ptdpo.algo.routing import group_shares, route
-from ptdpo.data.prompts import Message
+from ptdpo.algo.objectives import ratio_weights, sampled_distillation, scheduled, tutoring_loss
+from ptdpo.algo.routing import group_shares
+from ptdpo.algo.teacher_topk import concatenate
 from ptdpo.models.loading import load_processor
 from ptdpo.rewards.functions import (
     ACCURACY_WEIGHT,
@@ -35,13 +35,16 @@ from ptdpo.rewards.functions import (
 from ptdpo.train.examples import append_example, pick_example
 from ptdpo.train.grouping import groups_kept_together
 from ptdpo.train.metrics import MetricsFile, PartsClock, TutoringSums, reconsideration_share
+from ptdpo.train.perception import PerceptionTerms
+from ptdpo.train.resampling import resample
+from ptdpo.train.rollouts import Rollouts
 from ptdpo.train.scoring import ScoringModel, without_empty_images
 from ptdpo.train.settings import PTDConfig
-from ptdpo.train.setup import accuracy_column, ban_special_tokens, install_scoring
+from ptdpo.train.setup import accuracy_column, ban_special_tokens, check_groups, install_scoring, with_overlong_penalty
 from ptdpo.train.teachers import MovingAverage, check_vocabulary, make_teacher
 from ptdpo.train.token_batches import GROUP, ragged_gather, select_rows, split_by_tokens
-from ptdpo.tutor.context import images_of, privileged_prompt, right_siblings
-from ptdpo.tutor.teacher import Lesson, Tutoring
+from ptdpo.train.tutoring import Tutor
+from ptdpo.tutor.head import HeadWeights, ScoredTokens
 
 TUTORING = "tutoring"
 
@@ -80,6 +83,8 @@ class PTDTrainer(GRPOTrainer):
         if reward_funcs is None:
             reward_funcs = [accuracy_reward, format_reward]
             args.reward_weights = args.reward_weights or [ACCURACY_WEIGHT, FORMAT_WEIGHT]
+        if args.overlong_buffer:
+            reward_funcs, args.reward_weights = with_overlong_penalty(reward_funcs, args)
         if kwargs.get("processing_class") is None and isinstance(model, str):
             kwargs["processing_class"] = load_processor(model)
         if args.other_teacher is not None and kwargs.get("processing_class") is not None:
@@ -99,10 +104,14 @@ class PTDTrainer(GRPOTrainer):
         self._rl_share = 1.0
         if args.ban_special_tokens and not self.use_vllm:
             ban_special_tokens(self)
-        self._own_scoring = args.tutors or args.shares_prefix
+        self._own_scoring = args.tutors or args.perceives or args.shares_prefix
         if self._own_scoring:
             install_scoring(self)
         self.teacher = make_teacher(self, model, given_adapter=given_adapter) if args.tutors else None
+        self._tutor = None if self.teacher is None else Tutor(self, self.teacher)
+        self._perception = PerceptionTerms(self) if args.perceives else None
+        self._ready: Rollouts | None = None
+        check_groups(self)
         self.add_callback(MetricsFile())
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
@@ -114,6 +123,9 @@ class PTDTrainer(GRPOTrainer):
     # -- rollouts: accuracy, routing, teacher -----------------------------------------------------------------
 
     def _generate(self, prompts: list) -> Any:
+        if self._ready is not None:
+            ready, self._ready = self._ready, None
+            return ready.as_tuple()
         with self._clock("generate"):
             *head, images, tool_images = super()._generate(prompts)
         if images is not None:
@@ -130,8 +142,10 @@ class PTDTrainer(GRPOTrainer):
         return rewards
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        output = super()._generate_and_score_completions(inputs)
         training = self._training
+        if training and self.args.resampling_rounds:
+            inputs, self._ready = resample(self, inputs)
+        output = super()._generate_and_score_completions(inputs)
         generations = self.num_generations if training else self.num_generations_eval
         assert generations is not None
         self._log_groups(self._accuracy.view(-1, generations), "train" if training else "eval")
@@ -140,9 +154,13 @@ class PTDTrainer(GRPOTrainer):
             output[GROUP] = [(first + row) // generations for row in range(len(inputs))]
         if training and self.args.rl_weight != 1.0:
             output["advantages"] = output["advantages"] * self.args.rl_weight
-        if training and self.teacher is not None:
+        if training and self.args.leave_one_out:
+            output["advantages"] = output["advantages"] * (generations / (generations - 1))
+        if training and self._perception is not None:
+            self._perception.prepare(inputs, output)
+        if training and self._tutor is not None:
             with self._clock("teacher"):
-                output[TUTORING] = self._tutor(inputs, output)
+                output[TUTORING] = self._tutor(inputs, output, self._accuracy)
         return output
 
     def _log_groups(self, accuracy: Tensor, mode: str) -> None:
@@ -154,77 +172,6 @@ class PTDTrainer(GRPOTrainer):
             "groups/all_pass": all_pass,
         }.items():
             self._metrics[mode][name].append(value)
-
-    def _tutor(self, inputs: list[dict[str, Any]], output: dict[str, Any]) -> list[Tutoring]:
-        """Route this process's rollouts (8) and return what the teacher leaves for each of them."""
-        assert self.teacher is not None
-        contexts = self._contexts(inputs, output)
-        has_context = torch.tensor([context is not None for context in contexts], device=self._accuracy.device)
-        chosen, grouped = self._route(self._gathered(has_context))
-        mask = output["completion_mask"]
-        chosen &= mask.any(dim=1)
-        lessons = {
-            row: Lesson(contexts[row] or [], images_of(inputs[row]), output["completion_ids"][row][keep])
-            for row, keep in enumerate(mask.bool())
-            if chosen[row]
-        }
-        records = dict(zip(lessons, self._read(list(lessons.values()), inputs, output), strict=True))
-        self._log_tutored(lessons, mask)
-        return [
-            Tutoring(bool(grouped[row]), records.get(row), str(inputs[row].get("id", ""))) for row in range(len(inputs))
-        ]
-
-    def _contexts(self, inputs: list[dict[str, Any]], output: dict[str, Any]) -> list[list[Message] | None]:
-        """Return what the teacher would read for each of this process's rollouts."""
-        kind: Any = self.args.tutoring_context
-        siblings: list[str | None] = [None] * len(inputs)
-        if kind == "sibling":
-            assert self.num_generations is not None
-            responses = self._tokenizer.batch_decode(output["completion_ids"], skip_special_tokens=True)
-            gathered = gather_object(responses)
-            first = self.accelerator.process_index * len(inputs)
-            chosen = right_siblings(self._accuracy.tolist(), self.num_generations)[first : first + len(inputs)]
-            siblings = [None if row is None else gathered[row] for row in chosen]
-        return [privileged_prompt(row, kind, sibling) for row, sibling in zip(inputs, siblings, strict=True)]
-
-    def _route(self, has_context: Tensor) -> tuple[Tensor, Tensor]:
-        """Return which of this process's rollouts are tutored, and which share a group with one that is.
-
-        Groups may be spread over processes, so routing sees the rollouts of all of them.
-        """
-        assert self.num_generations is not None
-        accuracy = self._accuracy.view(-1, self.num_generations)
-        whole = torch.ones((*accuracy.shape, 1), device=accuracy.device)
-        chosen = route(
-            accuracy,
-            whole,
-            threshold=self.args.tutoring_threshold,
-            select=self.args.tutoring_select,  # type: ignore[arg-type]
-        ).squeeze(-1)
-        chosen &= has_context.view_as(chosen)
-        grouped = chosen.any(dim=1, keepdim=True).expand_as(chosen)
-        active = accuracy[chosen.any(dim=1)]
-        self._metrics["train"]["accuracy/tutored_groups"].append(active.mean().item() if active.numel() else 0.0)
-        rows = chosen.numel() // self.accelerator.num_processes
-        mine = slice(self.accelerator.process_index * rows, (self.accelerator.process_index + 1) * rows)
-        return chosen.flatten()[mine].clone(), grouped.flatten()[mine].clone()
-
-    def _read(self, lessons: Sequence[Lesson], inputs: Any, output: dict[str, Any]) -> list[TeacherTopK]:
-        """Let the teacher read; every process makes the same number of forwards."""
-        assert self.teacher is not None
-        needed = torch.tensor([self.teacher.calls_needed(len(lessons))], device=self._accuracy.device)
-        calls = int(self._gathered(needed).max())
-        filler = Lesson(inputs[0]["prompt"], images_of(inputs[0]), output["completion_ids"][0][:1])
-        with self.accelerator.autocast():
-            records = self.teacher.read(lessons, calls=calls, filler=filler)
-        return [record.to("cpu") for record in records] if self.args.teacher_on_cpu else records
-
-    def _log_tutored(self, lessons: dict[int, Lesson], mask: Tensor) -> None:
-        tokens = sum(len(lesson.response_ids) for lesson in lessons.values())
-        local = torch.tensor([len(lessons), tokens], device=mask.device, dtype=torch.float32)
-        rollouts, tokens = self._summed(local).tolist()
-        self._metrics["train"]["tutored/rollouts"].append(rollouts)
-        self._metrics["train"]["tutored/tokens"].append(tokens)
 
     # -- the optimiser step: count, score, loss ---------------------------------------------------------------
 
@@ -260,6 +207,8 @@ class PTDTrainer(GRPOTrainer):
         first = self._step % self.args.steps_per_generation
         window: list[Any] = self._buffered_inputs[first : first + micro_batches]
         local = sum(record.tokens for batch in window for record in batch[TUTORING])
+        if self.args.tutoring_mean == "all":
+            local = sum(int(batch["completion_mask"].sum()) for batch in window)
         return int(self._summed(torch.tensor(local, device=self.accelerator.device)))
 
     def _get_per_token_logps_and_entropies(
@@ -329,16 +278,16 @@ class PTDTrainer(GRPOTrainer):
 
     def _compute_loss(self, model: Any, inputs: Any) -> Tensor:
         """-J + lambda L_PTD, (12); of a part of a micro-batch, its share of J."""
-        if self.teacher is None or not self._training:
+        if (self.teacher is None and self._perception is None) or not self._training:
             return super()._compute_loss(model, inputs) * self._rl_share
-        head = self.teacher.head() if self._tutored_tokens else None
+        head = self.teacher.head() if self.teacher is not None and self._tutored_tokens else None
         self._scoring = ScoringModel(
             model,
             inputs["completion_ids"].size(1),
             self.temperature,
             self.args.divergence,
-            inputs[TUTORING],
-            head,
+            inputs.get(TUTORING),
+            head if self.args.tutoring_use == "loss" else None,
             self.args.head == "dense",
         )
         try:
@@ -346,23 +295,37 @@ class PTDTrainer(GRPOTrainer):
             (scored,) = self._scoring.scored
         finally:
             self._scoring = self._kl_free = None
+        if self._perception is not None:
+            loss = loss + self._perception.loss(model, inputs, scored)
         loss = loss * self._rl_share
-        if scored.divergence is None or self._rl_share == 0:
+        if head is None or self._rl_share == 0:
             return loss
+        distance = self._distance(scored, head, inputs)
+        if distance is None:
+            return loss
+        share = tutoring_loss(distance, self._tutored_tokens, processes=self.accelerator.num_processes)
+        progress = self.state.global_step / max(self.state.max_steps, 1)
+        weight = scheduled(self.args.tutoring_weight, self.args.tutoring_schedule, progress)
+        return loss + weight * share
+
+    def _distance(self, scored: ScoredTokens, head: HeadWeights, inputs: dict[str, Any]) -> Tensor | None:
+        """Return [n], how far the micro-batch's tutored tokens are from the teacher; ``None`` if there are none."""
+        read = [record.teacher for record in inputs[TUTORING] if record.teacher is not None]
+        if not read:
+            return None
+        rows = torch.tensor([record.tokens > 0 for record in inputs[TUTORING]], device=scored.log_probs.device)
+        tutored = rows.unsqueeze(1) & inputs["completion_mask"].bool()
+        if self.args.tutoring_use == "advantage":
+            sampled = inputs["completion_ids"][tutored].unsqueeze(-1)
+            teacher = concatenate(read).to(sampled.device).with_head(*head).log_probs_at(sampled).squeeze(-1)
+            scored.divergence = sampled_distillation(scored.log_probs[tutored], teacher)
+        assert scored.divergence is not None
         self._sums.add(scored)
         self._log_example(inputs, scored.divergence)
-        divergence = self._weighted(scored.divergence, scored.log_probs, inputs)
-        share = tutoring_loss(divergence, self._tutored_tokens, processes=self.accelerator.num_processes)
-        return loss + self.args.tutoring_weight * share
-
-    def _weighted(self, divergence: Tensor, log_probs: Tensor, inputs: dict[str, Any]) -> Tensor:
-        """Multiply by min(pi / pi_old, clip), detached; on-policy the ratio is 1."""
         clip, old = self.args.tutoring_ratio_clip, inputs.get("old_per_token_logps")
         if clip is None or old is None:
-            return divergence
-        rows = torch.tensor([record.tokens > 0 for record in inputs[TUTORING]], device=old.device)
-        tutored = rows.unsqueeze(1) & inputs["completion_mask"].bool()
-        return divergence * ratio_weights(log_probs[tutored], old[tutored], clip)
+            return scored.divergence
+        return scored.divergence * ratio_weights(scored.log_probs[tutored], old[tutored], clip)
 
     def _log_example(self, inputs: dict[str, Any], divergence: Tensor) -> None:
         """Write the micro-batch's rollout furthest from its teacher, once per ``example_steps``."""
@@ -377,7 +340,7 @@ class PTDTrainer(GRPOTrainer):
 
     def _free_tutored_groups_of_kl(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """With ``tutoring_keep_kl=False``, have scoring overwrite the reference of tutored groups."""
-        if self.args.tutoring_keep_kl or "ref_per_token_logps" not in inputs:
+        if self.teacher is None or self.args.tutoring_keep_kl or "ref_per_token_logps" not in inputs:
             return inputs
         reference = inputs["ref_per_token_logps"].clone()
         rows = torch.tensor([record.in_tutored_group for record in inputs[TUTORING]], device=reference.device)
@@ -396,9 +359,9 @@ class PTDTrainer(GRPOTrainer):
         sums = self._summed(self._sums.as_tensor(self.accelerator.device))
         self._sums = TutoringSums()
         tokens = max(sums[0].item(), 1.0)
-        # The full vocabulary has no support to overlap and no tail.
+        # Neither the full vocabulary nor sampled tokens have a support to overlap and a tail.
         names = ("divergence", "topk_overlap", "tail_mass/student", "tail_mass/teacher")
-        kept = 1 if self.args.tutoring_support == "full" else len(names)
+        kept = 1 if self.args.tutoring_support == "full" or self.args.tutoring_use == "advantage" else len(names)
         for name, value in list(zip(names, sums[1:].tolist(), strict=True))[:kept]:
             self._metrics["train"][name].append(value / tokens)
 

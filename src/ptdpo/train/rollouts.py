@@ -1,0 +1,82 @@
+"""Rollouts before TRL batches them: one entry per row, so that rows can be chosen and replaced."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from ptdpo.data.prompts import Message, attach_images
+from ptdpo.tutor.context import images_of
+
+
+@dataclass(frozen=True, slots=True)
+class Rollouts:
+    """What TRL's ``_generate`` returns, in its order; each field has one entry per row, or is ``None`` or empty."""
+
+    prompt_ids: list[list[int]]
+    completion_ids: list[list[int]]
+    tool_mask: list[Any] | None
+    completions: list[Any]
+    log_probs: list[Any] | None
+    extra_fields: dict[str, Any]
+    images: list[Any] | None
+    tool_images: list[Any]
+
+    def as_tuple(self) -> tuple[Any, ...]:
+        """Return the fields as TRL returns them."""
+        return tuple(getattr(self, field.name) for field in fields(self))
+
+    def with_rows(self, replaced: dict[int, tuple["Rollouts", int]]) -> "Rollouts":
+        """Return a copy in which some rows are those of other rollouts: row -> (rollouts, their row)."""
+
+        def merged(name: str) -> Any:
+            own = getattr(self, name)
+            if not isinstance(own, list) or not own:
+                return own
+            return [
+                getattr(replaced[row][0], name)[replaced[row][1]] if row in replaced else value
+                for row, value in enumerate(own)
+            ]
+
+        names = ("prompt_ids", "completion_ids", "tool_mask", "completions", "log_probs", "images", "tool_images")
+        return replace(self, **{name: merged(name) for name in names})
+
+
+def generate(trainer: Any, inputs: Sequence[dict[str, Any]], prompts: Sequence[list[Message]]) -> Rollouts:
+    """Sample one response per row from the policy; a collective call on all processes.
+
+    Args:
+        trainer: the trainer.
+        inputs: rows of the data set, a group's rows next to each other.
+        prompts: what the policy reads for each of them, in plain text; the row's images are attached.
+    """
+    images = [images_of(row) for row in inputs]
+    if any(images):
+        prompts = [attach_images(prompt, own) for prompt, own in zip(prompts, images, strict=True)]
+    return Rollouts(*trainer._generate(list(prompts)))
+
+
+def accuracy_of(trainer: Any, inputs: Sequence[dict[str, Any]], rollouts: Rollouts) -> list[float]:
+    """Return 0 or 1 per rollout, by the reward function that routing reads."""
+    keys = [key for key in inputs[0] if key not in ("prompt", "completion", "completion_ids")]
+    columns = {key: [row[key] for row in inputs] for key in keys}
+    return trainer.reward_funcs[trainer._accuracy_column](
+        prompts=[row["prompt"] for row in inputs],
+        completions=rollouts.completions,
+        completion_ids=rollouts.completion_ids,
+        trainer_state=trainer.state,
+        **columns,
+    )
+
+
+@contextmanager
+def unlogged(trainer: Any) -> Iterator[None]:
+    """While this lasts, sampling adds nothing to the logged response lengths: they are those of the policy's task."""
+    metrics = trainer._metrics["train"]
+    lengths = {name: len(values) for name, values in metrics.items() if name.startswith("completions/")}
+    try:
+        yield
+    finally:
+        for name, values in metrics.items():
+            if name.startswith("completions/"):
+                del values[lengths.get(name, 0) :]

@@ -1,0 +1,123 @@
+"""DAPO's dynamic sampling, and the over-long penalty."""
+
+import pytest
+
+from ptdpo.data.dataset import rl_dataset
+from ptdpo.rewards.functions import completion_text
+from ptdpo.train import PTDConfig
+from ptdpo.train.metrics import read_metrics
+from ptdpo.train.setup import check_groups
+from tests.train.helpers import Alternating, always_right, always_wrong, make_trainer
+
+
+class ByProblem:
+    """All rollouts of a problem are right, or all wrong, or every second one, as its id says."""
+
+    __name__ = "accuracy_reward"
+
+    def __init__(self, kinds):
+        self.kinds, self.seen = kinds, []
+
+    def __call__(self, completions, id, **_):
+        self.seen.append(list(id))
+        rules = {"right": 1.0, "wrong": 0.0}
+        return [rules.get(self.kinds[name], float(n % 2)) for n, name in enumerate(id)]
+
+
+@pytest.fixture
+def run(tmp_path, tiny_path, processor, train_rows):
+    def start(name="run", rows=None, **settings):
+        settings = {"preset": "dapo", "gradient_accumulation_steps": 2, "max_steps": 2, **settings}
+        trainer = make_trainer(tmp_path / name, tiny_path, processor, rows or train_rows, **settings)
+        trainer.train()
+        return trainer
+
+    return start
+
+
+def metrics(trainer):
+    return read_metrics(f"{trainer.args.output_dir}/metrics.jsonl")
+
+
+def test_uninformative_groups_are_exchanged(run, train_rows):
+    ids = train_rows["id"]
+    reward = ByProblem({name: ("right", "mixed", "wrong", "mixed")[n % 4] for n, name in enumerate(ids)})
+    trainer = run(reward=reward, resampling_rounds=20, max_steps=3)
+    rows = metrics(trainer)
+    assert all(row["groups/informative"] == 1.0 and row["groups/uninformative_left"] == 0.0 for row in rows)
+    assert any(row["groups/resampled"] > 0 for row in rows)
+    # The rollouts that are trained on are graded once more by TRL, under the rows that took their place.
+    assert {reward.kinds[name] for name in reward.seen[-1]} == {"mixed"}
+
+
+def test_training_goes_on_when_nothing_informative_is_found(run):
+    rows = metrics(run(reward=always_right, resampling_rounds=2))
+    assert [row["groups/uninformative_left"] for row in rows] == [1.0, 1.0]
+    assert [row["groups/resampled"] for row in rows] == [0.0, 0.0]
+
+
+def test_groups_that_fail_as_a_whole_stay_when_they_carry_a_hint(run, scenes):
+    """METHOD 4.8: they are PTD's signal."""
+    rows = metrics(run("hinted", preset="ptd-dapo", reward=always_wrong))
+    assert all(row["groups/resampled"] == 0 and row["groups/uninformative_left"] == 0 for row in rows)
+    assert all(row["tutored/rollouts"] == 8 for row in rows)
+    bare = rl_dataset([s.problem for s in scenes], {}, instruction="")
+    rows = metrics(run("bare", rows=bare, preset="ptd-dapo", reward=always_wrong))
+    assert all(row["groups/uninformative_left"] == 1.0 for row in rows)
+
+
+def test_right_groups_are_exchanged_with_tutoring_too(run):
+    assert metrics(run(preset="ptd-dapo", reward=always_right))[0]["groups/uninformative_left"] == 1.0
+
+
+def test_without_rounds_it_is_the_same_training(run):
+    """Nothing is exchanged where every group is informative, and then resampling changes nothing."""
+    with_rounds, without = (run(str(n), reward=Alternating(3), resampling_rounds=n) for n in (3, 0))
+    names = ("loss", "grad_norm", "completions/mean_length", "entropy")
+    for mine, theirs in zip(metrics(with_rounds), metrics(without), strict=True):
+        assert {n: mine[n] for n in names} == {n: theirs[n] for n in names}
+
+
+@pytest.mark.parametrize(
+    ("preset", "setting"), [("dapo", "resampling_rounds=3"), ("hdpo", "tutoring_rollouts=teacher")]
+)
+def test_groups_spread_over_processes_are_refused(tmp_path, tiny_path, processor, train_rows, preset, setting):
+    trainer = make_trainer(tmp_path, tiny_path, processor, train_rows, preset=preset)
+    trainer.args.per_device_train_batch_size, trainer.args.steps_per_generation = 2, 3
+    with pytest.raises(ValueError, match=f"{setting}: .* 6 rollouts .* not a multiple of num_generations=4"):
+        check_groups(trainer)
+
+
+def test_long_responses_are_punished_softly(run, processor):
+    trainer = run(reward=Alternating(3), overlong_buffer=4, max_completion_length=8, resampling_rounds=0)
+    assert trainer.reward_func_names == ["accuracy_reward", "soft_overlong_punishment_reward"]
+    penalty = trainer.reward_funcs[-1]
+    lengths = (1, 4, 5, 8, 9)
+    assert penalty(completion_ids=[[0] * n for n in lengths]) == [0.0, 0.0, -0.25, -1.0, -1]
+    assert metrics(trainer)[0]["accuracy"] == pytest.approx(3 / 8), "routing still reads the accuracy"
+
+
+def test_a_buffer_longer_than_the_response_is_refused(tmp_path):
+    settings = {"overlong_buffer": 9, "max_completion_length": 8, "use_cpu": True, "bf16": False}
+    with pytest.raises(ValueError, match="overlong_buffer=9: must lie between 0 and max_completion_length=8"):
+        PTDConfig.from_preset("dapo", output_dir=str(tmp_path), **settings)
+
+
+def test_exchanged_rollouts_belong_to_their_rows(run, train_rows):
+    """Prompts, responses and answers of a row come from the same problem after an exchange."""
+    ids = train_rows["id"]
+    kinds = {name: ("wrong", "mixed")[n % 2] for n, name in enumerate(ids)}
+    seen = []
+
+    class Checking(ByProblem):
+        def __call__(self, completions, prompts, **columns):
+            seen.append((prompts, columns["id"], [completion_text(c) for c in completions]))
+            return super().__call__(completions, **columns)
+
+    run(reward=Checking(kinds), resampling_rounds=20)
+    by_id = {row["id"]: row["prompt"][0]["content"] for row in train_rows}
+    for prompts, names, _ in seen:
+        for prompt, name in zip(prompts, names, strict=True):
+            content = prompt[0]["content"]
+            text = content if isinstance(content, str) else content[-1]["text"]
+            assert text == by_id[name]
