@@ -11,7 +11,7 @@ from ptdpo import cli
 from ptdpo.data.files import write_hints, write_problems
 
 COMMANDS = [
-    ["demo"], ["study"], ["train"], ["sft"], ["evaluate"], ["data", "tiny-vlm"], ["data", "easy-vqa"],
+    ["demo"], ["compare"], ["train"], ["sft"], ["evaluate"], ["data", "tiny-vlm"], ["data", "easy-vqa"],
     ["data", "check"],
 ]  # fmt: skip
 
@@ -94,9 +94,9 @@ def test_set_is_the_same_as_a_plain_override(ptdpo, recipe):
 @pytest.mark.parametrize("name", ["2b", "4b", "8b"])
 def test_the_recipes_of_the_paper_plan_table_3(ptdpo, recipe, name):
     """With local data in place of the hub's: 384 prompts per generation, 128 per step, three steps each."""
-    from tests.test_config import RECIPES
+    from tests.test_config import ROOT
 
-    path = RECIPES[0].parent / f"qwen3_vl_{name}_ptd_grpo.yaml"
+    path = ROOT / f"qwen3_vl_{name}_ptd_grpo.yaml"
     local = [f"data.source=jsonl data.path={recipe.parent}/problems.jsonl data.hints={recipe.parent}/hints.jsonl"]
     code, _, err = ptdpo("train", path, *local[0].split(), "--dry-run")
     assert code == 2

@@ -5,12 +5,11 @@ from pathlib import Path
 import pytest
 
 from ptdpo.config import PRESETS, read_recipe
-from ptdpo.train.run import resolved_settings
+from ptdpo.train.plan import resolved_settings
 
+ROOT = Path(__file__).parents[1] / "recipes"
 RECIPES = sorted(
-    path
-    for path in (Path(__file__).parents[1] / "recipes").glob("*.yaml")
-    if any(line.startswith("preset:") for line in path.read_text().splitlines())
+    path for path in ROOT.rglob("*.yaml") if any(line.startswith("preset:") for line in path.read_text().splitlines())
 )
 
 
@@ -29,7 +28,7 @@ def test_there_are_recipes_for_the_laptop_and_for_the_paper():
 
 def test_the_recipes_of_the_paper_hold_table_3():
     for size, weight in (("2b", 0.05), ("4b", 0.5), ("8b", 0.05)):
-        recipe = read_recipe(RECIPES[0].parent / f"qwen3_vl_{size}_ptd_grpo.yaml")
+        recipe = read_recipe(ROOT / f"qwen3_vl_{size}_ptd_grpo.yaml")
         train = resolved_settings(recipe)
         assert recipe.model == f"Qwen/Qwen3-VL-{size.upper()}-Thinking"
         assert recipe.data.path == "PAPOGalaxy/PAPO_ViRL39K_train"

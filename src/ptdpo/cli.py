@@ -4,8 +4,9 @@ import sys
 
 import typer
 
+from ptdpo.commands.compare import compare
 from ptdpo.commands.data import data_app
-from ptdpo.commands.demo import demo, study
+from ptdpo.commands.demo import demo
 from ptdpo.commands.evaluate import evaluate
 from ptdpo.commands.train import sft, train
 
@@ -15,7 +16,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     help="Privileged tutoring distillation for RLVR: post-train vision-language models when most rollouts fail.",
 )
-for command in (demo, study, train, sft, evaluate):
+for command in (demo, train, sft, compare, evaluate):
     app.command()(command)
 app.add_typer(data_app, name="data")
 

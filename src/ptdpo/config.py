@@ -97,7 +97,11 @@ _PAPO: dict[str, Any] = {
     "masked_entropy_weight": 0.05,
 }
 
+# Cross-entropy on accepted solutions; its settings are those of TRL's SFTConfig.
+SFT = "sft"
+
 PRESETS: Mapping[str, Mapping[str, Any]] = {
+    SFT: {"learning_rate": 1e-5, "weight_decay": 0.01, "lr_scheduler_type": "cosine", "num_train_epochs": 1},
     "grpo": {**_GRPO, **_NO_TUTOR},
     "dapo": {**_DAPO, **_NO_TUTOR},
     "gspo": {**_GSPO, **_NO_TUTOR},
@@ -169,8 +173,33 @@ class LoraSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class EvaluateSettings:
+    """What a comparison answers after training, question only; not used by training itself.
+
+    Attributes:
+        validation: problems file on which settings are chosen.
+        test: problems file on which recipes are compared.
+        max_new_tokens: longest response.
+        temperature: of sampling.
+        top_p: nucleus.
+        samples: responses per question.
+        batch_size: questions per batch.
+    """
+
+    validation: str = ""
+    test: str = ""
+    max_new_tokens: int = 4096
+    temperature: float = 1.0
+    top_p: float = 1.0
+    samples: int = 1
+    batch_size: int = 64
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """One runnable experiment.
+
+    ``{seed}`` in a text stands for ``train.seed``, so that each seed may have its own model, data and folder.
 
     Attributes:
         preset: a name of ``PRESETS``.
@@ -178,6 +207,8 @@ class Recipe:
         data: where problems come from.
         train: settings of ``PTDConfig`` over those of the preset.
         lora: a LoRA adapter, if any.
+        evaluate: what a comparison answers after training.
+        grid: settings among which a comparison chooses: key -> values.
         processes: how many processes the recipe is laid out for; checked against the launcher.
     """
 
@@ -186,6 +217,8 @@ class Recipe:
     data: DataSettings = field(default_factory=DataSettings)
     train: Mapping[str, Any] = field(default_factory=dict)
     lora: LoraSettings = field(default_factory=LoraSettings)
+    evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
+    grid: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     processes: int = 1
 
 
@@ -209,7 +242,32 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         raise ValueError(f"{path}: a recipe is a mapping of keys to values")
     for override in overrides:
         _override(content, override)
-    return _recipe(content, str(path))
+    return _recipe(_with_seed(content), str(path))
+
+
+def _with_seed(content: dict[str, Any]) -> dict[str, Any]:
+    """Put the seed in the place of ``{seed}`` everywhere."""
+    train = content.get("train") or {}
+    seed = train.get("seed", 0) if isinstance(train, dict) else 0
+
+    def filled(value: Any) -> Any:
+        if isinstance(value, str):
+            return value.replace("{seed}", str(seed))
+        return {key: filled(part) for key, part in value.items()} if isinstance(value, dict) else value
+
+    return {key: filled(value) for key, value in content.items()}
+
+
+def parse_value(text: str, where: str) -> Any:
+    """Return a value given on the command line, read as YAML.
+
+    Raises:
+        ValueError: if it is not a value; names ``where``.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{where}: {text!r} is not a YAML value") from error
 
 
 class _Loader(yaml.SafeLoader):
@@ -227,10 +285,7 @@ def _override(content: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals:
         raise ValueError(f"override {override!r}: expected key=value")
-    try:
-        value = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise ValueError(f"override {override!r}: {text!r} is not a YAML value") from error
+    value = parse_value(text, f"override {override!r}")
     names = [f.name for f in dataclasses.fields(Recipe)]
     parts = key.split(".")
     if len(parts) == 1 and key not in names:
@@ -250,8 +305,12 @@ def _recipe(content: dict[str, Any], where: str) -> Recipe:
     values = dict(content)
     if "data" in values:
         values["data"] = _build(DataSettings, values["data"], f"{where}: data")
-    if "lora" in values:
-        values["lora"] = _build(LoraSettings, values["lora"], f"{where}: lora")
+    for name, kind in (("lora", LoraSettings), ("evaluate", EvaluateSettings)):
+        if name in values:
+            values[name] = _build(kind, values[name], f"{where}: {name}")
+    for key, choices in (values.get("grid") or {}).items():
+        if not isinstance(choices, list) or not choices:
+            raise ValueError(f"{where}: grid.{key}: expected a list of values, found {choices!r}")
     recipe = _build(Recipe, values, where)
     preset_settings(recipe.preset)
     _check_choice(f"{where}: data.source", recipe.data.source, Source)

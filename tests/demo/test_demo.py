@@ -5,12 +5,14 @@ from dataclasses import replace
 
 import pytest
 
+from ptdpo.config import read_recipe
+from ptdpo.data.files import read_hints
 from ptdpo.data.mosaic import hidden_rules
 from ptdpo.demo.run import run_demo
 from ptdpo.demo.setting import Arm, DemoSettings, WarmStart, habit_rows, make_data, skill_rows
-from ptdpo.demo.study import StudyArm, StudyPlan, read_plan, run_study, study_tables
+from ptdpo.demo.world import make_world
 from ptdpo.rewards import grade
-from tests.test_config import RECIPES
+from tests.test_config import ROOT
 
 MINI = DemoSettings(
     warm_start=WarmStart(naming_rows=16, adding_rows=16, score_rows=16, habit_rows=16, batch_size=16),
@@ -46,25 +48,25 @@ def test_the_demo_writes_its_result_and_its_page_and_can_be_interrupted(tmp_path
 
 
 @pytest.mark.slow
-def test_a_study_tunes_on_validation_tests_once_and_resumes(tmp_path):
-    plan = StudyPlan(
-        worlds=(3,),
-        tuning_seeds=(9,),
-        seeds=(0, 1),
-        learning_rates=(1e-4,),
-        arms={"grpo": StudyArm("grpo"), "ptd-grpo": StudyArm("ptd-grpo", (1.0, 2.0))},
-    )
-    result = run_study(tmp_path, plan, MINI)
-    assert list(result["tuning"]["ptd-grpo"]) == ["lr0.0001-lambda1", "lr0.0001-lambda2"]
-    tuned = sorted(p.relative_to(tmp_path).parts[0] for p in tmp_path.glob("seed-*/*/validation.json"))
-    assert set(tuned) == {"seed-9"}, "validation is read on tuning seeds only"
-    assert {p.relative_to(tmp_path).parts[0] for p in tmp_path.glob("seed-*/*/test.json")} == {"seed-0", "seed-1"}
-    tables = {title: rows for title, _, rows in study_tables(result)}
-    assert [row[0] for row in tables["Test accuracy per seed"]] == ["0", "1"]
-    assert tables["Paired difference with its 95 % interval (t)"][0][0] == "ptd-grpo - grpo"
-    times = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.safetensors")}
-    assert run_study(tmp_path, plan, MINI) == result
-    assert times == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.safetensors")}, "nothing is trained twice"
+def test_a_world_is_made_once_and_holds_what_the_recipes_name(tmp_path):
+    folder = tmp_path / "worlds" / "3"
+    start = make_world(folder, 3, MINI, expert_rows=16)
+    recipe = read_recipe(ROOT / "demo" / "ptd_grpo.yaml", ["seed=3"])
+    named = [recipe.model, recipe.data.path, recipe.data.hints, recipe.evaluate.validation, recipe.evaluate.test]
+    for path in [
+        *named,
+        "runs/worlds/3/data/solutions.jsonl",
+        "runs/worlds/3/data/plain_hints.jsonl",
+        "runs/worlds/3/expert",
+    ]:
+        assert (tmp_path / path.removeprefix("runs/")).exists()
+    hints, plain = (read_hints(folder / "data" / f"{name}.jsonl") for name in ("hints", "plain_hints"))
+    assert all(plain[key].reason == hint.reason and plain[key].look != hint.look for key, hint in hints.items())
+    times = [path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")]
+    assert make_world(folder, 3, MINI, expert_rows=16) == start
+    assert times == [path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")]
+    with pytest.raises(ValueError, match="another seed"):
+        make_world(folder, 4, MINI, expert_rows=16)
 
 
 def test_the_warm_start_teaches_form_and_hints_but_not_every_rule(tmp_path):
@@ -92,20 +94,3 @@ def test_no_prompt_of_the_policy_holds_a_hint(tmp_path):
         assert scene.hint.look not in scene.problem.problem
         assert scene.problem.prompt_with_hint is None
     assert {s.problem.images for s in data.train}.isdisjoint({s.problem.images for s in data.test})
-
-
-def test_the_study_of_the_docs_can_be_read():
-    plan = read_plan(RECIPES[0].parent / "demo_study.yaml")
-    assert len(plan.seeds) >= 5
-    assert not set(plan.seeds) & set(plan.tuning_seeds)
-    assert [arm.learning_rate for arm in plan.candidates("grpo")] == list(plan.learning_rates)
-
-
-@pytest.mark.parametrize("text", ["seeds: [1]\n", "arms: {}\nseeds: [1]\n", "arms: {a: {preset: grpo}}\nx: [1]\n"])
-def test_study_plans_that_make_no_sense(tmp_path, text):
-    path = tmp_path / "plan.yaml"
-    path.write_text(text)
-    with pytest.raises(ValueError, match=r"plan\.yaml"):
-        read_plan(path)
-    with pytest.raises(ValueError, match="no such study plan"):
-        read_plan(tmp_path / "absent.yaml")

@@ -245,10 +245,10 @@ def test_parts_by_tokens_refuse_losses_over_whole_micro_batches(tmp_path, settin
 
 def test_problems_with_and_without_images_need_one_process(scenes):
     from ptdpo.data.load import LoadedData
-    from ptdpo.train.run import _check_images
+    from ptdpo.train.plan import check_images
 
     problems = [scenes[0].problem, replace(scenes[1].problem, id="bare", images=())]
-    _check_images(1, LoadedData(problems, {}, {}, ""))
-    _check_images(2, LoadedData(problems[:1], {}, {}, ""))
+    check_images(1, LoadedData(problems, {}, {}, ""))
+    check_images(2, LoadedData(problems[:1], {}, {}, ""))
     with pytest.raises(ValueError, match=r"1 of 2 problems have no image .*'bare'"):
-        _check_images(2, LoadedData(problems, {}, {}, ""))
+        check_images(2, LoadedData(problems, {}, {}, ""))

@@ -28,6 +28,21 @@ def tiny_vlm(
     out.print(f"saved to {folder}")
 
 
+@data_app.command("demo-world")
+def demo_world(
+    world: Annotated[int, typer.Argument(help="Decides the hidden rules, the scenes and the start model.")],
+    folder: Annotated[Path, typer.Option("--out", help="Where it is written.")],
+) -> None:
+    """Make one world of the demo: problems, hints, solutions, a start model and an expert. Takes some minutes.
+
+    Example: `ptdpo data demo-world 0 --out runs/worlds/0`
+    """
+    from ptdpo.demo.world import make_world
+
+    start = make_world(folder, world)
+    out.print(f"start model in {start}, data in {folder / 'data'}")
+
+
 @data_app.command("easy-vqa")
 def easy_vqa(
     file: Annotated[Path, typer.Argument(help="Problems file to write.")],

@@ -1,4 +1,4 @@
-"""``ptdpo demo`` and ``ptdpo study``."""
+"""``ptdpo demo``."""
 
 from pathlib import Path
 from typing import Annotated
@@ -23,19 +23,3 @@ def demo(
     arms = [ArmResult(name=name, **result[name]) for name in DemoSettings().arms]
     print_table(("", *TABLE_COLUMNS), table_rows(result["start"]["test_accuracy"], arms))
     out.print(f"{result['seconds']['total']:.0f} seconds; page: {folder / 'index.html'}")
-
-
-def study(
-    plan: Annotated[Path, typer.Argument(help="A study plan, such as recipes/demo_study.yaml.")],
-    folder: Annotated[Path, typer.Option("--out", help="Where everything is written.")] = Path("runs/study"),
-) -> None:
-    """Compare the demo's arms over several seeds: choose on validation, then test once.
-
-    Example: `ptdpo study recipes/demo_study.yaml --out runs/study`
-    """
-    from ptdpo.demo.study import read_plan, run_study, study_tables
-
-    result = run_study(folder, read_plan(plan))
-    for title, columns, rows in study_tables(result):
-        out.print(f"\n[bold]{title}[/bold]")
-        print_table(columns, rows)

@@ -19,7 +19,8 @@ def train(
     Example: `ptdpo train recipes/qwen3_vl_4b_ptd_grpo.yaml learning_rate=2e-6 --dry-run`
     """
     from ptdpo.config import read_recipe
-    from ptdpo.train.run import make_plan, train_recipe
+    from ptdpo.train.plan import make_plan
+    from ptdpo.train.run import train_recipe
 
     parsed = read_recipe(recipe, [*(overrides or []), *(assign or [])])
     if dry_run:

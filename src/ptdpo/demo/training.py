@@ -40,13 +40,13 @@ def warm_start(folder: Path, world: int, settings: DemoSettings) -> Path:
             rows = skill_rows(folder, world, warm)
             texts = [f"{text} {response}" for _, text, response in rows[:100] + rows[-2_000:]]
             make_tiny_vlm(fresh, texts, TinyVLMSettings(seed=world))
-            _fine_tune(fresh, rows, skilled, world, warm.learning_rate, warm.batch_size)
+            fine_tune(fresh, rows, skilled, world, warm.learning_rate, warm.batch_size)
         rows = habit_rows(folder, world, warm)
-        _fine_tune(skilled, rows, finished, world, warm.habit_learning_rate, warm.batch_size)
+        fine_tune(skilled, rows, finished, world, warm.habit_learning_rate, warm.batch_size)
     return finished
 
 
-def _fine_tune(
+def fine_tune(
     model: Path, rows: Sequence[SftRow], folder: Path, seed: int, learning_rate: float, batch_size: int
 ) -> None:
     """Fine-tune in the order of the rows; the folder appears only when it is complete."""

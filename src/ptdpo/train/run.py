@@ -1,102 +1,21 @@
-"""From a recipe to a finished run: check, plan, train, resume."""
+"""From a recipe to a finished run: check, train, resume."""
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
-from transformers import AutoConfig
 from transformers.trainer_utils import get_last_checkpoint
 
-from ptdpo.config import Recipe, preset_settings
+from ptdpo.config import SFT, Recipe
 from ptdpo.data.dataset import rl_dataset
 from ptdpo.data.load import LoadedData, instruction_of, load_data
 from ptdpo.models import load_processor
-from ptdpo.train.settings import PTDConfig, check_setting_names
+from ptdpo.train.plan import check_contexts, check_images, images_folder, resolved_settings
+from ptdpo.train.settings import PTDConfig
+from ptdpo.train.sft import make_sft_trainer
 from ptdpo.train.trainer import PTDTrainer
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """A recipe resolved: what one run will do."""
-
-    recipe: Recipe
-    problems: int
-    hinted: int
-    prompts_per_generation: int
-    rollouts_per_generation: int
-    prompts_per_step: int
-    optimiser_steps: int
-    processes: int
-    report: str
-
-    def rows(self) -> list[tuple[str, str]]:
-        """Return the cells to print."""
-        return [
-            ("preset", self.recipe.preset),
-            ("model", self.recipe.model),
-            ("problems", str(self.problems)),
-            ("problems with a hint", str(self.hinted)),
-            ("prompts per generation", str(self.prompts_per_generation)),
-            ("rollouts per generation", str(self.rollouts_per_generation)),
-            ("prompts per optimiser step", str(self.prompts_per_step)),
-            ("optimiser steps", str(self.optimiser_steps)),
-            ("processes", str(self.processes)),
-            *([("dropped", self.report)] if self.report else []),
-        ]
-
-
-def resolved_settings(recipe: Recipe) -> dict[str, Any]:
-    """Return the training settings of a recipe over those of its preset.
-
-    Raises:
-        ValueError: on an unknown setting; suggests the nearest name.
-    """
-    settings = {**preset_settings(recipe.preset), **recipe.train}
-    check_setting_names(settings)
-    return settings
-
-
-def make_plan(recipe: Recipe) -> Plan:
-    """Check everything that can be checked without weights, and return what the run would do.
-
-    The model's configuration and processor are read if they can be reached; prompt lengths are checked then.
-    Batches are laid out for ``recipe.processes``, whatever this machine has.
-
-    Raises:
-        ValueError: on any mistake in the recipe or its data.
-    """
-    settings = resolved_settings(recipe)
-    data = load_data(recipe.data, processor=_processor_if_local(recipe.model), image_folder=_images(settings))
-    _check_contexts(settings, data)
-    _check_images(recipe.processes, data)
-    batch = settings.get("per_device_train_batch_size", 8)
-    accumulation = settings.get("gradient_accumulation_steps", 1)
-    generations = settings.get("num_generations", 8)
-    rollouts = settings.get("generation_batch_size") or batch * recipe.processes * (
-        settings.get("steps_per_generation") or accumulation
-    )
-    _check_layout(settings, recipe.processes, batch, accumulation, generations, rollouts)
-    _check_on_this_machine(settings)
-    prompts = rollouts // generations
-    if prompts > len(data.problems):
-        raise ValueError(f"one generation takes {prompts} prompts, but the data has only {len(data.problems)} problems")
-    steps_per_generation = rollouts // (batch * recipe.processes * accumulation)
-    epoch = len(data.problems) // prompts * steps_per_generation * settings.get("num_iterations", 1)
-    max_steps = settings.get("max_steps", -1)
-    return Plan(
-        recipe,
-        len(data.problems),
-        data.hinted,
-        prompts,
-        rollouts,
-        batch * recipe.processes * accumulation // generations,
-        max_steps if max_steps > 0 else int(epoch * settings.get("num_train_epochs", 3)),
-        recipe.processes,
-        data.report,
-    )
 
 
 def train_recipe(recipe: Recipe) -> Path:
@@ -115,24 +34,14 @@ def train_recipe(recipe: Recipe) -> Path:
             f"the recipe is laid out for {recipe.processes} processes but {launched} were launched: use "
             f"torchrun --nproc-per-node, or set processes={launched} and adjust the batch sizes"
         )
-    args = PTDConfig(**settings)
     processor = load_processor(recipe.model)
-    data = load_data(recipe.data, processor=processor, image_folder=_images(settings))
-    _check_contexts(settings, data)
-    _check_images(recipe.processes, data)
+    data = load_data(recipe.data, processor=processor, image_folder=images_folder(settings))
+    check_images(recipe.processes, data)
     if data.report:
         Console(stderr=True).print(f"dropped: {data.report}")
-    trainer = PTDTrainer(
-        recipe.model,
-        None,
-        args,
-        train_dataset=rl_dataset(
-            data.problems, data.hints, instruction=instruction_of(recipe.data), solutions=data.solutions
-        ),
-        processing_class=processor,
-        peft_config=_lora(recipe),
-    )
-    folder = str(args.output_dir)
+    make = make_sft_trainer if recipe.preset == SFT else _make_rl_trainer
+    trainer = make(recipe, settings, data, processor, _lora(recipe))
+    folder = str(trainer.args.output_dir)
     checkpoint = get_last_checkpoint(folder) if Path(folder).is_dir() else None
     try:
         trainer.train(resume_from_checkpoint=checkpoint)
@@ -143,6 +52,15 @@ def train_recipe(recipe: Recipe) -> Path:
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
     return Path(folder)
+
+
+def _make_rl_trainer(
+    recipe: Recipe, settings: dict[str, Any], data: LoadedData, processor: Any, adapter: Any
+) -> PTDTrainer:
+    check_contexts(settings, data)
+    rows = rl_dataset(data.problems, data.hints, instruction=instruction_of(recipe.data), solutions=data.solutions)
+    args = PTDConfig(**settings)
+    return PTDTrainer(recipe.model, None, args, train_dataset=rows, processing_class=processor, peft_config=adapter)
 
 
 def _lora(recipe: Recipe) -> Any:
@@ -157,69 +75,3 @@ def _lora(recipe: Recipe) -> Any:
         target_modules=targets if isinstance(targets, str) else list(targets),
         task_type="CAUSAL_LM",
     )
-
-
-def _images(settings: dict[str, Any]) -> Path:
-    return Path(str(settings.get("output_dir", "runs"))) / "images"
-
-
-def _processor_if_local(model: str) -> Any:
-    """Return the processor if the model is a folder here; a dry run downloads nothing."""
-    if not Path(model).is_dir():
-        return None
-    AutoConfig.from_pretrained(model)
-    return load_processor(model)
-
-
-def _check_contexts(settings: dict[str, Any], data: LoadedData) -> None:
-    """Refuse data in which the teacher would have nothing to read."""
-    if not settings.get("tutoring_weight", 0) > 0:
-        return
-    context = settings.get("tutoring_context", "hint")
-    if context == "hint" and not data.hinted:
-        raise ValueError(
-            f"tutoring_weight={settings['tutoring_weight']} but no problem has a hint: set data.hints to a hints file, "
-            "use data with a prompt_with_hint column, or choose a preset without tutoring"
-        )
-    if context == "solution" and not any(problem.id in data.solutions for problem in data.problems):
-        raise ValueError(
-            "tutoring_context=solution but no problem has a solution: set data.solutions to a solutions file, or "
-            "choose another context"
-        )
-
-
-def _check_images(processes: int, data: LoadedData) -> None:
-    """Engines wait for each other at every part of the model, the vision tower too."""
-    without = [problem.id for problem in data.problems if not problem.images]
-    if processes > 1 and 0 < len(without) < len(data.problems):
-        raise ValueError(
-            f"{len(without)} of {len(data.problems)} problems have no image (the first is {without[0]!r}): with "
-            "several processes train on problems with images and on those without in separate runs"
-        )
-
-
-def _check_layout(
-    settings: dict[str, Any], processes: int, batch: int, accumulation: int, generations: int, rollouts: int
-) -> None:
-    if rollouts % (batch * processes):
-        raise ValueError(
-            f"generation_batch_size={rollouts} must be a multiple of per_device_train_batch_size x processes "
-            f"({batch} x {processes})"
-        )
-    if rollouts % generations:
-        raise ValueError(f"a generation of {rollouts} rollouts does not hold whole groups of {generations}")
-    micro_batches = rollouts // (batch * processes)
-    if settings.get("tutoring_weight", 0) > 0 and micro_batches % accumulation:
-        raise ValueError(
-            f"a generation serves {micro_batches} micro-batches per process, which must be a multiple of "
-            f"gradient_accumulation_steps={accumulation}"
-        )
-
-
-def _check_on_this_machine(settings: dict[str, Any]) -> None:
-    """Let PTDConfig check ranges and choices; what depends on GPUs and processes is left out."""
-    layout = ("generation_batch_size", "steps_per_generation", "gradient_accumulation_steps")
-    hardware = ("bf16", "tf32", "use_vllm", "fsdp", "fsdp_config", "deepspeed")
-    checked = {k: v for k, v in settings.items() if k not in (*layout, *hardware)}
-    checked["per_device_train_batch_size"] = checked.get("num_generations", 8)
-    PTDConfig(**{**checked, "use_cpu": True, "bf16": False, "save_strategy": "no"})

@@ -1,15 +1,59 @@
 """Supervised fine-tuning on accepted solutions, through TRL's SFTTrainer."""
 
-from collections.abc import Sequence
+import dataclasses
+import difflib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import datasets
+import torch
 from transformers import PreTrainedModel
 from trl import SFTConfig, SFTTrainer
 
-from ptdpo.data.dataset import sft_dataset
+from ptdpo.config import Recipe
+from ptdpo.data.dataset import sft_dataset, solution_rows
+from ptdpo.data.load import LoadedData, instruction_of
 from ptdpo.models import load_model, load_processor
+from ptdpo.train.metrics import MetricsFile
+
+
+def check_sft_settings(settings: Mapping[str, Any]) -> None:
+    """Refuse names that TRL's ``SFTConfig`` does not have.
+
+    Raises:
+        ValueError: naming the unknown setting and the nearest known one.
+    """
+    known = [f.name for f in dataclasses.fields(SFTConfig) if f.init]
+    for name in settings:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            suggestion = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"unknown setting {name!r} of supervised fine-tuning{suggestion}")
+
+
+def make_sft_trainer(
+    recipe: Recipe, settings: dict[str, Any], data: LoadedData, processor: Any, adapter: Any
+) -> SFTTrainer:
+    """Return the trainer of a recipe with preset ``sft``.
+
+    Raises:
+        ValueError: if no solution belongs to a problem.
+    """
+    rows = solution_rows(data.problems, data.solutions, instruction_of(recipe.data))
+    args = SFTConfig(**{"logging_steps": 1, **settings})
+    model = load_model(recipe.model, dtype=torch.bfloat16 if args.bf16 else torch.float32)
+    return _sft_trainer(model, processor, sft_dataset(rows), args, adapter)
+
+
+def _sft_trainer(
+    model: str | PreTrainedModel, processor: Any, dataset: datasets.Dataset, args: SFTConfig, adapter: Any = None
+) -> SFTTrainer:
+    args.max_length = None
+    args.completion_only_loss = True
+    trainer = SFTTrainer(model=model, args=args, train_dataset=dataset, processing_class=processor, peft_config=adapter)
+    trainer.add_callback(MetricsFile())
+    return trainer
 
 
 def run_sft(model: str | PreTrainedModel, processor: Any, dataset: datasets.Dataset, args: SFTConfig) -> SFTTrainer:
@@ -18,9 +62,7 @@ def run_sft(model: str | PreTrainedModel, processor: Any, dataset: datasets.Data
     The loss is the cross-entropy of the responses only, and no row is ever cut: a row with an image that loses
     tokens no longer matches its image features.
     """
-    args.max_length = None
-    args.completion_only_loss = True
-    trainer = SFTTrainer(model=model, args=args, train_dataset=dataset, processing_class=processor)
+    trainer = _sft_trainer(model, processor, dataset, args)
     trainer.train()
     trainer.save_model(args.output_dir)
     processor.save_pretrained(args.output_dir)

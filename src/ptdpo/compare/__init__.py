@@ -1,0 +1,1 @@
+"""Several recipes over several seeds: choose settings on validation, test once, tables with intervals."""

@@ -1,0 +1,167 @@
+"""Run a comparison, one training at a time; what is finished is kept and never repeated.
+
+Protocol: on the tuning seeds every recipe is trained with each of its candidates, and the one with the best mean
+validation accuracy is chosen. On the final seeds each recipe is trained with its choice only, and tested once.
+"""
+
+import json
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ptdpo.compare.plan import Arm, ComparePlan, Setting, setting_name
+from ptdpo.config import Recipe
+from ptdpo.data.files import read_problems
+from ptdpo.data.load import instruction_of
+from ptdpo.evaluate.scoring import SamplingSettings, accuracy_by_source, mean_accuracy, score_problems
+from ptdpo.models import load_model, load_processor
+from ptdpo.report.curves import line_chart, mean_over_runs
+from ptdpo.report.page import CURVES
+from ptdpo.train.metrics import METRICS_FILE, read_metrics
+from ptdpo.train.run import train_recipe
+
+# The tail of training over which entropy, KL and group shares are averaged.
+LAST_STEPS = 20
+FINISHED = "finished.json"
+
+
+@dataclass(frozen=True, slots=True)
+class TestedRun:
+    """One final run: the numbers of its row in the table; NaN where its method logs none."""
+
+    __test__ = False  # not a test, whatever its name suggests to pytest
+
+    seed: int
+    accuracy: float
+    by_source: dict[str, float]
+    all_fail: float
+    entropy: float
+    kl: float
+    seconds_per_step: float
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The outcome: per arm what was tuned, chosen and tested, and how the start models did."""
+
+    plan: ComparePlan
+    tuning: dict[str, dict[str, list[float]]]
+    chosen: dict[str, Setting]
+    start: dict[int, float]
+    runs: dict[str, list[TestedRun]]
+
+
+def run_comparison(folder: Path, plan: ComparePlan) -> Comparison:
+    """Run or resume a comparison in a folder; writes comparison.json and one SVG per metric there."""
+    console = Console(stderr=True)
+    tuning = {arm.name: _tune(folder, arm, plan, console) for arm in plan.arms}
+    chosen = {arm.name: _choice(arm, tuning[arm.name]) for arm in plan.arms}
+    runs: dict[str, list[TestedRun]] = {arm.name: [] for arm in plan.arms}
+    start = {}
+    for seed in plan.seeds:
+        for arm in plan.arms:
+            console.print(f"seed {seed}: {arm.name}, {setting_name(chosen[arm.name])}")
+            home = _home(folder, seed, arm, chosen[arm.name])
+            recipe = plan.recipe(arm, seed, chosen[arm.name], home)
+            if seed not in start:
+                start[seed] = _scores(folder / f"seed-{seed}" / "start.json", recipe.model, recipe, "test")["accuracy"]
+            runs[arm.name].append(_tested(home, recipe, seed))
+    result = Comparison(plan, tuning, chosen, start, runs)
+    _write_curves(folder, result)
+    return result
+
+
+def _tune(folder: Path, arm: Arm, plan: ComparePlan, console: Console) -> dict[str, list[float]]:
+    """Return the validation accuracies of each candidate, one per tuning seed; empty if there is nothing to choose."""
+    found: dict[str, list[float]] = {}
+    for setting in arm.candidates if len(arm.candidates) > 1 else ():
+        name = setting_name(setting)
+        for seed in plan.tuning_seeds:
+            console.print(f"tuning seed {seed}: {arm.name}, {name}")
+            home = _home(folder, seed, arm, setting)
+            recipe = plan.recipe(arm, seed, setting, home)
+            _train(home, recipe)
+            scores = _scores(home / "validation.json", str(home), recipe, "validation")
+            found.setdefault(name, []).append(scores["accuracy"])
+    return found
+
+
+def _choice(arm: Arm, tuning: Mapping[str, list[float]]) -> Setting:
+    if not tuning:
+        return arm.candidates[0]
+    return max(arm.candidates, key=lambda setting: statistics.fmean(tuning[setting_name(setting)]))
+
+
+def _home(folder: Path, seed: int, arm: Arm, setting: Setting) -> Path:
+    return folder / f"seed-{seed}" / f"{arm.name}-{setting_name(setting)}"
+
+
+def _train(home: Path, recipe: Recipe) -> None:
+    """Train unless that was finished before; an interrupted run goes on from its newest checkpoint, or starts anew."""
+    if not (home / FINISHED).exists():
+        train_recipe(recipe)
+        _write(home / FINISHED, {"preset": recipe.preset, "train": dict(recipe.train)})
+
+
+def _tested(home: Path, recipe: Recipe, seed: int) -> TestedRun:
+    _train(home, recipe)
+    scores = _scores(home / "test.json", str(home), recipe, "test")
+    rows = read_metrics(home / METRICS_FILE)
+    steps = [sum(value for key, value in row.items() if key.startswith("seconds/")) for row in rows]
+    return TestedRun(
+        seed,
+        scores["accuracy"],
+        scores["by_source"],
+        last_steps_mean(rows, "groups/all_fail"),
+        last_steps_mean(rows, "entropy"),
+        last_steps_mean(rows, "kl"),
+        statistics.median(steps) if any(steps) else float("nan"),
+    )
+
+
+def last_steps_mean(rows: list[dict[str, Any]], name: str) -> float:
+    """Return the mean of a metric over the last steps that logged it; NaN if none did."""
+    values = [row[name] for row in rows if name in row][-LAST_STEPS:]
+    return statistics.fmean(values) if values else float("nan")
+
+
+def _scores(path: Path, model_path: str, recipe: Recipe, split: str) -> dict[str, Any]:
+    """Answer the questions of a split with a model, unless that was done before."""
+    if not path.exists():
+        how = recipe.evaluate
+        sampling = SamplingSettings(
+            max_new_tokens=how.max_new_tokens,
+            temperature=how.temperature,
+            top_p=how.top_p,
+            samples=how.samples,
+            batch_size=how.batch_size,
+            seed=int(recipe.train.get("seed", 0)),
+            instruction=instruction_of(recipe.data),
+        )
+        problems = read_problems(how.test if split == "test" else how.validation)
+        scored = list(score_problems(load_model(model_path), load_processor(model_path), problems, sampling))
+        _write(path, {"accuracy": mean_accuracy(scored), "by_source": accuracy_by_source(scored)})
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def _write_curves(folder: Path, result: Comparison) -> None:
+    """Write one SVG per metric that is logged: the mean over the final seeds, one line per arm."""
+    means = {}
+    for arm in result.plan.arms:
+        homes = [_home(folder, seed, arm, result.chosen[arm.name]) for seed in result.plan.seeds]
+        means[arm.name] = mean_over_runs([read_metrics(home / METRICS_FILE) for home in homes], [c.key for c in CURVES])
+    for curve in CURVES:
+        logged = {name: rows for name, rows in means.items() if any(curve.key in row for row in rows)}
+        if logged:
+            (folder / f"{curve.key.replace('/', '_')}.svg").write_text(line_chart(logged, curve), encoding="utf-8")

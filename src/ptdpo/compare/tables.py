@@ -1,0 +1,98 @@
+"""The tables of a comparison, for the terminal, as Markdown and as JSON."""
+
+import json
+import math
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ptdpo.compare.plan import setting_name
+from ptdpo.compare.run import Comparison, TestedRun
+from ptdpo.evaluate.intervals import paired_interval
+
+_REPORTED = {"test accuracy": "accuracy", "all-fail groups": "all_fail", "entropy": "entropy", "KL": "kl"}
+_SECONDS = "seconds per step"
+
+
+@dataclass(frozen=True, slots=True)
+class NamedTable:
+    """A table with a title."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+
+
+def comparison_tables(result: Comparison) -> Iterator[NamedTable]:
+    """Yield the tables: means with deviations, paired differences to the first arm, every seed, every source."""
+    start: tuple[str, ...] = ("start", "", _spread(list(result.start.values())), *[""] * len(_REPORTED))
+    rows = [start]
+    for name, runs in result.runs.items():
+        cells = [_spread([getattr(run, field) for run in runs]) for field in (*_REPORTED.values(), "seconds_per_step")]
+        rows.append((name, setting_name(result.chosen[name]), *cells))
+    title = f"Mean and standard deviation over seeds {', '.join(map(str, result.plan.seeds))}"
+    yield NamedTable(title, ("", "chosen setting", *_REPORTED, _SECONDS), rows)
+    first, *others = result.runs
+    differences = [(f"{name} - {first}", *_differences(result.runs[name], result.runs[first])) for name in others]
+    if differences:
+        yield NamedTable(f"Paired difference to {first}, 95 % interval (t)", ("", *_REPORTED), differences)
+    per_seed = [
+        (str(seed), f"{accuracy:.3f}", *(f"{runs[n].accuracy:.3f}" for runs in result.runs.values()))
+        for n, (seed, accuracy) in enumerate(result.start.items())
+    ]
+    yield NamedTable("Test accuracy per seed", ("seed", "start", *result.runs), per_seed)
+    sources = sorted({source for runs in result.runs.values() for run in runs for source in run.by_source})
+    if len(sources) > 1:
+        by_source = [
+            (name, *(_spread([run.by_source[source] for run in runs if source in run.by_source]) for source in sources))
+            for name, runs in result.runs.items()
+        ]
+        yield NamedTable("Test accuracy per source", ("", *sources), by_source)
+    tuned = [
+        (name, setting, ", ".join(f"{score:.3f}" for score in scores), "chosen" if setting == chosen else "")
+        for name, found in result.tuning.items()
+        for chosen in [setting_name(result.chosen[name])]
+        for setting, scores in found.items()
+    ]
+    if tuned:
+        seeds = ", ".join(map(str, result.plan.tuning_seeds))
+        yield NamedTable(f"Validation accuracy on tuning seeds {seeds}", ("", "setting", "accuracy", ""), tuned)
+
+
+def write_tables(folder: Path, result: Comparison) -> None:
+    """Write comparison.md and comparison.json."""
+    tables = list(comparison_tables(result))
+    (folder / "comparison.md").write_text("\n\n".join(_markdown(table) for table in tables) + "\n", encoding="utf-8")
+    content = {
+        "seeds": result.plan.seeds,
+        "tuning_seeds": result.plan.tuning_seeds,
+        "overrides": result.plan.overrides,
+        "start": result.start,
+        "tuning": result.tuning,
+        "chosen": {name: dict(setting) for name, setting in result.chosen.items()},
+        "runs": {name: [asdict(run) for run in runs] for name, runs in result.runs.items()},
+    }
+    (folder / "comparison.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _markdown(table: NamedTable) -> str:
+    lines = [f"**{table.title}**", "", f"| {' | '.join(table.columns)} |", f"|{'---|' * len(table.columns)}"]
+    return "\n".join(lines + [f"| {' | '.join(row)} |" for row in table.rows])
+
+
+def _differences(runs: Sequence[TestedRun], baseline: Sequence[TestedRun]) -> list[str]:
+    cells = []
+    for field in _REPORTED.values():
+        values = [getattr(a, field) - getattr(b, field) for a, b in zip(runs, baseline, strict=True)]
+        known = not any(math.isnan(value) for value in values)
+        cells.append("{:+.3f} [{:+.3f}, {:+.3f}]".format(*paired_interval(values)) if known else "-")
+    return cells
+
+
+def _spread(values: Sequence[float]) -> str:
+    known = [value for value in values if not math.isnan(value)]
+    if not known:
+        return "-"
+    deviation = f" ± {statistics.stdev(known):.3f}" if len(known) > 1 else ""
+    return f"{statistics.fmean(known):.3f}{deviation}"
