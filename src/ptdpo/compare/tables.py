@@ -26,8 +26,8 @@ class NamedTable:
 
 def comparison_tables(result: Comparison) -> Iterator[NamedTable]:
     """Yield the tables: means with deviations, paired differences to the first arm, every seed, every source."""
-    start: tuple[str, ...] = ("start", "", _spread(list(result.start.values())), *[""] * len(_REPORTED))
-    rows = [start]
+    start = ("start", "", _spread(list(result.start.values())), *[""] * len(_REPORTED))
+    rows: list[tuple[str, ...]] = [start]
     for name, runs in result.runs.items():
         cells = [_spread([getattr(run, field) for run in runs]) for field in (*_REPORTED.values(), "seconds_per_step")]
         rows.append((name, setting_name(result.chosen[name]), *cells))
