@@ -32,7 +32,10 @@ bench: $(READY)
 	$(BIN)/python benchmarks/divergence.py
 	$(BIN)/python benchmarks/lm_head.py
 	$(BIN)/python benchmarks/step.py
+	$(BIN)/python benchmarks/step.py --ratios 4 1 0.25 --arms "PTD-GRPO" "PTD-GRPO, plain layout" \
+		--out benchmarks/results/step_ratios.json
 	$(BIN)/python benchmarks/prefix.py
+	$(BIN)/python benchmarks/generate.py
 
 clean:
 	rm -rf $(VENV) runs

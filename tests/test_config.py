@@ -1,10 +1,14 @@
 """Recipes: every one parses, and every mistake is named before any weight is loaded."""
 
+import dataclasses
+import re
 from pathlib import Path
 
 import pytest
+from trl import SFTConfig
 
 from ptdpo.config import PRESETS, read_recipe
+from ptdpo.train import PTDConfig
 from ptdpo.train.plan import resolved_settings
 
 ROOT = Path(__file__).parents[1] / "recipes"
@@ -98,3 +102,17 @@ def test_an_unknown_training_setting_gets_a_suggestion(tmp_path):
     recipe = read_recipe(recipe_file(tmp_path, BASE), ["lerning_rate=1"])
     with pytest.raises(ValueError, match="'lerning_rate'; did you mean 'learning_rate'"):
         resolved_settings(recipe)
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+def test_every_preset_has_a_page_and_a_recipe(preset):
+    page = {"opd-sampled": "opd", "opsd-v1": "opsd"}.get(preset, preset)
+    text = (ROOT.parent / "docs" / "presets" / f"{page}.md").read_text()
+    recipe = f"recipes/demo/{preset.replace('-', '_')}.yaml"
+    assert read_recipe(ROOT.parent / recipe).preset == preset
+    assert recipe in text
+    for setting in re.findall(r"`([a-z]+(?:_[a-z]+)+)(?::| \(|`)", text):
+        known = {f.name for f in (*dataclasses.fields(PTDConfig), *dataclasses.fields(SFTConfig))}
+        assert setting in known or not setting.startswith(
+            ("tutoring", "perception", "masked", "overlong", "resampling")
+        )
