@@ -36,6 +36,8 @@ bench: $(READY)
 		--out benchmarks/results/step_ratios.json
 	$(BIN)/python benchmarks/prefix.py
 	$(BIN)/python benchmarks/generate.py
+	test -d runs/worlds/0/expert || $(BIN)/ptdpo data demo-world 0 --out runs/worlds/0
+	$(BIN)/python benchmarks/presets.py
 
 clean:
 	rm -rf $(VENV) runs

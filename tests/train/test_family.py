@@ -7,7 +7,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from ptdpo.config import PRESETS
+from ptdpo.config import PRESETS, SFT
 from ptdpo.data.dataset import rl_dataset
 from ptdpo.models import TinyVLMSettings, load_model, load_processor, make_tiny_vlm
 from ptdpo.train import PTDConfig
@@ -195,10 +195,38 @@ def test_opd_without_a_teacher_is_refused(tmp_path):
         PTDConfig.from_preset("opd", output_dir=str(tmp_path), use_cpu=True, bf16=False)
 
 
-def test_an_adapter_cannot_be_averaged_yet(tmp_path, tiny_path, processor, rows):
-    lora = LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
-    with pytest.raises(ValueError, match="moving average of an adapter"):
-        make_trainer(tmp_path, tiny_path, processor, rows, preset="sdpo", peft_config=lora)
+LORA = {"r": 2, "target_modules": ["q_proj", "v_proj"], "task_type": "CAUSAL_LM"}
+RL_PRESETS = sorted(PRESETS.keys() - {SFT})
+
+
+@pytest.mark.parametrize("preset", RL_PRESETS)
+def test_every_preset_trains_an_adapter_and_holds_no_second_model(run, preset, other_model):
+    """The frozen teacher is the base model with the adapter off, the moving average an average of the adapter."""
+    settings = {"tutoring_teacher": other_model} if preset.startswith("opd") else {}
+    settings |= {"perception_weight": 1.0} if preset == "papo" else {}
+    trainer = run(preset=preset, peft_config=LoraConfig(**LORA), max_steps=2, **settings)
+    changed = {name: p for name, p in trainer.model.named_parameters() if "lora_B" in name}
+    if preset == "hdpo":
+        assert metrics(trainer)[0]["groups/all_fail"] == 0, "nothing to distil here, the policy gradient moves"
+    assert max(p.abs().max().item() for p in changed.values()) > 0
+    assert all(not p.requires_grad for name, p in trainer.model.named_parameters() if "lora_" not in name)
+    if trainer.teacher is not None and not preset.startswith("opd"):
+        assert trainer.teacher._unwrapped is trainer.accelerator.unwrap_model(trainer.model)
+
+
+def test_the_average_of_an_adapter_is_lent_to_the_policy_and_taken_back(run):
+    trainer = run(preset="sdpo", peft_config=LoraConfig(**LORA), tutoring_ema_rate=0.25, max_steps=1)
+    average = next(c for c in trainer.callback_handler.callbacks if isinstance(c, MovingAverage))
+    own = parameters(trainer)
+    lora_b = [name for name in own if "lora_B" in name]
+    assert set(average.average) == {name for name in own if "lora_" in name}
+    with trainer.teacher._frozen():
+        lent = parameters(trainer)
+    # A fresh adapter starts with B = 0, so after one step the average is a quarter of the policy's.
+    assert max(own[name].abs().max().item() for name in lora_b) > 0
+    for name in lora_b:
+        torch.testing.assert_close(lent[name], 0.25 * own[name])
+    assert all(torch.equal(value, own[name]) for name, value in parameters(trainer).items())
 
 
 def test_presets_are_json(tmp_path):
@@ -211,7 +239,7 @@ def test_a_moving_average_of_bfloat16_weights_moves():
     with torch.no_grad():
         for mine, theirs in zip(teacher.parameters(), policy.parameters(), strict=True):
             mine.copy_(theirs * (1 + 1 / 64))
-    average = MovingAverage(policy, teacher, 0.05)
+    average = MovingAverage(policy, 0.05, teacher)
     for _ in range(200):
         average.on_step_end()
     for mine, theirs in zip(teacher.parameters(), policy.parameters(), strict=True):

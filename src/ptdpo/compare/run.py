@@ -21,7 +21,7 @@ from ptdpo.evaluate.scoring import SamplingSettings, accuracy_by_source, mean_ac
 from ptdpo.models import load_model, load_processor
 from ptdpo.report.curves import line_chart, mean_over_runs
 from ptdpo.report.page import CURVES
-from ptdpo.train.metrics import METRICS_FILE, read_metrics
+from ptdpo.train.metrics import METRICS_FILE, read_metrics, step_seconds
 from ptdpo.train.run import train_recipe
 
 # The tail of training over which entropy, KL and group shares are averaged.
@@ -111,7 +111,7 @@ def _tested(home: Path, recipe: Recipe, seed: int) -> TestedRun:
     _train(home, recipe)
     scores = _scores(home / "test.json", str(home), recipe, "test")
     rows = read_metrics(home / METRICS_FILE)
-    steps = [sum(value for key, value in row.items() if key.startswith("seconds/")) for row in rows]
+    steps = step_seconds(rows)
     return TestedRun(
         seed,
         scores["accuracy"],
@@ -119,7 +119,7 @@ def _tested(home: Path, recipe: Recipe, seed: int) -> TestedRun:
         last_steps_mean(rows, "groups/all_fail"),
         last_steps_mean(rows, "entropy"),
         last_steps_mean(rows, "kl"),
-        statistics.median(steps) if any(steps) else float("nan"),
+        statistics.median(steps) if steps else float("nan"),
     )
 
 

@@ -1,5 +1,6 @@
 """What is logged each step: sums over one optimiser step, timers, and the metrics.jsonl file."""
 
+import itertools
 import json
 import re
 import time
@@ -83,10 +84,17 @@ class PartsClock:
 
 
 class MetricsFile(TrainerCallback):
-    """Writes one line of ``metrics.jsonl`` per logged step; after a resume no step stands in a file twice."""
+    """Writes one line of ``metrics.jsonl`` per logged step; after a resume no step stands in a file twice.
+
+    ``elapsed`` is the time in seconds since this process began to train.
+    """
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Drop lines of steps that are about to be repeated."""
+        self._began = time.perf_counter()
         if not state.is_world_process_zero:
             return
         folder = Path(str(args.output_dir))
@@ -107,7 +115,8 @@ class MetricsFile(TrainerCallback):
         """Append the numbers of one step."""
         if not state.is_world_process_zero or not logs or "loss" not in logs:
             return
-        row = {"step": state.global_step, **{k: float(v) for k, v in logs.items() if _is_number(v)}}
+        numbers = {k: float(v) for k, v in logs.items() if _is_number(v)}
+        row = {"step": state.global_step, **numbers, "elapsed": time.perf_counter() - self._began}
         with (Path(str(args.output_dir)) / METRICS_FILE).open("a", encoding="utf-8") as out:
             out.write(json.dumps(row) + "\n")
 
@@ -118,6 +127,11 @@ def _is_number(value: Any) -> bool:
     except (TypeError, ValueError):
         return False
     return True
+
+
+def step_seconds(rows: Sequence[dict[str, Any]]) -> list[float]:
+    """Return the seconds between consecutive logged steps; the first step, which warms up, is left out."""
+    return [b["elapsed"] - a["elapsed"] for a, b in itertools.pairwise(rows) if b["elapsed"] > a["elapsed"]]
 
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:

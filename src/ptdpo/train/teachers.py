@@ -1,7 +1,7 @@
 """Whose weights teach: the frozen start, the current policy, its moving average, or another model."""
 
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,10 +36,8 @@ def make_teacher(trainer: Any, given_model: Any, *, given_adapter: bool) -> Teac
     policy: Any = trainer.accelerator.unwrap_model(trainer.model)
     frozen: Callable[[], Any] = nullcontext
     kind = args.tutoring_teacher
-    if kind == "ema" and (is_peft_model(policy) or trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
-        raise ValueError(
-            "tutoring_teacher=ema: a moving average of an adapter, or under FSDP or DeepSpeed, is not supported yet"
-        )
+    if kind == "ema" and (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
+        raise ValueError("tutoring_teacher=ema: a moving average under FSDP or DeepSpeed is not supported yet")
     if kind == "frozen" and given_adapter and "ref" not in policy.peft_config:
         raise ValueError(
             "the model came with an adapter, and without a reference KL nothing keeps a frozen copy of it: merge the "
@@ -51,6 +49,11 @@ def make_teacher(trainer: Any, given_model: Any, *, given_adapter: bool) -> Teac
         )
     if kind == "current":
         model, unwrapped = trainer.model, policy
+    elif kind == "ema" and is_peft_model(policy):
+        model, unwrapped = trainer.model, policy
+        average = MovingAverage(policy, args.tutoring_ema_rate)
+        trainer.add_callback(average)
+        frozen = average.borrowed
     elif kind == "frozen" and is_peft_model(policy):
         model, unwrapped = trainer.model, policy
         frozen = partial(use_adapter, policy, "ref" if "ref" in policy.peft_config else None)
@@ -63,8 +66,8 @@ def make_teacher(trainer: Any, given_model: Any, *, given_adapter: bool) -> Teac
         add_scoring_head(unwrapped, share_prefix=args.shares_prefix)
     if kind in ("frozen", "ema") and not is_peft_model(policy) and not isinstance(given_model, str):
         check_reference(policy, unwrapped)
-    if kind == "ema":
-        trainer.add_callback(MovingAverage(policy, unwrapped, args.tutoring_ema_rate))
+    if kind == "ema" and not is_peft_model(policy):
+        trainer.add_callback(MovingAverage(policy, args.tutoring_ema_rate, unwrapped))
     return Teacher(
         model,
         unwrapped,
@@ -100,22 +103,46 @@ class MovingAverage(TrainerCallback):
     """After each optimiser step: average <- average + rate (policy - average). Saved and resumed with checkpoints.
 
     The average is float32 whatever the models are: in bfloat16 small steps would round to none.
+
+    Args:
+        policy: the model in training.
+        rate: how far the average goes towards it at each step.
+        teacher: the model that has the average's weights; ``None``: the policy itself, whose trainable weights (an
+            adapter) the average takes the place of while ``borrowed`` lasts.
     """
 
-    def __init__(self, policy: torch.nn.Module, teacher: torch.nn.Module, rate: float) -> None:
-        self.policy, self.teacher, self.rate = policy, teacher, rate
-        self.average = {name: p.detach().float().clone() for name, p in teacher.named_parameters()}
+    def __init__(self, policy: torch.nn.Module, rate: float, teacher: torch.nn.Module | None = None) -> None:
+        self.policy, self.rate, self.teacher = policy, rate, teacher
+        followed = (teacher or policy).named_parameters()
+        self.average = {n: p.detach().float().clone() for n, p in followed if teacher is not None or p.requires_grad}
 
     @torch.no_grad()
     def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-        """Move the teacher towards the policy."""
+        """Move the average towards the policy."""
         for name, parameter in self.policy.named_parameters():
-            self.average[name].lerp_(parameter.to(self.average[name]), self.rate)
-        self._show()
+            if name in self.average:
+                self.average[name].lerp_(parameter.to(self.average[name]), self.rate)
+        if self.teacher is not None:
+            self._put_into(self.teacher)
 
-    def _show(self) -> None:
-        for name, parameter in self.teacher.named_parameters():
-            parameter.copy_(self.average[name])
+    @contextmanager
+    def borrowed(self) -> Iterator[None]:
+        """Give the policy the averaged weights for a while."""
+        own = {name: p.detach().clone() for name, p in self.policy.named_parameters() if name in self.average}
+        self._put_into(self.policy)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for name, parameter in self.policy.named_parameters():
+                    if name in own:
+                        parameter.copy_(own[name])
+
+    @torch.no_grad()
+    def _put_into(self, model: torch.nn.Module) -> None:
+        for name, parameter in model.named_parameters():
+            if name in self.average:
+                parameter.copy_(self.average[name])
 
     def on_save(self, args: Any, state: Any, *rest: Any, **kwargs: Any) -> None:
         """Write the average into the checkpoint."""
@@ -135,4 +162,5 @@ class MovingAverage(TrainerCallback):
             raise ValueError(f"{checkpoint} holds no {EMA_FILE}: it was not written with tutoring_teacher=ema")
         for name, value in load_file(path).items():
             self.average[name].copy_(value)
-        self._show()
+        if self.teacher is not None:
+            self._put_into(self.teacher)
