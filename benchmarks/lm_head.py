@@ -211,7 +211,8 @@ def main() -> None:
         ratios = [s / statistics.median(bare) for s in seconds]
         row = {"method": method, "tokens": tokens, "vocabulary": vocabulary, "seconds": statistics.median(seconds)}
         row |= {"ratio": statistics.median(ratios), "ratio_range": [min(ratios), max(ratios)]}
-        rows.append({**row, "mib": statistics.median(memory), "mib_range": [min(memory), max(memory)]})
+        row |= {"mib": statistics.median(memory), "mib_range": [min(memory), max(memory)], "runs": len(runs)}
+        rows.append(row)
         console.print(f"{method:16} N {tokens:5} V {vocabulary:6}: {row['ratio']:.2f} x, {rows[-1]['mib']:.0f} MiB")
     options.out.parent.mkdir(parents=True, exist_ok=True)
     content = {"hidden": HIDDEN, "k": K, "repeats": options.repeats, "runs": rows, "supports": support_errors()}

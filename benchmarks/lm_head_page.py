@@ -47,7 +47,7 @@ loss = stats.divergence.mean() - stats.log_prob.mean()  # gradients to hidden an
 
 One thread, float32, H = {hidden}, K = {k}, all tokens compared. Time is a multiple of the bare matrix products (student
 logits, their two backward products, teacher logits); memory is the peak beyond inputs and gradients. Fresh processes,
-{repeats} per cell, methods interleaved, other work on the second core; median and range. What is missing did not fit in
+{runs} per cell, methods interleaved, other work on the second core; median and range. What is missing did not fit in
 24 GB. The bare products keep one block of logits, which is their memory. TRL's chunked functions and Liger compute the
 full divergence, TRL's SDPO that of the student's Top-K; Liger has no log-probability but a cross-entropy. At N = 4,096
 the aim was 1.45; twice on an idle machine it was 1.70 and 1.76.
@@ -120,7 +120,11 @@ def main() -> None:
     content = json.loads((RESULTS / "lm_head.json").read_text())
     runs = content["runs"]
     tables = "\n".join(head_table(runs, v) for v in sorted({run["vocabulary"] for run in runs}))
-    text = TEXT.format(**{**content, "tables": tables, "supports": support_table(content["supports"])})
+    counts = sorted({run["runs"] for run in runs})
+    per_cell = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    text = TEXT.format(
+        **{**content, "runs": per_cell, "tables": tables, "supports": support_table(content["supports"])}
+    )
     (DOCS / "lm_head.md").write_text(text)
     plt.rcParams["svg.hashsalt"] = "ptdpo"
     draw(runs, DOCS / "lm_head.svg")
