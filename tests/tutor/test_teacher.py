@@ -138,11 +138,11 @@ def test_calls_without_a_score_request_are_untouched(tiny_path, processor):
     assert torch.equal(kept, scoring.generate(input_ids=ids, max_new_tokens=3, do_sample=False))
 
 
-def test_a_request_for_hidden_states_returns_those_that_predict_the_response(model, processor):
+def test_a_request_for_distributions_reads_the_states_that_predict_the_response(model, processor):
     add_scoring_head(model)
     ids = processor.tokenizer("what is red and what is blue?", return_tensors="pt")["input_ids"]
     response = ids[:, -3:]
-    request = ScoreRequest(response, torch.ones_like(response, dtype=torch.bool), only_hidden=True)
-    hidden = model(input_ids=ids, score=request).hidden
-    expected = model.base_model(input_ids=ids).last_hidden_state[:, -4:-1]
-    torch.testing.assert_close(hidden, expected)
+    request = ScoreRequest(response, torch.ones_like(response, dtype=torch.bool), reduce_to=4)
+    record = model(input_ids=ids, score=request).beside.record
+    expected = model.base_model(input_ids=ids).last_hidden_state[0, -4:-1]
+    torch.testing.assert_close(record.hidden, expected)

@@ -15,6 +15,7 @@ from torch import Tensor
 from ptdpo.algo.chunks import NEVER, ChunkedHead, log_sum, slices, topk_ids
 from ptdpo.algo.divergence import Kind, Support, Tail, check_settings
 from ptdpo.algo.fused import FusedStats, How
+from ptdpo.algo.sharded import whole
 from ptdpo.algo.teacher_topk import TeacherTopK, concatenate
 from ptdpo.algo.token_stats import TokenStats
 
@@ -38,7 +39,7 @@ def teacher_topk(
 
     Args:
         hidden: last hidden states of the tokens to teach.
-        weight: the head.
+        weight: the head; a ``DTensor`` is gathered, see ``ptdpo.algo.sharded``.
         bias: the head's bias.
         k: how many ids to keep; larger than the vocabulary means all.
         temperature: the sampling temperature.
@@ -47,6 +48,7 @@ def teacher_topk(
     Raises:
         ValueError: for k < 1, a temperature that is not positive, integer or NaN hidden states, sizes that differ.
     """
+    weight, bias = whole(weight), None if bias is None else whole(bias)
     hidden, weight = _operands("teacher", hidden, weight, bias, temperature)
     check_settings(k)
     with torch.autocast(hidden.device.type, enabled=False):
@@ -77,7 +79,7 @@ def token_stats(
 
     Args:
         hidden: the student's last hidden states; receives a gradient.
-        weight: the head; receives a gradient.
+        weight: the head; receives a gradient. A ``DTensor`` is gathered, see ``ptdpo.algo.sharded``.
         targets: the ids whose log-probability is wanted.
         bias: the head's bias; receives a gradient.
         teacher: the teacher at ``rows``, in that order; its ``k`` may differ from the student's.
@@ -94,11 +96,14 @@ def token_stats(
         ValueError: for settings out of range, sizes that do not fit, rows out of range or given twice, targets
             outside the vocabulary, a teacher of another vocabulary, or integer or NaN hidden states.
     """
+    weight, bias = whole(weight), None if bias is None else whole(bias)
     hidden, weight = _operands("student", hidden, weight, bias, temperature)
     check_settings(k, kind, support, tail)
     if targets.shape != hidden.shape[:1]:
         raise ValueError(f"{len(hidden)} hidden states need as many targets, got shape {tuple(targets.shape)}")
     _check_range("targets", targets, len(weight), "the vocabulary")
+    if teacher is not None and teacher.weight is not None:
+        teacher = teacher.with_head(whole(teacher.weight), None if teacher.bias is None else whole(teacher.bias))
     rows = _checked_rows(rows, teacher, hidden, weight, temperature)
     if vocab_chunk is not None and vocab_chunk < 1:
         raise ValueError(f"vocab_chunk must be at least 1, got {vocab_chunk}")

@@ -14,7 +14,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ptdpo.train.examples import EXAMPLES_FILE
-from ptdpo.tutor.head import ScoredTokens
+from ptdpo.tutor.head import Beside
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -42,7 +42,7 @@ class TutoringSums:
     student_tail: float = 0.0
     teacher_tail: float = 0.0
 
-    def add(self, scored: ScoredTokens) -> None:
+    def add(self, scored: Beside) -> None:
         """Add one micro-batch."""
         if scored.divergence is None or scored.divergence.numel() == 0:
             return

@@ -37,7 +37,7 @@ class PerceptionTerms:
 
     def loss(self, model: Any, inputs: dict[str, Any], scored: ScoredTokens) -> Tensor:
         """Return the terms of one micro-batch, scaled as TRL scales its policy loss."""
-        args, log_prob, entropy = self._trainer.args, scored.log_probs, scored.entropy
+        args, log_prob, entropy = self._trainer.args, scored.log_probs, scored.beside.entropy
         assert entropy is not None
         terms = args.perception_entropy_weight * entropy
         if MASKED_LOG_PROBS in inputs:

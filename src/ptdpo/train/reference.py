@@ -4,9 +4,10 @@ from typing import Any
 
 import torch
 from torch.distributed.tensor import DTensor
-from trl.models import prepare_fsdp
+from trl.models import prepare_deepspeed, prepare_fsdp
 from trl.trainer.utils import create_model_from_path, disable_dropout_in_model, get_config_model_id
 
+from ptdpo.models.sharded import gathered
 from ptdpo.models.shared_prefix import ATTENTION
 
 
@@ -14,16 +15,10 @@ def refuse_unsupported(trainer: Any) -> None:
     """Refuse what the scoring head cannot serve.
 
     Raises:
-        ValueError: under DeepSpeed ZeRO stage 3, and for a mixture of experts with a load-balancing loss. TRL itself
-            refuses adapters on the head.
+        ValueError: for a mixture of experts with a load-balancing loss. TRL itself refuses adapters on the head.
     """
     if trainer.aux_loss_enabled:
         raise ValueError("tutoring does not support the load-balancing loss of experts: set router_aux_loss_coef=0")
-    plugin = trainer.args.deepspeed_plugin
-    if plugin is not None and plugin.zero_stage == 3:
-        raise ValueError(
-            "tutoring does not support DeepSpeed ZeRO-3 yet: use FSDP2 or ZeRO stage 1 or 2, or tutoring_weight=0"
-        )
 
 
 def load_frozen_copy(trainer: Any, path: str | None = None) -> Any:
@@ -40,6 +35,8 @@ def load_frozen_copy(trainer: Any, path: str | None = None) -> Any:
     model.requires_grad_(False)
     if args.disable_dropout:
         disable_dropout_in_model(model)
+    if trainer.is_deepspeed_enabled:
+        return prepare_deepspeed(model, trainer.accelerator)
     if trainer.is_fsdp_enabled:
         return prepare_fsdp(model, trainer.accelerator)
     return trainer.accelerator.prepare_model(model, evaluation_mode=True)
@@ -57,7 +54,9 @@ def check_reference(policy: torch.nn.Module, reference: torch.nn.Module) -> None
         other = loaded.get(name)
         if other is None or isinstance(parameter, DTensor) or isinstance(other, DTensor):
             continue
-        if parameter.shape != other.shape or not torch.equal(parameter.to(other.device, other.dtype), other):
+        with gathered(parameter, other):
+            same = parameter.shape == other.shape and torch.equal(parameter.to(other.device, other.dtype), other)
+        if not same:
             raise ValueError(
                 f"the model was changed after it was loaded (parameter {name!r} differs from the saved one), so "
                 "the reference and teacher would not be its start: save it with its processor and pass the path"

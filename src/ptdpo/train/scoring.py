@@ -71,7 +71,7 @@ class ScoringModel:
         )
         scored: ScoredTokens = self.model(**without_empty_images(inputs), score=request)
         self.scored.append(scored)
-        return SimpleNamespace(log_probs=scored.log_probs, entropy=scored.entropy, aux_loss=None)
+        return SimpleNamespace(log_probs=scored.log_probs, entropy=scored.beside.entropy, aux_loss=None)
 
     def _teacher_view(self, rows: slice, mask: Tensor) -> TeacherView | None:
         if self.tutoring is None or self.teacher_head is None:

@@ -64,6 +64,12 @@ def ban_special_tokens(trainer: Any) -> None:
     trainer.generation_config.suppress_tokens = trainer.generation_kwargs["suppress_tokens"]
 
 
+def shards_weights(trainer: Any) -> bool:
+    """Return whether each process holds a part of every weight, so that forwards are collective calls."""
+    plugin = trainer.args.deepspeed_plugin
+    return trainer.is_fsdp_enabled or (plugin is not None and plugin.zero_stage == 3)
+
+
 def install_scoring(trainer: Any) -> None:
     """Let policy and reference score through ``ptdpo.tutor.head``."""
     refuse_unsupported(trainer)
@@ -73,6 +79,6 @@ def install_scoring(trainer: Any) -> None:
             unwrapped = unwrapped.get_base_model() if is_peft_model(unwrapped) else unwrapped
             add_scoring_head(unwrapped, share_prefix=trainer.args.shares_prefix)
             # A process whose prompts all differ would make one forward less, and sharded ones wait for it.
-            shares = model is trainer.model and trainer.args.shares_prefix and not trainer.is_fsdp_enabled
+            shares = model is trainer.model and trainer.args.shares_prefix and not shards_weights(trainer)
             if shares and enable_shared_prefix(unwrapped):
                 share_prefill(unwrapped)

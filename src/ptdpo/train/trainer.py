@@ -13,6 +13,7 @@ HDPO's rollouts: ``ptdpo.train.privileged_rollouts``.
 """
 
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -315,17 +316,18 @@ class PTDTrainer(GRPOTrainer):
             return None
         rows = torch.tensor([record.tokens > 0 for record in inputs[TUTORING]], device=scored.log_probs.device)
         tutored = rows.unsqueeze(1) & inputs["completion_mask"].bool()
+        beside = scored.beside
         if self.args.tutoring_use == "advantage":
             sampled = inputs["completion_ids"][tutored].unsqueeze(-1)
             teacher = concatenate(read).to(sampled.device).with_head(*head).log_probs_at(sampled).squeeze(-1)
-            scored.divergence = sampled_distillation(scored.log_probs[tutored], teacher)
-        assert scored.divergence is not None
-        self._sums.add(scored)
-        self._log_example(inputs, scored.divergence)
+            beside = replace(beside, divergence=sampled_distillation(scored.log_probs[tutored], teacher))
+        assert beside.divergence is not None
+        self._sums.add(beside)
+        self._log_example(inputs, beside.divergence)
         clip, old = self.args.tutoring_ratio_clip, inputs.get("old_per_token_logps")
         if clip is None or old is None:
-            return scored.divergence
-        return scored.divergence * ratio_weights(scored.log_probs[tutored], old[tutored], clip)
+            return beside.divergence
+        return beside.divergence * ratio_weights(scored.log_probs[tutored], old[tutored], clip)
 
     def _log_example(self, inputs: dict[str, Any], divergence: Tensor) -> None:
         """Write the micro-batch's rollout furthest from its teacher, once per ``example_steps``."""

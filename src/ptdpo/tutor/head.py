@@ -1,23 +1,26 @@
 """Scoring inside the model's own forward: log-probability, entropy and divergence at response positions.
 
-Parallel engines (DDP, FSDP2) see an ordinary call of the model that returns a ``ModelOutput``.
+Parallel engines (DDP, FSDP2, DeepSpeed) see an ordinary call of the model that returns a ``ModelOutput``, and within it
+one of the layer that owns the head.
 """
 
 import functools
 import types
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
 from ptdpo.algo.dense_head import dense_token_stats
 from ptdpo.algo.divergence import Kind, Support, Tail
 from ptdpo.algo.full_head import full_head_divergence
-from ptdpo.algo.lm_head import TeacherTopK, token_stats
+from ptdpo.algo.lm_head import TeacherTopK, teacher_topk, token_stats
+from ptdpo.algo.sharded import whole
+from ptdpo.models.sharded import gathered
 from ptdpo.models.shared_prefix import enable_shared_prefix, shared_hidden_states
 
 _LOGIT_TRANSFORMS = (
@@ -71,7 +74,7 @@ class ScoreRequest:
         teacher: what the teacher left, ``None`` when nothing of this micro-batch is compared.
         divergence: how to compare.
         dense: compute on whole logits, the readable reference of the fused head.
-        only_hidden: return the hidden states that predict the response instead of scores.
+        reduce_to: return the distributions themselves, reduced to their Top-K of this size, instead of scores.
     """
 
     response_ids: Tensor
@@ -80,7 +83,31 @@ class ScoreRequest:
     teacher: TeacherView | None = None
     divergence: Divergence = Divergence()
     dense: bool = False
-    only_hidden: bool = False
+    reduce_to: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What a scoring forward returns beside log-probabilities.
+
+    A plain object, in which engines see no tensors: they tie hooks to each tensor that comes out of a layer, and only
+    log-probabilities get a gradient on every process, whatever is tutored there.
+
+    Attributes:
+        entropy: [B, T], entropy of the next-token distribution in nats; 0 at padding.
+        divergence: [n], one per tutored position, in the order of ``TeacherView.record``.
+        overlap: [n], Top-K overlap, no gradient.
+        student_tail: [n], student mass outside the support, no gradient.
+        teacher_tail: [n], teacher mass outside the support, no gradient.
+        record: the distributions at all valid positions, without their head; only for ``ScoreRequest.reduce_to``.
+    """
+
+    entropy: Tensor | None = None
+    divergence: Tensor | None = None
+    overlap: Tensor | None = None
+    student_tail: Tensor | None = None
+    teacher_tail: Tensor | None = None
+    record: TeacherTopK | None = None
 
 
 @dataclass
@@ -89,22 +116,16 @@ class ScoredTokens(ModelOutput):
 
     Attributes:
         log_probs: [B, T], log-probability of each response token; 0 at padding.
-        entropy: [B, T], entropy of the next-token distribution in nats; 0 at padding.
-        divergence: [n], one per tutored position, in the order of ``TeacherView.record``.
-        overlap: [n], Top-K overlap, no gradient.
-        student_tail: [n], student mass outside the support, no gradient.
-        teacher_tail: [n], teacher mass outside the support, no gradient.
-        hidden: [B, T, H], only for ``only_hidden``.
+        beside: the rest, out of the sight of engines.
     """
 
     # An engine that casts outputs rebuilds them from one mapping, which arrives in the first field.
     log_probs: Any = None
-    entropy: Tensor | None = None
-    divergence: Tensor | None = None
-    overlap: Tensor | None = None
-    student_tail: Tensor | None = None
-    teacher_tail: Tensor | None = None
-    hidden: Tensor | None = None
+    # ModelOutput wants a default, but it is always there.
+    beside: Beside = None  # type: ignore[assignment]
+
+
+_Result = tuple[Tensor | None, Beside]
 
 
 def add_scoring_head(model: PreTrainedModel, *, share_prefix: bool = False) -> None:
@@ -136,22 +157,52 @@ def add_scoring_head(model: PreTrainedModel, *, share_prefix: bool = False) -> N
         if hidden is None:
             outputs = self.base_model(*args, **{**kwargs, "use_cache": False})
             hidden = outputs.last_hidden_state[:, -1 - score.response_ids.size(1) : -1]
-        return ScoredTokens(hidden=hidden) if score.only_hidden else _score(hidden, head_of(self), score)
+        work = _score if score.reduce_to is None else _reduce
+        return ScoredTokens(*_in_forward_of(self.get_output_embeddings(), work, hidden, score))
 
     model.forward = types.MethodType(forward, model)
 
 
+@torch.no_grad()
 def head_of(model: torch.nn.Module) -> HeadWeights:
-    """Return the model's head; a sharded one (FSDP2) is gathered, a collective call on all processes."""
+    """Return the model's head without gradient; a sharded one is gathered, a collective call on all processes."""
     layer = cast(Any, model).get_output_embeddings()
-    return HeadWeights(_whole(layer.weight), None if layer.bias is None else _whole(layer.bias))
+    with gathered(layer.weight, layer.bias):
+        weight, bias = _weights(layer)
+        # ZeRO-3 takes the parameters away again, not what they held.
+        return HeadWeights(weight.detach(), None if bias is None else bias.detach())
 
 
-def _whole(parameter: Tensor) -> Tensor:
-    return parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
+def _weights(layer: Any) -> HeadWeights:
+    bias = getattr(layer, "bias", None)
+    return HeadWeights(whole(layer.weight), None if bias is None else whole(bias))
 
 
-def _score(hidden: Tensor, head: HeadWeights, request: ScoreRequest) -> ScoredTokens:
+def _in_forward_of(layer: Any, work: Callable[..., _Result], hidden: Tensor, request: ScoreRequest) -> _Result:
+    """Return ``work(hidden, head, request)``, run in place of the forward of the layer that owns the head.
+
+    Engines that shard weights make them whole around a layer's forward and backward pass, and take its gradient from
+    there. DeepSpeed finds the passes by the tensors that go in and come out.
+    """
+    own = vars(layer).get("forward")
+    layer.forward = lambda states: work(states, _weights(layer), request)
+    try:
+        return layer(hidden)
+    finally:
+        del layer.forward
+        if own is not None:
+            layer.forward = own
+
+
+def _reduce(hidden: Tensor, head: HeadWeights, request: ScoreRequest) -> _Result:
+    """Reduce the distributions at the response positions of one micro-batch, row by row."""
+    assert request.reduce_to is not None
+    states = hidden[request.response_mask]
+    record = teacher_topk(states, *head, k=request.reduce_to, temperature=request.temperature)
+    return None, Beside(record=record.with_head(None))
+
+
+def _score(hidden: Tensor, head: HeadWeights, request: ScoreRequest) -> _Result:
     """Score the response positions of one micro-batch, and compare those that are tutored."""
     mask, how, view = request.response_mask, request.divergence, request.teacher
     score = dense_token_stats if request.dense else token_stats
@@ -170,8 +221,8 @@ def _score(hidden: Tensor, head: HeadWeights, request: ScoreRequest) -> ScoredTo
     empty = stats.log_prob.new_zeros(mask.shape)
     log_probs, entropy = empty.masked_scatter(mask, stats.log_prob), empty.masked_scatter(mask, stats.entropy)
     if view is None:
-        return ScoredTokens(log_probs=log_probs, entropy=entropy)
-    return ScoredTokens(log_probs, entropy, stats.divergence, stats.overlap, stats.student_tail, stats.teacher_tail)
+        return log_probs, Beside(entropy)
+    return log_probs, Beside(entropy, stats.divergence, stats.overlap, stats.student_tail, stats.teacher_tail)
 
 
 def _full(hidden: Tensor, head: HeadWeights, record: TeacherTopK, request: ScoreRequest) -> Tensor:

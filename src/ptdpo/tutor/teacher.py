@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ptdpo.algo.lm_head import TeacherTopK, teacher_topk
+from ptdpo.algo.lm_head import TeacherTopK
 from ptdpo.data.prompts import Message, attach_images
 from ptdpo.tutor.head import HeadWeights, ScoredTokens, ScoreRequest, head_of
 
@@ -111,13 +111,11 @@ class Teacher:
             raise ValueError(f"{len(lessons)} lessons need {needed} forwards, only {calls} were allowed")
         records: list[TeacherTopK] = []
         with self._frozen():
-            head = head_of(self._unwrapped) if calls else None
-            if self._keep_head and head is not None:
-                bias = None if head.bias is None else head.bias.detach().clone()
-                self._kept_head = HeadWeights(head.weight.detach().clone(), bias)
+            if self._keep_head and calls:
+                head = head_of(self._unwrapped)
+                self._kept_head = HeadWeights(head.weight.clone(), None if head.bias is None else head.bias.clone())
             for start in range(0, len(lessons), self._micro_batch):
-                assert head is not None
-                records.extend(self._read(lessons[start : start + self._micro_batch], head))
+                records.extend(self._read(lessons[start : start + self._micro_batch]))
             for _ in range(calls - needed):
                 self._forward([filler])
         self.rows_read += len(lessons)
@@ -131,19 +129,18 @@ class Teacher:
         with self._frozen():
             return head_of(self._unwrapped)
 
-    def _read(self, lessons: Sequence[Lesson], head: HeadWeights) -> Iterator[TeacherTopK]:
-        hidden = self._forward(lessons)
-        record = teacher_topk(hidden, head.weight, head.bias, k=self._k, temperature=self._temperature)
+    def _read(self, lessons: Sequence[Lesson]) -> Iterator[TeacherTopK]:
+        record = self._forward(lessons)
         ends = list(itertools.accumulate(len(lesson.response_ids) for lesson in lessons))
-        return (record.with_head(None)[first:last] for first, last in itertools.pairwise([0, *ends]))
+        return (record[first:last] for first, last in itertools.pairwise([0, *ends]))
 
-    def _forward(self, lessons: Sequence[Lesson]) -> Tensor:
-        """Return the hidden states [n, H] that predict the responses' tokens, lesson by lesson."""
+    def _forward(self, lessons: Sequence[Lesson]) -> TeacherTopK:
+        """Return the distributions of the responses' tokens, lesson by lesson."""
         inputs, mask = self._inputs(lessons)
-        request = ScoreRequest(mask.long(), mask, only_hidden=True)
+        request = ScoreRequest(mask.long(), mask, self._temperature, reduce_to=self._k)
         scored: ScoredTokens = self._model(**inputs, score=request)
-        assert scored.hidden is not None
-        return scored.hidden[mask]
+        assert scored.beside.record is not None
+        return scored.beside.record
 
     def _inputs(self, lessons: Sequence[Lesson]) -> tuple[dict[str, Tensor], Tensor]:
         """Return the model's inputs for hinted prompt + response, and the response mask [B, T].
