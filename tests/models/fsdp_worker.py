@@ -54,10 +54,10 @@ def main():
     if dist.get_rank() == 0:
         Path(out).write_text(json.dumps(result))
     dist.destroy_process_group()
+    # gloo's threads now and then keep a process from ending, as soon as what holds them is freed: leave with it.
+    sys.stdout.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":
     main()
-    # gloo's threads now and then keep a finished interpreter from ending.
-    sys.stdout.flush()
-    os._exit(0)

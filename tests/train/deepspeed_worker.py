@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from accelerate import DistributedType, PartialState
 from datasets import load_from_disk
+from peft import LoraConfig
 from safetensors.torch import save_file
 
 from ptdpo.models import load_processor
@@ -57,10 +58,15 @@ def main():
     for name, run in job["runs"].items():
         changes = {**SETTINGS, "per_device_train_batch_size": 4, "max_steps": STEPS, "logging_steps": 1}
         changes |= {**run["settings"], **engine_settings(stage)}
-        trainer = make_trainer(f"{job['out']}/{name}", job["model"], processor, rows, **changes)
+        adapter = LoraConfig(r=4, target_modules=["q_proj", "v_proj"]) if run.get("adapter") else None
+        folder = f"{job['out']}/{name}"
+        trainer = make_trainer(folder, job["model"], processor, rows, peft_config=adapter, **changes)
         assert trainer.accelerator.num_processes == 2
         assert bool(trainer.is_deepspeed_enabled) == (stage is not None)
+        generate = trainer._generate_single_turn
         fixed_rollouts(trainer, run["pattern"])
+        if run.get("generate"):
+            trainer._generate_single_turn = generate
         trainer.train()
         model = trainer.accelerator.unwrap_model(trainer.model)
         with whole(model, stage):
@@ -69,10 +75,10 @@ def main():
             save_file(state, f"{job['out']}/{name}.safetensors")
             Path(job["out"], f"{name}.json").write_text(json.dumps(trainer.state.log_history))
     torch.distributed.destroy_process_group()
+    # gloo's threads now and then keep a process from ending, as soon as what holds them is freed: leave with it.
+    sys.stdout.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":
     main()
-    # gloo's threads now and then keep a finished interpreter from ending.
-    sys.stdout.flush()
-    os._exit(0)
