@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from ptdpo.models import load_processor
 from tests.train.distributed_worker import SETTINGS, fixed_rollouts
-from tests.train.helpers import make_trainer
+from tests.train.helpers import make_trainer, parameters
 
 STEPS = 3
 
@@ -67,13 +67,14 @@ def main():
         fixed_rollouts(trainer, run["pattern"])
         if run.get("generate"):
             trainer._generate_single_turn = generate
+        start = parameters(trainer)
         trainer.train()
-        model = trainer.accelerator.unwrap_model(trainer.model)
-        with whole(model, stage):
-            state = {k: v.detach().contiguous().clone() for k, v in model.named_parameters()}
+        with whole(trainer.model, stage):
+            trained = parameters(trainer)
         if trainer.accelerator.is_main_process:
-            save_file(state, f"{job['out']}/{name}.safetensors")
-            Path(job["out"], f"{name}.json").write_text(json.dumps(trainer.state.log_history))
+            save_file(start, f"{folder}-start.safetensors")
+            save_file(trained, f"{folder}.safetensors")
+            Path(f"{folder}.json").write_text(json.dumps(trainer.state.log_history))
     torch.distributed.destroy_process_group()
     # gloo's threads now and then keep a process from ending, as soon as what holds them is freed: leave with it.
     sys.stdout.flush()

@@ -1,16 +1,13 @@
 """Two gloo processes through torchrun give the step of one process, wherever the failures are."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.torchrun import torchrun
 from tests.train.helpers import largest_difference, make_trainer, parameters
 
 WORKER = Path(__file__).with_name("distributed_worker.py")
@@ -26,12 +23,6 @@ PATTERNS = {
 }
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def two_processes(tmp_path_factory, tiny_path, train_rows):
     """Parameters and metrics after one optimiser step on two processes, per pattern."""
@@ -39,13 +30,7 @@ def two_processes(tmp_path_factory, tiny_path, train_rows):
     train_rows.save_to_disk(str(folder / "rows"))
     job = {"model": tiny_path, "rows": str(folder / "rows"), "out": str(folder), "patterns": PATTERNS}
     (folder / "job.json").write_text(json.dumps(job))
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port()),
-        str(WORKER), str(folder / "job.json"),
-    ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=400)
-    assert done.returncode == 0, done.stderr[-4000:]
+    torchrun(WORKER, folder / "job.json")
     return folder
 
 

@@ -390,16 +390,28 @@ def test_unsupported_engines_are_refused():
 
     from ptdpo.train.reference import refuse_unsupported
 
-    def engine(stage, aux=False):
-        plugin = None if stage is None else SimpleNamespace(zero_stage=stage)
-        return SimpleNamespace(aux_loss_enabled=aux, args=SimpleNamespace(deepspeed_plugin=plugin))
-
-    refuse_unsupported(engine(None))
-    refuse_unsupported(engine(2))
-    with pytest.raises(ValueError, match="ZeRO-3"):
-        refuse_unsupported(engine(3))
+    refuse_unsupported(SimpleNamespace(aux_loss_enabled=False))
     with pytest.raises(ValueError, match="router_aux_loss_coef"):
-        refuse_unsupported(engine(None, aux=True))
+        refuse_unsupported(SimpleNamespace(aux_loss_enabled=True))
+
+
+@pytest.mark.parametrize("stage", [None, 2, 3])
+def test_zero3_wants_images_in_all_rows_or_in_none(stage):
+    """Its processes wait for each other in every layer, and a row without images does not visit the vision tower."""
+    from types import SimpleNamespace
+
+    from ptdpo.train.setup import check_images
+
+    plugin = None if stage is None else SimpleNamespace(zero_stage=stage)
+    # As if each of two processes had these rows.
+    accelerator = SimpleNamespace(device="cpu", gather=lambda counts: counts.repeat(2, 1))
+    trainer = SimpleNamespace(args=SimpleNamespace(deepspeed_plugin=plugin), accelerator=accelerator)
+    check_images(trainer, [{"images": ["a"]}, {"image": "b"}])
+    check_images(trainer, [{"images": []}, {}])
+    mixed = [{"images": ["a"]}, {"images": []}, {"images": []}]
+    refused = pytest.raises(ValueError, match="2 of 6 rows of a batch have images")
+    with refused if stage == 3 else nullcontext():
+        check_images(trainer, mixed)
 
 
 def test_images_are_opened_as_rgb(scenes):

@@ -1,7 +1,9 @@
 """What is arranged once, before training: which reward is the accuracy, banned tokens, scoring heads."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from accelerate.utils import is_peft_model
 from trl.rewards import get_soft_overlong_punishment
 
@@ -9,6 +11,7 @@ from ptdpo.models.sampling import banned_token_ids
 from ptdpo.models.shared_prefill import share_prefill
 from ptdpo.models.shared_prefix import enable_shared_prefix
 from ptdpo.train.reference import refuse_unsupported
+from ptdpo.tutor.context import images_of
 from ptdpo.tutor.head import add_scoring_head
 
 
@@ -64,10 +67,27 @@ def ban_special_tokens(trainer: Any) -> None:
     trainer.generation_config.suppress_tokens = trainer.generation_kwargs["suppress_tokens"]
 
 
-def shards_weights(trainer: Any) -> bool:
-    """Return whether each process holds a part of every weight, so that forwards are collective calls."""
+def uses_zero3(trainer: Any) -> bool:
+    """Return whether DeepSpeed parts the weights among processes: every layer's forward is then a collective call."""
     plugin = trainer.args.deepspeed_plugin
-    return trainer.is_fsdp_enabled or (plugin is not None and plugin.zero_stage == 3)
+    return plugin is not None and plugin.zero_stage == 3
+
+
+def check_images(trainer: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse what ZeRO-3 would hang on: a vision tower that runs on one process while another has no image to read.
+
+    Raises:
+        ValueError: under ZeRO-3, if some of all processes' rows have images and others have none.
+    """
+    if not uses_zero3(trainer):
+        return
+    local = torch.tensor([[sum(bool(images_of(row)) for row in rows), len(rows)]], device=trainer.accelerator.device)
+    seen, total = trainer.accelerator.gather(local).sum(dim=0).tolist()
+    if seen not in (0, total):
+        raise ValueError(
+            f"{seen} of {total} rows of a batch have images: DeepSpeed ZeRO-3 needs images in all rows or in none; "
+            "use ZeRO-2, or train on the two kinds of rows one after the other"
+        )
 
 
 def install_scoring(trainer: Any) -> None:
@@ -79,6 +99,7 @@ def install_scoring(trainer: Any) -> None:
             unwrapped = unwrapped.get_base_model() if is_peft_model(unwrapped) else unwrapped
             add_scoring_head(unwrapped, share_prefix=trainer.args.shares_prefix)
             # A process whose prompts all differ would make one forward less, and sharded ones wait for it.
-            shares = model is trainer.model and trainer.args.shares_prefix and not shards_weights(trainer)
+            shares = model is trainer.model and trainer.args.shares_prefix
+            shares &= not (trainer.is_fsdp_enabled or uses_zero3(trainer))
             if shares and enable_shared_prefix(unwrapped):
                 share_prefill(unwrapped)

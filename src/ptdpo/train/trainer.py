@@ -41,7 +41,14 @@ from ptdpo.train.resampling import resample
 from ptdpo.train.rollouts import Rollouts
 from ptdpo.train.scoring import ScoringModel, without_empty_images
 from ptdpo.train.settings import PTDConfig
-from ptdpo.train.setup import accuracy_column, ban_special_tokens, check_groups, install_scoring, with_overlong_penalty
+from ptdpo.train.setup import (
+    accuracy_column,
+    ban_special_tokens,
+    check_groups,
+    check_images,
+    install_scoring,
+    with_overlong_penalty,
+)
 from ptdpo.train.teachers import MovingAverage, check_vocabulary, make_teacher
 from ptdpo.train.token_batches import GROUP, ragged_gather, select_rows, split_by_tokens
 from ptdpo.train.tutoring import Tutor
@@ -146,6 +153,7 @@ class PTDTrainer(GRPOTrainer):
         training = self._training
         if training and self.args.resampling_rounds:
             inputs, self._ready = resample(self, inputs)
+        check_images(self, inputs)
         output = super()._generate_and_score_completions(inputs)
         generations = self.num_generations if training else self.num_generations_eval
         assert generations is not None

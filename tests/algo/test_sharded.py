@@ -1,0 +1,32 @@
+"""Heads in shards are gathered, with the mean gradient over processes; those of DeepSpeed are refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from ptdpo.algo.sharded import whole
+from tests.torchrun import torchrun
+
+WORKER = Path(__file__).with_name("sharded_worker.py")
+
+
+@pytest.mark.slow
+def test_a_dtensor_head_equals_a_plain_one(tmp_path):
+    torchrun(WORKER, tmp_path / "result.json")
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert set(result) == {"own tokens", "same tokens", "hybrid"}
+    assert max(result.values()) < 1e-12, result
+
+
+def test_a_plain_weight_is_itself():
+    weight = torch.nn.Parameter(torch.randn(3, 2))
+    assert whole(weight) is weight
+
+
+def test_a_parted_weight_is_refused():
+    weight = torch.nn.Parameter(torch.empty(0))
+    weight.ds_id, weight.ds_shape = 1, torch.Size([9, 2])
+    with pytest.raises(ValueError, match=r"\(9, 2\) is parted by DeepSpeed ZeRO-3"):
+        whole(weight)
