@@ -1,6 +1,6 @@
 """Weights that an engine keeps in shards."""
 
-from typing import cast
+from typing import Any, cast
 
 from torch import Tensor
 from torch.distributed.tensor import DTensor, Partial
@@ -17,7 +17,7 @@ def whole(weight: Tensor) -> Tensor:
     """
     if hasattr(weight, "ds_id") and weight.numel() == 0:
         raise ValueError(
-            f"the weight {tuple(weight.ds_shape)} is parted by DeepSpeed ZeRO-3: score inside the forward pass of the "
+            f"the weight {tuple(cast(Any, weight).ds_shape)} is parted by DeepSpeed ZeRO-3: score inside the forward pass of the "
             "layer that owns it, or gather it with deepspeed.zero.GatheredParameters"
         )
     if not isinstance(weight, DTensor):

@@ -3,10 +3,8 @@
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from torch import Tensor
 
-
-def gathered(*parameters: Tensor | None) -> AbstractContextManager[Any]:
+def gathered(*parameters: Any) -> AbstractContextManager[Any]:
     """Return a context in which these parameters are whole, if ZeRO-3 has parted them; not for changing them.
 
     Entering and leaving it are collective calls: every process must do both.
