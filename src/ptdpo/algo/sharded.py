@@ -16,9 +16,10 @@ def whole(weight: Tensor) -> Tensor:
         ValueError: if DeepSpeed ZeRO-3 has parted the weight, because only DeepSpeed can gather it.
     """
     if hasattr(weight, "ds_id") and weight.numel() == 0:
+        shape = tuple(cast(Any, weight).ds_shape)
         raise ValueError(
-            f"the weight {tuple(cast(Any, weight).ds_shape)} is parted by DeepSpeed ZeRO-3: score inside the forward pass of the "
-            "layer that owns it, or gather it with deepspeed.zero.GatheredParameters"
+            f"the weight {shape} is parted by DeepSpeed ZeRO-3: score inside the forward pass of the layer that owns it, "
+            "or gather it with deepspeed.zero.GatheredParameters"
         )
     if not isinstance(weight, DTensor):
         return weight
