@@ -18,7 +18,7 @@ def whole(weight: Tensor) -> Tensor:
     if hasattr(weight, "ds_id") and weight.numel() == 0:
         shape = tuple(cast(Any, weight).ds_shape)
         raise ValueError(
-            f"the weight {shape} is parted by DeepSpeed ZeRO-3: score inside the forward pass of the layer that owns it, "
+            f"the weight {shape} is parted by DeepSpeed ZeRO-3: score within the forward of the layer that owns it, "
             "or gather it with deepspeed.zero.GatheredParameters"
         )
     if not isinstance(weight, DTensor):
