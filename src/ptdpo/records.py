@@ -44,18 +44,47 @@ class Solution:
 
 
 @dataclass(frozen=True, slots=True)
+class Answered:
+    """A response to be graded.
+
+    Attributes:
+        response: the response as decoded.
+        answer: the verified answer.
+        options: the texts of a multiple-choice question's options, A first; empty when there are none or they are
+            not known. Modes strict and lenient read them.
+    """
+
+    response: str
+    answer: str
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What grading found in one response.
 
     Attributes:
         accuracy: 1.0 if the extracted answer equals the expected one, else 0.0.
         format: 1.0 if the response thinks inside <think> </think> and then boxes an answer, else 0.0.
-        extracted: the content of the last ``\\boxed{}``, ``None`` when there is none.
+        extracted: the answer that was graded, ``None`` when none was found.
+        mode: how answers were compared: "mathruler", "strict" or "lenient".
+        fallback: where the answer was found: "boxed", or the fall-back that found it; "" when none was.
+        second: math-verify's opinion of the accuracy; ``None`` when it was not asked or gave none.
+        note: why there is no proper verdict (a time-out, say); "" otherwise.
     """
 
     accuracy: float
     format: float
     extracted: str | None
+    mode: str = "mathruler"
+    fallback: str = ""
+    second: float | None = None
+    note: str = ""
+
+    @property
+    def disputed(self) -> bool:
+        """Whether math-verify was asked and disagrees."""
+        return self.second is not None and self.second != self.accuracy
 
 
 @dataclass(frozen=True, slots=True)

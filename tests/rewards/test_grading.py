@@ -119,5 +119,5 @@ def test_any_text_is_graded(response, answer):
 @given(st.integers(-(10**12), 10**12))
 def test_numbers_survive_their_spellings(number):
     for spelling in (str(number), f"{number:,}", f"{number}.0", f"{number}.", f"${number}$", f" {number} "):
-        assert grade(f"x</think>\\boxed{{{spelling}}}", str(number)).accuracy == 1.0
+        assert grade(f"x</think>\\boxed{{{spelling}}}", str(number), mode="strict").accuracy == 1.0
     assert not answers_match(str(number), str(number + 1))

@@ -1,6 +1,7 @@
 """Is a response right? Extraction, grading, format."""
 
 from ptdpo.rewards.functions import accuracy_reward, format_reward
-from ptdpo.rewards.grading import answers_match, grade
+from ptdpo.rewards.grading import Mode, grade, grade_many
+from ptdpo.rewards.matching import answers_match
 
-__all__ = ["accuracy_reward", "answers_match", "format_reward", "grade"]
+__all__ = ["Mode", "accuracy_reward", "answers_match", "format_reward", "grade", "grade_many"]

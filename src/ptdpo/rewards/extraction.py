@@ -1,5 +1,9 @@
 """Find the final answer and the thinking in a response. Linear in its length."""
 
+import re
+
+# A brace, or an escaped character, which is none.
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _BOX = "\\boxed"
 _OPEN, _CLOSE = "<think>", "</think>"
 
@@ -25,16 +29,12 @@ def _closing_braces(text: str) -> dict[int, int]:
     """Return the position of the closing brace of every opening one that has a partner."""
     pairs: dict[int, int] = {}
     opened: list[int] = []
-    escaped = False
-    for position, char in enumerate(text):
-        if escaped:
-            escaped = False
-        elif char == "\\":
-            escaped = True
-        elif char == "{":
-            opened.append(position)
+    for found in _BRACE.finditer(text):
+        char = found[0]
+        if char == "{":
+            opened.append(found.start())
         elif char == "}" and opened:
-            pairs[opened.pop()] = position
+            pairs[opened.pop()] = found.start()
     return pairs
 
 

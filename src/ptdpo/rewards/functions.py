@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from ptdpo.rewards.grading import grade
+from ptdpo.records import Answered
+from ptdpo.rewards.extraction import follows_format
+from ptdpo.rewards.grading import grade_many
 
 Completion = str | Sequence[dict[str, Any]]
 
@@ -21,10 +23,11 @@ def completion_text(completion: Completion) -> str:
 
 
 def accuracy_reward(completions: Sequence[Completion], answer: Sequence[str], **_: Any) -> list[float]:
-    """Return 1.0 for each completion whose boxed answer is right, else 0.0."""
-    return [grade(completion_text(c), a).accuracy for c, a in zip(completions, answer, strict=True)]
+    """Return 1.0 for each completion whose boxed answer is right to mathruler, else 0.0."""
+    items = [Answered(completion_text(c), a) for c, a in zip(completions, answer, strict=True)]
+    return [verdict.accuracy for verdict in grade_many(items)]
 
 
 def format_reward(completions: Sequence[Completion], **_: Any) -> list[float]:
     """Return 1.0 for each completion that thinks once and boxes an answer after it, else 0.0."""
-    return [grade(completion_text(c), "-").format for c in completions]
+    return [float(follows_format(completion_text(c), prompt_opens_think=True)) for c in completions]

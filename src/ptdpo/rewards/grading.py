@@ -1,108 +1,125 @@
-"""Does a response give the expected answer?
+"""Does a response give the expected answer? Three ways to say so, none of which can hang or run what a model wrote."""
 
-Nothing here evaluates what a model wrote: text is compared after normalisation, and numbers as bounded decimals
-or fractions of them. Every step is linear in the length of the answer, so grading cannot hang.
-"""
+from collections.abc import Callable, Sequence
+from typing import Literal, get_args
 
-import re
-from fractions import Fraction
-
-from ptdpo.records import Verdict
+from ptdpo.records import Answered, Verdict
 from ptdpo.rewards.extraction import follows_format, last_boxed
+from ptdpo.rewards.fallbacks import find_answer
+from ptdpo.rewards.judges import MATH_VERIFY, MATHRULER
+from ptdpo.rewards.matching import lenient_match, strict_match
+from ptdpo.rewards.parity import boxed_content, parity_here
+from ptdpo.rewards.pool import SECONDS, Reply, Request, shared_pool
+from ptdpo.rewards.second import require_math_verify
 
-# Longer "answers" are runaway generations. The bound also caps the cost of exact arithmetic.
-MAX_ANSWER = 256
-_MAX_DIGITS = 40
-
-_WRAPPER = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mbox|operatorname)\s*\{([^{}]*)\}")
-_FRACTION = re.compile(r"(-?)\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
-_NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d{1,2})?")
-_THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
-_CHOICE = re.compile(r"\(?([a-z])\)?[.:]?")
+Mode = Literal["mathruler", "strict", "lenient"]
 
 
-def grade(response: str, answer: str, *, prompt_opens_think: bool = True) -> Verdict:
-    """Grade one response against the verified answer.
-
-    Accuracy compares the last complete ``\\boxed{}`` with the answer: equal after normalisation, or equal as
-    numbers. Format asks for one <think> </think> followed by a box; by default the opening <think> may stand in
-    the prompt.
+def grade(
+    response: str,
+    answer: str,
+    *,
+    options: Sequence[str] = (),
+    mode: Mode = "mathruler",
+    seconds: float = SECONDS,
+    prompt_opens_think: bool = True,
+) -> Verdict:
+    """Grade one response; see ``grade_many``.
 
     Raises:
-        ValueError: if the answer is empty.
+        ValueError: if the answer is empty or the mode unknown.
     """
-    if not answer.strip():
+    items = [Answered(response, answer, tuple(options))]
+    return grade_many(items, mode=mode, seconds=seconds, prompt_opens_think=prompt_opens_think)[0]
+
+
+def grade_many(
+    items: Sequence[Answered],
+    *,
+    mode: Mode = "mathruler",
+    seconds: float = SECONDS,
+    second_opinion: bool = False,
+    prompt_opens_think: bool = True,
+) -> list[Verdict]:
+    """Grade responses, in order.
+
+    What needs symbolic mathematics is decided in worker processes; the rest, which is most, here.
+
+    Args:
+        items: the responses.
+        mode: "mathruler" gives what ``mathruler.grade_answer(extract_boxed_content(response), answer)`` gives, for
+            figures comparable with published ones. "strict" takes the last complete box and wants the same value
+            in any notation, the unit included. "lenient" also looks outside boxes, and forgives missing units, per
+            cent signs, and rounding.
+        seconds: time limit per answer; a later one is wrong, with a note.
+        second_opinion: also ask math-verify, see ``Verdict.second``.
+        prompt_opens_think: see ``follows_format``.
+
+    Raises:
+        ValueError: if an expected answer is empty, the mode is unknown, or math-verify is not installed.
+        RuntimeError: if a worker process cannot be started.
+    """
+    if mode not in get_args(Mode):
+        raise ValueError(f"unknown grading mode {mode!r}: choose from {', '.join(get_args(Mode))}")
+    if any(not item.answer.strip() for item in items):
         raise ValueError("the expected answer is empty: nothing can be graded against it")
-    extracted = last_boxed(response)
-    accuracy = extracted is not None and answers_match(extracted, answer)
-    formatted = follows_format(response, prompt_opens_think=prompt_opens_think)
-    return Verdict(float(accuracy), float(formatted), extracted)
+    found = [_EXTRACT[mode](item.response) for item in items]
+    replies = _decide([_MATCH[mode](given, item) for (given, _), item in zip(found, items, strict=True)], seconds)
+    seconds_opinions: list[float | None] = [None] * len(items)
+    if second_opinion:
+        seconds_opinions = _second_opinions(items, seconds)
+    return [
+        Verdict(
+            float(reply.verdict),
+            float(follows_format(item.response, prompt_opens_think=prompt_opens_think)),
+            given if where else None,
+            mode,
+            where,
+            opinion,
+            reply.note,
+        )
+        for item, (given, where), reply, opinion in zip(items, found, replies, seconds_opinions, strict=True)
+    ]
 
 
-def answers_match(given: str, expected: str) -> bool:
-    """Return whether two answers are the same text or the same number; overlong answers never match."""
-    if len(given) > MAX_ANSWER or len(expected) > MAX_ANSWER:
-        return False
-    given, expected = normalise(given), normalise(expected)
-    if not given or not expected:
-        return False
-    if given == expected:
-        return True
-    first, second = as_number(given), as_number(expected)
-    if first is not None and second is not None:
-        return first == second
-    first_choice, second_choice = _CHOICE.fullmatch(given), _CHOICE.fullmatch(expected)
-    return bool(first_choice and second_choice and first_choice[1] == second_choice[1])
+def _decide(verdicts: Sequence[bool | Request], seconds: float) -> list[Reply]:
+    """Ask the workers what is still open, each question once."""
+    # A group's rollouts often give the same answer.
+    open_questions = list(dict.fromkeys(verdict for verdict in verdicts if isinstance(verdict, Request)))
+    answers = shared_pool().ask(open_questions, seconds) if open_questions else []
+    known = dict(zip(open_questions, answers, strict=True))
+    return [known[verdict] if isinstance(verdict, Request) else Reply(verdict) for verdict in verdicts]
 
 
-def normalise(answer: str) -> str:
-    """Return the answer without case, spaces, dollar signs, LaTeX wrappers and a closing full stop."""
-    text = answer.strip().removeprefix("\\boxed").strip()
-    text = _WRAPPER.sub(r"\1", text)
-    for noise in (
-        "\\left",
-        "\\right",
-        "\\!",
-        "\\,",
-        "\\;",
-        "\\ ",
-        "$",
-        "\\%",
-        "%",
-        "^\\circ",
-        "^{\\circ}",
-        "°",
-    ):
-        text = text.replace(noise, "%" if "%" in noise else "")
-    text = "".join(text.split()).lower()
-    while len(text) > 1 and text[0] == "{" and text[-1] == "}":
-        text = text[1:-1]
-    return text.rstrip(".") if not text.endswith("..") else text
+def _second_opinions(items: Sequence[Answered], seconds: float) -> list[float | None]:
+    require_math_verify()
+    replies = _decide([Request(MATH_VERIFY, item.response, item.answer) for item in items], seconds)
+    return [None if reply.note else float(reply.verdict) for reply in replies]
 
 
-def as_number(text: str) -> Fraction | None:
-    """Return a normalised answer as an exact number, or ``None``.
-
-    Understood: integers, decimals, powers of ten up to e99, thousands separators, a/b, \\frac{a}{b}, percent.
-    """
-    if text.endswith("%"):
-        value = as_number(text[:-1])
-        return None if value is None else value / 100
-    latex = _FRACTION.fullmatch(text)
-    if latex:
-        return _ratio(latex[1] + latex[2], latex[3])
-    top, slash, bottom = text.partition("/")
-    return _ratio(top, bottom) if slash else _decimal(text)
+def _extract_like_mathruler(response: str) -> tuple[str, str]:
+    given = boxed_content(response)
+    # mathruler grades the word "None" when it finds no box; so do we, but we do not say that it was extracted.
+    return given, "" if given == "None" else "boxed"
 
 
-def _ratio(top: str, bottom: str) -> Fraction | None:
-    numerator, denominator = _decimal(top), _decimal(bottom)
-    return None if numerator is None or not denominator else numerator / denominator
+def _extract_strictly(response: str) -> tuple[str, str]:
+    given = last_boxed(response)
+    return ("", "") if given is None else (given, "boxed")
 
 
-def _decimal(text: str) -> Fraction | None:
-    if _THOUSANDS.fullmatch(text):
-        text = text.replace(",", "")
-    if not text.isascii() or len(text) > _MAX_DIGITS or not _NUMBER.fullmatch(text):
-        return None
-    return Fraction(text)
+def _match_like_mathruler(given: str, item: Answered) -> bool | Request:
+    verdict = parity_here(given, item.answer)
+    return Request(MATHRULER, given, item.answer) if verdict is None else verdict
+
+
+_EXTRACT: dict[str, Callable[[str], tuple[str, str]]] = {
+    "mathruler": _extract_like_mathruler,
+    "strict": _extract_strictly,
+    "lenient": find_answer,
+}
+_MATCH: dict[str, Callable[[str, Answered], bool | Request]] = {
+    "mathruler": _match_like_mathruler,
+    "strict": strict_match,
+    "lenient": lenient_match,
+}

@@ -1,0 +1,21 @@
+"""math-verify's opinion of a response. An extra: ``pip install 'ptdpo[math-verify]'``."""
+
+from importlib.util import find_spec
+
+
+def require_math_verify() -> None:
+    """Raise unless math-verify is installed.
+
+    Raises:
+        ValueError: if it is not, with how to install it.
+    """
+    if find_spec("math_verify") is None:
+        raise ValueError("a second opinion needs math-verify: pip install 'ptdpo[math-verify]'")
+
+
+def math_verify_opinion(response: str, expected: str) -> bool:
+    """Return math-verify's verdict on a whole response, extraction included. May take long: for workers only."""
+    from math_verify import parse, verify
+
+    gold = parse(f"${expected}$", parsing_timeout=None)
+    return bool(verify(gold, parse(response, parsing_timeout=None), timeout_seconds=None))
