@@ -62,7 +62,9 @@ def _namespace() -> dict[str, Any]:
     import sympy
 
     names = {name: getattr(sympy, name) for name in sympy.__all__}
-    names.update((name, value) for name, value in vars(builtins).items() if isinstance(value, types.BuiltinFunctionType))
+    names.update(
+        (name, value) for name, value in vars(builtins).items() if isinstance(value, types.BuiltinFunctionType)
+    )
     # parse_expr sets these two.
     return {**names, "max": sympy.Max, "min": sympy.Min}
 
