@@ -6,8 +6,8 @@ from typing import Literal, get_args
 from ptdpo.records import Answered, Verdict
 from ptdpo.rewards.extraction import follows_format, last_boxed
 from ptdpo.rewards.fallbacks import find_answer
-from ptdpo.rewards.judges import MATH_VERIFY, MATHRULER
-from ptdpo.rewards.matching import lenient_match, strict_match
+from ptdpo.rewards.judges import MATH_VERIFY
+from ptdpo.rewards.matching import match_here
 from ptdpo.rewards.parity import boxed_content, parity_here
 from ptdpo.rewards.pool import SECONDS, Reply, Request, shared_pool
 from ptdpo.rewards.second import require_math_verify
@@ -64,7 +64,7 @@ def grade_many(
     if any(not item.answer.strip() for item in items):
         raise ValueError("the expected answer is empty: nothing can be graded against it")
     found = [_EXTRACT[mode](item.response) for item in items]
-    replies = _decide([_MATCH[mode](given, item) for (given, _), item in zip(found, items, strict=True)], seconds)
+    replies = _decide([_match(mode, given, item) for (given, _), item in zip(found, items, strict=True)], seconds)
     seconds_opinions: list[float | None] = [None] * len(items)
     if second_opinion:
         seconds_opinions = _second_opinions(items, seconds)
@@ -108,18 +108,17 @@ def _extract_strictly(response: str) -> tuple[str, str]:
     return ("", "") if given is None else (given, "boxed")
 
 
-def _match_like_mathruler(given: str, item: Answered) -> bool | Request:
-    verdict = parity_here(given, item.answer)
-    return Request(MATHRULER, given, item.answer) if verdict is None else verdict
+def _match(mode: Mode, given: str, item: Answered) -> bool | Request:
+    """Return the verdict, or what a worker must be asked."""
+    if mode == "mathruler":
+        verdict = parity_here(given, item.answer)
+        return Request(mode, given, item.answer) if verdict is None else verdict
+    verdict = match_here(mode, given, item.answer, item.options)
+    return Request(mode, given, item.answer, item.options) if verdict is None else verdict
 
 
 _EXTRACT: dict[str, Callable[[str], tuple[str, str]]] = {
     "mathruler": _extract_like_mathruler,
     "strict": _extract_strictly,
     "lenient": find_answer,
-}
-_MATCH: dict[str, Callable[[str, Answered], bool | Request]] = {
-    "mathruler": _match_like_mathruler,
-    "strict": strict_match,
-    "lenient": lenient_match,
 }

@@ -1,100 +1,141 @@
-"""Does a response give the expected answer?
+"""Our own comparison of answers: strict (the same value in any notation) and lenient (what a benign reader accepts).
 
-Nothing here evaluates what a model wrote: text is compared after normalisation, and numbers as bounded decimals
-or fractions of them. Every step is linear in the length of the answer, so grading cannot hang.
+Text is compared in one plain spelling, numbers exactly, parts one by one. Only expressions that are not plainly
+equal need symbolic mathematics; that is left to a worker.
 """
 
 import re
-from fractions import Fraction
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
-from ptdpo.records import Answered
-from ptdpo.rewards.pool import Request
+from ptdpo.rewards.choices import match_choice
+from ptdpo.rewards.notation import plain
+from ptdpo.rewards.parts import Parts, as_interval, read_parts
+from ptdpo.rewards.plain_text import answers_match
+from ptdpo.rewards.quantities import nearly_same_quantity, read_quantity, same_quantity, spelled_out
 
 # Longer "answers" are runaway generations. The bound also caps the cost of exact arithmetic.
 MAX_ANSWER = 256
-_MAX_DIGITS = 40
 
-_WRAPPER = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mbox|operatorname)\s*\{([^{}]*)\}")
-_FRACTION = re.compile(r"(-?)\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
-_NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d{1,2})?")
-_THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
-_CHOICE = re.compile(r"\(?([a-z])\)?[.:]?")
+Own = Literal["strict", "lenient"]
+Equal = Callable[[str, str], bool]
 
-
-def strict_match(given: str, item: Answered) -> bool | Request:
-    """Return whether an answer has the expected value, or what a worker must be asked."""
-    return answers_match(given, item.answer)
-
-
-def lenient_match(given: str, item: Answered) -> bool | Request:
-    """Return whether an answer is what a benign reader takes for the expected one, or what a worker must be asked."""
-    return answers_match(given, item.answer)
+_ASSIGNED = re.compile(r"([^=<>]{1,16})=([^=<>]+)")
+_NAME = re.compile(r"(?:the )?(?:m ?)?(?:angle )?[a-z][a-z '_0-9]*(?:\([a-z]\))?")
+_FUNCTIONS = re.compile(r"sqrt|sin|cos|tan|log|ln|exp|pi|oo")
+_EXPRESSION = re.compile(r"[0-9a-z+\-*/^().! ]+")
+_VALUE = re.compile(r"[0-9+\-*/^!]|sqrt|pi")
+_LEAD = re.compile(
+    r"(?:(?:therefore|thus|so|hence),? )?(?:the )?(?:(?:final|correct) )?answer(?: is|:)\s*|(?:the|an?) "
+)
+_FIRST_WORD = re.compile(r"(yes|no|true|false)\b.*")
 
 
-def answers_match(given: str, expected: str) -> bool:
-    """Return whether two answers are the same text or the same number; overlong answers never match."""
-    if len(given) > MAX_ANSWER or len(expected) > MAX_ANSWER:
-        return False
-    given, expected = normalise(given), normalise(expected)
-    if not given or not expected:
-        return False
-    if given == expected:
-        return True
-    first, second = as_number(given), as_number(expected)
-    if first is not None and second is not None:
-        return first == second
-    first_choice, second_choice = _CHOICE.fullmatch(given), _CHOICE.fullmatch(expected)
-    return bool(first_choice and second_choice and first_choice[1] == second_choice[1])
+class NeedsWorkerError(Exception):
+    """The verdict needs symbolic mathematics."""
 
 
-def normalise(answer: str) -> str:
-    """Return the answer without case, spaces, dollar signs, LaTeX wrappers and a closing full stop."""
-    text = answer.strip().removeprefix("\\boxed").strip()
-    text = _WRAPPER.sub(r"\1", text)
-    for noise in (
-        "\\left",
-        "\\right",
-        "\\!",
-        "\\,",
-        "\\;",
-        "\\ ",
-        "$",
-        "\\%",
-        "%",
-        "^\\circ",
-        "^{\\circ}",
-        "°",
-    ):
-        text = text.replace(noise, "%" if "%" in noise else "")
-    text = "".join(text.split()).lower()
-    while len(text) > 1 and text[0] == "{" and text[-1] == "}":
-        text = text[1:-1]
-    return text.rstrip(".") if not text.endswith("..") else text
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How two answers are compared.
 
-
-def as_number(text: str) -> Fraction | None:
-    """Return a normalised answer as an exact number, or ``None``.
-
-    Understood: integers, decimals, powers of ten up to e99, thousands separators, a/b, \\frac{a}{b}, percent.
+    Attributes:
+        lenient: forgive missing units, rounding, order and a sentence around the answer.
+        equal: decides whether two expressions are equal; may raise ``NeedsWorkerError``.
     """
-    if text.endswith("%"):
-        value = as_number(text[:-1])
-        return None if value is None else value / 100
-    latex = _FRACTION.fullmatch(text)
-    if latex:
-        return _ratio(latex[1] + latex[2], latex[3])
-    top, slash, bottom = text.partition("/")
-    return _ratio(top, bottom) if slash else _decimal(text)
+
+    lenient: bool
+    equal: Equal
+
+    def match(self, given: str, expected: str, options: Sequence[str] = ()) -> bool:
+        """Return whether two answers match; overlong and empty ones never do."""
+        if max(len(given), len(expected)) > MAX_ANSWER:
+            return False
+        if answers_match(given, expected):
+            return True
+        first, second = plain(given), plain(expected)
+        if self.lenient:
+            first, second = _LEAD.sub("", first, count=1), _LEAD.sub("", second, count=1)
+        if not first or not second:
+            return False
+        if first.replace(" ", "") == second.replace(" ", ""):
+            return True
+        chosen = match_choice(first, second, [plain(option) for option in options], self._same_option)
+        return self._same(first, second) if chosen is None else chosen
+
+    def _same_option(self, given: str, option: str) -> bool:
+        return given.replace(" ", "") == option.replace(" ", "") or self._same(given, option)
+
+    def _same(self, given: str, expected: str) -> bool:
+        given, expected = _same_sides(given, expected)
+        if given.replace(" ", "") == expected.replace(" ", ""):
+            return True
+        if self.lenient:
+            given, expected = spelled_out(given), spelled_out(expected)
+        first, second = read_quantity(given), read_quantity(expected)
+        if first is not None and second is not None:
+            return nearly_same_quantity(first, second) if self.lenient else same_quantity(first, second)
+        if self.lenient:
+            given, expected = as_interval(given), as_interval(expected)
+            word = _FIRST_WORD.fullmatch(given)
+            if word and word[1] == expected:
+                return True
+        one, other = read_parts(given), read_parts(expected)
+        if one is not None and other is not None:
+            return self._same_parts(one, other)
+        if one is not None or other is not None:
+            return False
+        return _is_expression(given) and _is_expression(expected) and self.equal(given, expected)
+
+    def _same_parts(self, given: Parts, expected: Parts) -> bool:
+        bare = "" in (given.kind, expected.kind)
+        if len(given.elements) != len(expected.elements) or not (
+            given.kind == expected.kind or (self.lenient and bare)
+        ):
+            return False
+        pairs = zip(given.elements, expected.elements, strict=True)
+        if given.ordered and expected.ordered and not (self.lenient and given.kind == expected.kind == ""):
+            return all(self._same(*pair) for pair in pairs)
+        left = list(given.elements)
+        for element in expected.elements:
+            partner = next((candidate for candidate in left if self._same(candidate, element)), None)
+            if partner is None:
+                return False
+            left.remove(partner)
+        return True
 
 
-def _ratio(top: str, bottom: str) -> Fraction | None:
-    numerator, denominator = _decimal(top), _decimal(bottom)
-    return None if numerator is None or not denominator else numerator / denominator
-
-
-def _decimal(text: str) -> Fraction | None:
-    if _THOUSANDS.fullmatch(text):
-        text = text.replace(",", "")
-    if not text.isascii() or len(text) > _MAX_DIGITS or not _NUMBER.fullmatch(text):
+def match_here(mode: Own, given: str, expected: str, options: Sequence[str]) -> bool | None:
+    """Return the verdict where it needs no symbolic mathematics, else ``None``; takes microseconds."""
+    try:
+        return Comparison(mode == "lenient", _ask_a_worker).match(given, expected, options)
+    except NeedsWorkerError:
         return None
-    return Fraction(text)
+
+
+def _ask_a_worker(given: str, expected: str) -> bool:
+    raise NeedsWorkerError
+
+
+def _same_sides(given: str, expected: str) -> tuple[str, str]:
+    """Return what is left to compare of "x = 5" and "5", or of "x = 5" and "x = 6"."""
+    first, second = _ASSIGNED.fullmatch(given), _ASSIGNED.fullmatch(expected)
+    if first and second:
+        same = first[1].replace(" ", "") == second[1].replace(" ", "")
+        return (first[2].strip(), second[2].strip()) if same else (given, expected)
+    if first and _NAME.fullmatch(first[1].strip()):
+        return first[2].strip(), expected
+    if second and _NAME.fullmatch(second[1].strip()):
+        return given, second[2].strip()
+    return given, expected
+
+
+def _is_expression(text: str) -> bool:
+    """Return whether a text is arithmetic in single letters; words would be read as products of theirs."""
+    names = _FUNCTIONS.sub(" ", text)
+    return (
+        bool(_EXPRESSION.fullmatch(text))
+        and bool(_VALUE.search(text) or len(text) == 1)
+        and all(len(run) <= 2 for run in re.findall(r"[a-z]+", names))
+    )

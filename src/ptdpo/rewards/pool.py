@@ -5,6 +5,7 @@ they load neither torch nor the caller's script. They start when first needed an
 """
 
 import atexit
+import contextlib
 import json
 import os
 import selectors
@@ -31,6 +32,7 @@ class Request:
     judge: str
     given: str
     expected: str
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,7 @@ class _Worker:
 
     def send(self, numbers: Sequence[int], requests: Sequence[Request]) -> None:
         """Hand over a chunk. The worker is idle, so it reads all of it before it writes: this cannot block for ever."""
-        chunk = [(r.judge, r.given, r.expected) for r in (requests[number] for number in numbers)]
+        chunk = [(r.judge, r.given, r.expected, r.options) for r in (requests[number] for number in numbers)]
         self.todo.extend(numbers)
         self.since = time.monotonic()
         self.inlet.write(json.dumps([self.seconds, chunk]).encode("ascii") + b"\n")
@@ -134,10 +136,9 @@ class _Worker:
         self.process.kill()
         self.process.wait()
         self.outlet.close()
-        try:
+        # What the buffer still holds is for a worker that is gone.
+        with contextlib.suppress(BrokenPipeError):
             self.inlet.close()
-        except BrokenPipeError:
-            pass  # what the buffer still held is for a worker that is gone
 
 
 @dataclass

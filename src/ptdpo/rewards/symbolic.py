@@ -14,7 +14,7 @@ def symbolically_equal(given: str, expected: str) -> bool:
 
 
 def roughly_equal(given: str, expected: str) -> bool:
-    """Return whether two expressions are equal, or a decimal with three digits or more rounds the other."""
+    """Return whether two expressions are equal, or one is a decimal that the other rounds to."""
     import sympy
 
     if symbolically_equal(given, expected):
@@ -23,14 +23,13 @@ def roughly_equal(given: str, expected: str) -> bool:
     if any(not isinstance(value, sympy.Expr) or value.free_symbols for value in values):
         return False
     first, second = (sympy.N(value, _DIGITS) for value in values)
-    decimals = [_decimals(text) for text in (given, expected)]
-    known = [places for places in decimals if places is not None]
-    # Half a unit in the last place of the coarser of the two decimals.
+    # As in quantities: an answer may be rounded to three digits or more, the expected one to two or more.
+    places = [_decimals(text, least) for text, least in ((given, 3), (expected, 2))]
+    known = [number for number in places if number is not None]
     return bool(known) and bool(abs(first - second) <= sympy.Rational(501, 1000) / 10 ** min(known))
 
 
-def _decimals(text: str) -> int | None:
-    whole, point, places = text.strip().lstrip("-+").partition(".")
-    if not point or not (whole + places).isdigit() or len((whole + places).lstrip("0")) < 3:
-        return None
-    return len(places)
+def _decimals(text: str, least_digits: int) -> int | None:
+    whole, _, places = text.strip().lstrip("-+").partition(".")
+    digits = whole + places
+    return len(places) if places and digits.isdigit() and len(digits.lstrip("0")) >= least_digits else None

@@ -1,6 +1,6 @@
 """The grading worker: a process of its own that may hang, run out of memory or die on an answer.
 
-It reads one line of JSON per batch, ``[seconds, [[judge, given, expected], ...]]``, and writes one line per answer, in
+It reads one line of JSON per batch, ``[seconds, [[judge, given, expected, options], ...]]``, and writes one line per answer, in
 order: ``[verdict, note]``. ``ptdpo.rewards.pool`` starts it.
 """
 
@@ -35,10 +35,10 @@ def main() -> None:
     with contextlib.suppress(BrokenPipeError):
         for line in sys.stdin:
             seconds, chunk = json.loads(line)
-            for judge, given, expected in chunk:
+            for judge, given, expected, options in chunk:
                 _limit_time(seconds)
                 try:
-                    reply = [JUDGES[judge](given, expected), ""]
+                    reply = [JUDGES[judge](given, expected, options), ""]
                 except Exception as error:
                     reply = [False, f"{judge} raised {type(error).__name__}"]
                 _send(replies, reply)

@@ -1,0 +1,74 @@
+"""Multiple choice: the letter, "(B)", "B. 30", or the option's text."""
+
+import re
+from collections.abc import Callable, Sequence
+
+_LETTER = re.compile(r"(?:the )?(?:correct )?(?:option|choice|answer)?(?: is)?[:\s]*[(\[]?([a-j])[)\].:]?")
+_LABELLED = re.compile(r"(?:option |choice )?(?:\(([a-j])\)|([a-j])[).:])\s*(\S.*)")
+_LETTERS = re.compile(r"[a-j](?:\s*(?:,|;|&|and)\s*[a-j])+")
+_QUESTION_OPTION = re.compile(r"(?:^|[\s;,])\(?([A-J])(?:\)|[.:](?=\s))\s*")
+
+Same = Callable[[str, str], bool]
+
+
+def read_options(question: str) -> tuple[str, ...]:
+    """Return the texts of the options that a question lists as "(A) ..." or "A. ...", in order; empty without any."""
+    marks = list(_QUESTION_OPTION.finditer(question))
+    # The last run A, B, C ...: earlier letters belong to the question.
+    starts = [index for index, mark in enumerate(marks) if mark[1] == "A"]
+    if not starts:
+        return ()
+    run = marks[starts[-1] :]
+    length = next((i for i, mark in enumerate(run) if mark[1] != chr(ord("A") + i)), len(run))
+    if length < 2:
+        return ()
+    ends = [mark.start() for mark in run[1:length]] + [len(question)]
+    # The last option ends with its line.
+    texts = [question[mark.end() : end] for mark, end in zip(run, ends, strict=False)]
+    return tuple(text.strip().split("\n")[0].strip().rstrip(";,") for text in texts)
+
+
+def match_choice(given: str, expected: str, options: Sequence[str], same: Same) -> bool | None:
+    """Return whether two plain answers choose the same option; ``None`` if this is no matter of letters.
+
+    ``same`` compares an option's text with an answer.
+    """
+    letter, text = _split(expected)
+    given_letter, given_text = _split(given)
+    if _LETTERS.fullmatch(expected):
+        return _letters(given) == _letters(expected) if _LETTERS.fullmatch(given) else None
+    if letter and not text:
+        text = _option(letter, options)
+    if not letter and not given_letter:
+        return None
+    if letter and given_letter:
+        if letter != given_letter:
+            return False
+        # "B. 40" where B is 30 chooses nothing.
+        return not (given_text and text) or same(given_text, text)
+    if letter:
+        if not text:
+            return None
+        matching = [option for option in options if same(given, option)]
+        return same(given, text) and len(matching) <= 1
+    if given_text and not options:
+        return same(given_text, expected)
+    chosen = _option(given_letter, options)
+    return same(chosen, expected) if chosen else None
+
+
+def _split(answer: str) -> tuple[str, str]:
+    letter = _LETTER.fullmatch(answer)
+    if letter:
+        return letter[1], ""
+    labelled = _LABELLED.fullmatch(answer)
+    return (labelled[1] or labelled[2], labelled[3]) if labelled else ("", "")
+
+
+def _letters(answer: str) -> set[str]:
+    return set(re.findall(r"\b[a-j]\b", answer))
+
+
+def _option(letter: str, options: Sequence[str]) -> str:
+    index = ord(letter) - ord("a")
+    return options[index] if index < len(options) else ""
