@@ -3,9 +3,14 @@
 import re
 from collections.abc import Callable, Sequence
 
-_LETTER = re.compile(r"(?:the )?(?:correct )?(?:option|choice|answer)?(?: is)?[:\s]*[(\[]?([a-j])[)\].:]?")
-_LABELLED = re.compile(r"(?:option |choice )?(?:\(([a-j])\)|([a-j])[).:])\s*(\S.*)")
+from ptdpo.rewards.notation import SET_CLOSE, SET_OPEN
+
+_KIND = "(?:the )?(?:correct )?(?:option|choice|answer|figure|picture|image|shape|pattern)?(?: is)?"
+_LETTER = re.compile(_KIND + r"[:\s]*[(\[]?([a-j])[)\].:]?(?: because .*| since .*)?")
+_LABELLED = re.compile(r"(?:option |choice )?(?:\(([a-j])\)|([a-j])[).:])\s*(\w.*|[^,;&\s].*)")
+_BRACKETS = re.compile(f"[()\\[\\]{SET_OPEN}{SET_CLOSE}]")
 _LETTERS = re.compile(r"[a-j](?:\s*(?:,|;|&|and)\s*[a-j])+")
+_RUN = re.compile(r"[a-j]{2,10}")
 _QUESTION_OPTION = re.compile(r"(?:^|[\s;,])\(?([A-J])(?:\)|[.:](?=\s))\s*")
 
 Same = Callable[[str, str], bool]
@@ -35,8 +40,12 @@ def match_choice(given: str, expected: str, options: Sequence[str], same: Same) 
     """
     letter, text = _split(expected)
     given_letter, given_text = _split(given)
-    if _LETTERS.fullmatch(expected):
-        return _letters(given) == _letters(expected) if _LETTERS.fullmatch(given) else None
+    several = _letters(expected)
+    if several:
+        run = set(given) if _RUN.fullmatch(given) else set()
+        return several == (_letters(given) or run or {given_letter})
+    if letter and _letters(given):
+        return False
     if letter and not text:
         text = _option(letter, options)
     if not letter and not given_letter:
@@ -66,7 +75,9 @@ def _split(answer: str) -> tuple[str, str]:
 
 
 def _letters(answer: str) -> set[str]:
-    return set(re.findall(r"\b[a-j]\b", answer))
+    """Return the letters of an answer such as "(A), (C)"; none if it is anything else."""
+    bare = _BRACKETS.sub("", answer)
+    return set(re.findall(r"\b[a-j]\b", bare)) if _LETTERS.fullmatch(bare) else set()
 
 
 def _option(letter: str, options: Sequence[str]) -> str:

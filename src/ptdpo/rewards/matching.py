@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ptdpo.rewards.choices import match_choice
-from ptdpo.rewards.notation import plain
+from ptdpo.rewards.notation import plain, without_spaces
 from ptdpo.rewards.parts import Parts, as_interval, read_parts
 from ptdpo.rewards.plain_text import answers_match
-from ptdpo.rewards.quantities import nearly_same_quantity, read_quantity, same_quantity, spelled_out
+from ptdpo.rewards.quantities import nearly_same_quantity, read_quantity, same_quantity, spelled_out, split_unit
 
 # Longer "answers" are runaway generations. The bound also caps the cost of exact arithmetic.
 MAX_ANSWER = 256
@@ -27,8 +27,12 @@ _FUNCTIONS = re.compile(r"sqrt|sin|cos|tan|log|ln|exp|pi|oo")
 _EXPRESSION = re.compile(r"[0-9a-z+\-*/^().! ]+")
 _VALUE = re.compile(r"[0-9+\-*/^!]|sqrt|pi")
 _LEAD = re.compile(
-    r"(?:(?:therefore|thus|so|hence),? )?(?:the )?(?:(?:final|correct) )?answer(?: is|:)\s*|(?:the|an?) "
+    r"(?:(?:therefore|thus|so|hence),? )?(?:the )?(?:(?:final|correct) )?answer(?: is|:)\s*|there (?:is|are) "
+    r"|(?:about|approximately|approx\.?|around|nearly|in|in the year|year) (?=[\d.])|[~≈]\s*"
+    r"|(?:the|an?) (?!and |or )(?=[a-z]{3})"
 )
+_POINT = re.compile(r"^[a-z]'?(?=\([^()]*,[^()]*\)$)")
+_GAP = re.compile(r"\d\s+\d")
 _FIRST_WORD = re.compile(r"(yes|no|true|false)\b.*")
 
 
@@ -52,24 +56,24 @@ class Comparison:
         """Return whether two answers match; overlong and empty ones never do."""
         if max(len(given), len(expected)) > MAX_ANSWER:
             return False
-        if answers_match(given, expected):
+        if not _GAP.search(given) and answers_match(given, expected):
             return True
         first, second = plain(given), plain(expected)
         if self.lenient:
-            first, second = _LEAD.sub("", first, count=1), _LEAD.sub("", second, count=1)
+            first, second = (_POINT.sub("", _drop_lead(text)) for text in (first, second))
         if not first or not second:
             return False
-        if first.replace(" ", "") == second.replace(" ", ""):
+        if without_spaces(first) == without_spaces(second):
             return True
         chosen = match_choice(first, second, [plain(option) for option in options], self._same_option)
         return self._same(first, second) if chosen is None else chosen
 
     def _same_option(self, given: str, option: str) -> bool:
-        return given.replace(" ", "") == option.replace(" ", "") or self._same(given, option)
+        return without_spaces(given) == without_spaces(option) or self._same(given, option)
 
     def _same(self, given: str, expected: str) -> bool:
         given, expected = _same_sides(given, expected)
-        if given.replace(" ", "") == expected.replace(" ", ""):
+        if without_spaces(given) == without_spaces(expected):
             return True
         if self.lenient:
             given, expected = spelled_out(given), spelled_out(expected)
@@ -86,13 +90,16 @@ class Comparison:
             return self._same_parts(one, other)
         if one is not None or other is not None:
             return False
+        (given, unit), (expected, wanted) = split_unit(given), split_unit(expected)
+        if unit != wanted and not (self.lenient and "" in (unit, wanted)):
+            return False
         return _is_expression(given) and _is_expression(expected) and self.equal(given, expected)
 
     def _same_parts(self, given: Parts, expected: Parts) -> bool:
-        bare = "" in (given.kind, expected.kind)
-        if len(given.elements) != len(expected.elements) or not (
-            given.kind == expected.kind or (self.lenient and bare)
-        ):
+        kinds = {given.kind, expected.kind}
+        # With three parts or more, brackets of either shape make a list, no interval.
+        alike = len(kinds) == 1 or (len(given.elements) > 2 and kinds == {"()", "[]"})
+        if len(given.elements) != len(expected.elements) or not (alike or (self.lenient and kinds & {"", ";"})):
             return False
         pairs = zip(given.elements, expected.elements, strict=True)
         if given.ordered and expected.ordered and not (self.lenient and given.kind == expected.kind == ""):
@@ -116,6 +123,11 @@ def match_here(mode: Own, given: str, expected: str, options: Sequence[str]) -> 
 
 def _ask_a_worker(given: str, expected: str) -> bool:
     raise NeedsWorkerError
+
+
+def _drop_lead(text: str) -> str:
+    rest = _LEAD.sub("", text, count=1) if _LEAD.match(text) else text
+    return rest or text
 
 
 def _same_sides(given: str, expected: str) -> tuple[str, str]:

@@ -18,7 +18,7 @@ class Parts:
     """An answer taken apart.
 
     Attributes:
-        kind: its brackets, "" for a bare list, "u" for a union.
+        kind: its brackets, "" for a bare list, ";" for one with semicolons, "u" for a union.
         elements: the parts, two or more unless it is a set.
         ordered: whether the order matters.
     """
@@ -34,12 +34,16 @@ def read_parts(text: str) -> Parts | None:
     if len(union) > 1 and all(part and part[0] in _OPENING and part[-1] in _CLOSING for part in union):
         return Parts("u", tuple(union), ordered=False)
     if len(text) > 1 and text[0] in _OPENING and _closes_at_the_end(text):
-        elements = split_outside(text[1:-1], ",")
+        inside = text[1:-1]
+        elements = split_outside(inside, "," if "," in inside else ";")
         is_set = text[0] == SET_OPEN
         if is_set or len(elements) > 1:
             return Parts(text[0] + text[-1], tuple(elements), ordered=not is_set)
         return None
-    joined = re.sub(r"\s*,?\s+(?:or|and)\s+|\s*;\s*", ",", text)
+    if ";" in text:
+        return Parts(";", tuple(split_outside(text, ";")), ordered=True)
+    joined = re.sub(r"\s*,?\s+(?:or|and)\s+", ",", text)
+    joined = re.sub(r"±\s*([^,±]+)", r"\1,-\1", joined) if "±" in joined else joined
     elements = split_outside(joined, ",")
     if len(elements) > 1 and all(elements):
         return Parts("", tuple(elements), ordered=joined == text)
@@ -47,8 +51,12 @@ def read_parts(text: str) -> Parts | None:
 
 
 def as_interval(text: str) -> str:
-    """Return an inequality in one letter as an interval, anything else as it is."""
-    text = text.replace(" ", "")
+    """Return an inequality in one letter, or two joined by "or", as an interval; anything else as it is."""
+    alternatives = text.split(" or ")
+    if len(alternatives) > 1:
+        intervals = [as_interval(part.strip()) for part in alternatives]
+        return "u".join(intervals) if all(part[0] in _OPENING for part in intervals if part) else text
+    original, text = text, text.replace(" ", "")
     between = _BELOW.fullmatch(text)
     if between:
         low, left, _, right, high = between.groups()
@@ -59,7 +67,7 @@ def as_interval(text: str) -> str:
     elif other:
         sign, bound = _FLIP[other[2]], other[1]
     else:
-        return text
+        return original
     if sign[0] == "<":
         return f"(-oo,{bound}{']' if '=' in sign else ')'}"
     return f"{'[' if '=' in sign else '('}{bound},oo)"

@@ -6,9 +6,9 @@ from fractions import Fraction
 
 _NUMBER = r"(?:\d{1,3}(?:,\d{3})+|\d{1,40})(?:\.\d{0,40})?|\.\d{1,40}"
 _QUANTITY = re.compile(
-    rf"(?P<sign>[+-]?)\s*(?P<currency>[$€£¥]?)\s*(?P<top>{_NUMBER})"
-    rf"(?:\s*/\s*(?P<bottom>{_NUMBER}))?(?:\s*[*x]\s*10\s*\^\s*\(?(?P<power>[+-]?\d{{1,2}})\)?|e(?P<e>[+-]?\d{{1,2}}))?"
-    r"\s*(?P<unit>[^\d\s][^=<>]{0,40})?"
+    rf"(?P<sign>[+-]?)\s*(?P<currency>[¤€£¥]?)\s*(?P<top>{_NUMBER})"
+    rf"(?:\s*[/:]\s*(?P<bottom>{_NUMBER}))?(?:\s*[*x]\s*10\s*\^\s*\(?(?P<power>[+-]?\d{{1,2}})\)?|e(?P<e>[+-]?\d{{1,2}}))?"
+    r"\s*(?P<large>thousand|million|billion|trillion|k(?![a-z]))?\s*(?P<unit>[^\d\s][^=<>]{0,40})?"
 )
 _BRACKETED = re.compile(rf"(-?)\(\(({_NUMBER})\)/\(({_NUMBER})\)\)(.*)")
 _MIXED = re.compile(r"(-?)\((\d{1,12})\+\(?(\d{1,12})\)?/\(?(\d{1,12})\)?\)(.*)")
@@ -16,8 +16,11 @@ _POWER_OF_UNIT = re.compile(r"(?:square|sq\.?) ([a-z]+)|(?:cubic|cu\.?) ([a-z]+)
 _WORDS = {
     word: str(number)
     for number, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-        "seventeen eighteen nineteen twenty".split()
+        (
+            *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
+            *("eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"),
+            "twenty",
+        )
     )
 }
 # Base unit and size in it.
@@ -28,6 +31,7 @@ _SCALES = {
     **{name: ("l", Fraction(size)) for name, size in (("ml", "1/1000"), ("l", 1))},
     "%": ("%", Fraction(1)),
 }
+_LARGE = {"k": 3, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _ALIASES = {
     **dict.fromkeys(("millimeter", "millimetre"), "mm"),
     **dict.fromkeys(("centimeter", "centimetre"), "cm"),
@@ -39,9 +43,10 @@ _ALIASES = {
     **dict.fromkeys(("minute",), "min"),
     **dict.fromkeys(("hour", "hr"), "h"),
     **dict.fromkeys(("liter", "litre"), "l"),
+    **dict.fromkeys(("kilometer", "kilometre"), "km"),
     **dict.fromkeys(("percent", "per cent", "percentage"), "%"),
     **dict.fromkeys(("°", "degree", "deg", "unit"), ""),
-    **dict.fromkeys(("dollar", "usd"), "$"),
+    **dict.fromkeys(("dollar", "usd"), "¤"),
     **dict.fromkeys(("foot", "feet"), "ft"),
     **dict.fromkeys(("inch", "inches"), "in"),
     "yuan": "¥",
@@ -52,7 +57,37 @@ _ALIASES = {
     "ohm": "ω",
 }
 _SHORT_UNITS = frozenset(
-    "m g s l h v w j ω % ° $ € £ ¥ cm mm km kg mg ml dm hz ev ft in yd oz lb mi pa kj kw kn cc °c °f pc nm".split()
+    (
+        *(
+            "m",
+            "cm",
+            "mm",
+            "km",
+            "dm",
+            "nm",
+            "in",
+            "ft",
+            "yd",
+            "mi",
+            "pc",
+            "g",
+            "kg",
+            "mg",
+            "oz",
+            "lb",
+            "l",
+            "ml",
+            "cc",
+        ),
+        *("s", "h", "am", "pm", "hz", "v", "w", "kw", "j", "kj", "ev", "kn", "pa", "ω", "°c", "°f", "sq", "cu"),
+        *("%", "°", "¤", "€", "£", "¥"),
+    )
+)
+_KNOWN_UNIT = re.compile(
+    r"(.*[\d)](?:\s*pi)?|.*pi)\s*("
+    r"(?:(?:square|sq\.?|cubic) )?"
+    r"(?:[mck]?m|k?g|(?:centi|milli|kilo)?met(?:er|re)s?|inch(?:es)?|in|f(?:ee|oo)?t|units?)"
+    r"(?:\^\(?[23]\)?)?|%|°|degrees?)"
 )
 # Letters that stand for something else, and what makes an expression of it.
 _NO_UNIT = re.compile(r"[-+*()!,⦃⦄\[\]]|(?:^|[^a-z])(?:pi|oo|sqrt|sin|cos|tan|log|ln|or|and|u)(?![a-z])")
@@ -92,11 +127,18 @@ def read_quantity(text: str) -> Quantity | None:
         bottom = _decimal(found["bottom"])
         number = number / bottom if bottom else None
     if number is not None:
-        number *= Fraction(10) ** int(found["power"] or found["e"] or 0) * (-1 if found["sign"] == "-" else 1)
-    exact = found["bottom"] or found["power"] or found["e"] or "." not in found["top"]
+        number *= Fraction(10) ** int(found["power"] or found["e"] or _LARGE.get(found["large"], 0))
+        number *= -1 if found["sign"] == "-" else 1
+    exact = any(found[name] for name in ("bottom", "power", "e", "large")) or "." not in found["top"]
     decimals = None if exact else len(found["top"].partition(".")[2])
     digits = len(found["top"].replace(",", "").replace(".", "").lstrip("0"))
     return _quantity(number, found["currency"] or (found["unit"] or "").strip(), decimals, digits)
+
+
+def split_unit(text: str) -> tuple[str, str]:
+    """Return an expression and the known unit behind it, "" if there is none: "6 sqrt(3) cm"."""
+    found = _KNOWN_UNIT.fullmatch(text)
+    return (found[1].strip(), _unit(found[2].strip())[0]) if found else (text, "")
 
 
 def spelled_out(text: str) -> str:
@@ -147,6 +189,15 @@ def _is_unit(text: str) -> bool:
 
 
 def _unit(text: str) -> tuple[str, Fraction]:
+    """Return the base unit and its size in it."""
+    top, slash, bottom = text.replace(" per ", "/").partition("/")
+    if not slash:
+        return _simple_unit(text)
+    (name, scale), (other, size) = _simple_unit(top.strip()), _simple_unit(bottom.strip())
+    return f"{name}/{other}", scale / size
+
+
+def _simple_unit(text: str) -> tuple[str, Fraction]:
     power = _POWER_OF_UNIT.fullmatch(text)
     if power:
         text = f"{power[1]}^2" if power[1] else f"{power[2]}^3"

@@ -1,16 +1,23 @@
 """Are two expressions equal as mathematics? Parsed without ``eval``, simplified by sympy: for workers only."""
 
+from tokenize import TokenError
+from typing import Any
+
 from ptdpo.rewards.arithmetic import parse_without_eval
 
 _DIGITS = 30
+# What does not read as arithmetic equals nothing.
+_UNREADABLE = (SyntaxError, TokenError, TypeError, ValueError, AttributeError, ZeroDivisionError)
 
 
 def symbolically_equal(given: str, expected: str) -> bool:
     """Return whether sympy can show that the difference of two expressions is zero."""
     import sympy
 
-    difference = parse_without_eval(f"({expected})-({given})".replace("^", "**"))
-    return sympy.simplify(difference) == 0
+    try:
+        return bool(sympy.simplify(_read(f"({expected})-({given})")) == 0)
+    except _UNREADABLE:
+        return False
 
 
 def roughly_equal(given: str, expected: str) -> bool:
@@ -19,7 +26,10 @@ def roughly_equal(given: str, expected: str) -> bool:
 
     if symbolically_equal(given, expected):
         return True
-    values = [parse_without_eval(text.replace("^", "**")) for text in (given, expected)]
+    try:
+        values = [_read(given), _read(expected)]
+    except _UNREADABLE:
+        return False
     if any(not isinstance(value, sympy.Expr) or value.free_symbols for value in values):
         return False
     first, second = (sympy.N(value, _DIGITS) for value in values)
@@ -27,6 +37,10 @@ def roughly_equal(given: str, expected: str) -> bool:
     places = [_decimals(text, least) for text, least in ((given, 3), (expected, 2))]
     known = [number for number in places if number is not None]
     return bool(known) and bool(abs(first - second) <= sympy.Rational(501, 1000) / 10 ** min(known))
+
+
+def _read(text: str) -> Any:
+    return parse_without_eval(text.replace("^", "**"))
 
 
 def _decimals(text: str, least_digits: int) -> int | None:

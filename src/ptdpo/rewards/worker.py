@@ -1,7 +1,7 @@
 """The grading worker: a process of its own that may hang, run out of memory or die on an answer.
 
-It reads one line of JSON per batch, ``[seconds, [[judge, given, expected, options], ...]]``, and writes one line per answer, in
-order: ``[verdict, note]``. ``ptdpo.rewards.pool`` starts it.
+It reads one line of JSON per batch, ``[seconds, [[judge, given, expected, options], ...]]``, and writes one line per
+answer, in order: ``[verdict, note]``. ``ptdpo.rewards.pool`` starts it.
 """
 
 import contextlib
