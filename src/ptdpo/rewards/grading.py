@@ -9,7 +9,7 @@ from ptdpo.rewards.fallbacks import find_answer
 from ptdpo.rewards.judges import MATH_VERIFY
 from ptdpo.rewards.matching import match_here
 from ptdpo.rewards.parity import boxed_content, parity_here
-from ptdpo.rewards.pool import SECONDS, Reply, Request, shared_pool
+from ptdpo.rewards.pool import SECONDS, Reply, Request, WorkerPool, shared_pool
 from ptdpo.rewards.second import require_math_verify
 
 Mode = Literal["mathruler", "strict", "lenient"]
@@ -40,6 +40,7 @@ def grade_many(
     seconds: float = SECONDS,
     second_opinion: bool = False,
     prompt_opens_think: bool = True,
+    pool: WorkerPool | None = None,
 ) -> list[Verdict]:
     """Grade responses, in order.
 
@@ -54,6 +55,7 @@ def grade_many(
         seconds: time limit per answer; a later one is wrong, with a note.
         second_opinion: also ask math-verify, see ``Verdict.second``.
         prompt_opens_think: see ``follows_format``.
+        pool: the workers; ``None`` for this process's own, which start when first needed.
 
     Raises:
         ValueError: if an expected answer is empty, the mode is unknown, or math-verify is not installed.
@@ -63,11 +65,15 @@ def grade_many(
         raise ValueError(f"unknown grading mode {mode!r}: choose from {', '.join(get_args(Mode))}")
     if any(not item.answer.strip() for item in items):
         raise ValueError("the expected answer is empty: nothing can be graded against it")
-    found = [_EXTRACT[mode](item.response) for item in items]
-    replies = _decide([_match(mode, given, item) for (given, _), item in zip(found, items, strict=True)], seconds)
-    seconds_opinions: list[float | None] = [None] * len(items)
     if second_opinion:
-        seconds_opinions = _second_opinions(items, seconds)
+        require_math_verify()
+    found = [_EXTRACT[mode](item.response) for item in items]
+    verdicts = [_match(mode, given, item) for (given, _), item in zip(found, items, strict=True)]
+    replies = _decide(verdicts, seconds, pool)
+    opinions: list[float | None] = [None] * len(items)
+    if second_opinion:
+        others = _decide([Request(MATH_VERIFY, item.response, item.answer) for item in items], seconds, pool)
+        opinions = [None if other.note else float(other.verdict) for other in others]
     return [
         Verdict(
             float(reply.verdict),
@@ -78,23 +84,18 @@ def grade_many(
             opinion,
             reply.note,
         )
-        for item, (given, where), reply, opinion in zip(items, found, replies, seconds_opinions, strict=True)
+        for item, (given, where), reply, opinion in zip(items, found, replies, opinions, strict=True)
     ]
 
 
-def _decide(verdicts: Sequence[bool | Request], seconds: float) -> list[Reply]:
+def _decide(verdicts: Sequence[bool | Request], seconds: float, pool: WorkerPool | None) -> list[Reply]:
     """Ask the workers what is still open, each question once."""
     # A group's rollouts often give the same answer.
     open_questions = list(dict.fromkeys(verdict for verdict in verdicts if isinstance(verdict, Request)))
-    answers = shared_pool().ask(open_questions, seconds) if open_questions else []
+    # Without questions no worker starts.
+    answers = (pool or shared_pool()).ask(open_questions, seconds) if open_questions else []
     known = dict(zip(open_questions, answers, strict=True))
     return [known[verdict] if isinstance(verdict, Request) else Reply(verdict) for verdict in verdicts]
-
-
-def _second_opinions(items: Sequence[Answered], seconds: float) -> list[float | None]:
-    require_math_verify()
-    replies = _decide([Request(MATH_VERIFY, item.response, item.answer) for item in items], seconds)
-    return [None if reply.note else float(reply.verdict) for reply in replies]
 
 
 def _extract_like_mathruler(response: str) -> tuple[str, str]:

@@ -91,7 +91,7 @@ class Comparison:
         if one is not None or other is not None:
             return False
         (given, unit), (expected, wanted) = split_unit(given), split_unit(expected)
-        if unit != wanted and not (self.lenient and "" in (unit, wanted)):
+        if unit != wanted and not (self.lenient and "" in (unit[0], wanted[0])):
             return False
         return _is_expression(given) and _is_expression(expected) and self.equal(given, expected)
 

@@ -135,10 +135,10 @@ def read_quantity(text: str) -> Quantity | None:
     return _quantity(number, found["currency"] or (found["unit"] or "").strip(), decimals, digits)
 
 
-def split_unit(text: str) -> tuple[str, str]:
-    """Return an expression and the known unit behind it, "" if there is none: "6 sqrt(3) cm"."""
+def split_unit(text: str) -> tuple[str, tuple[str, Fraction]]:
+    """Return an expression, and base and size of the known unit behind it, ("", 1) without: "6 sqrt(3) cm"."""
     found = _KNOWN_UNIT.fullmatch(text)
-    return (found[1].strip(), _unit(found[2].strip())[0]) if found else (text, "")
+    return (found[1].strip(), _unit(found[2].strip())) if found else (text, ("", Fraction(1)))
 
 
 def spelled_out(text: str) -> str:

@@ -30,6 +30,8 @@ def main() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     from ptdpo.rewards.judges import JUDGES
 
+    # The first use of sympy loads more of it: that is no answer's time.
+    JUDGES["mathruler"]("x+1", "1+x", ())
     _limit_memory()
     _send(replies, READY)
     with contextlib.suppress(BrokenPipeError):
