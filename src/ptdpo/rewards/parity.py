@@ -34,11 +34,9 @@ def parity_here(given: str, expected: str) -> bool | None:
     """Return mathruler's verdict where it can be known without parsing anything, else ``None``; takes microseconds."""
     if given == expected:
         return True
-    if _INTEGER.fullmatch(given) and _INTEGER.fullmatch(expected):
-        return int(given) == int(expected)
-    if _LETTER.fullmatch(given) and _LETTER.fullmatch(expected):
-        # Two different symbols to sympy.
-        return given.lower() == expected.lower()
+    plainly = _plainly_equal(given, expected)
+    if plainly is not None:
+        return plainly
     if len(given) > _SHORT or len(expected) > _SHORT:
         return None
     if "\\" in given or "\\" in expected:
@@ -54,11 +52,24 @@ def parity_in_worker(given: str, expected: str) -> bool:
     return bool(_in_full()(given, expected))
 
 
+def _plainly_equal(given: str, expected: str) -> bool | None:
+    """Return whether two integers, or two letters, are equal to sympy; ``None`` for anything else."""
+    if _INTEGER.fullmatch(given) and _INTEGER.fullmatch(expected):
+        return int(given) == int(expected)
+    if _LETTER.fullmatch(given) and _LETTER.fullmatch(expected):
+        # Two symbols; mathruler ignores case.
+        return given.lower() == expected.lower()
+    return None
+
+
 @cache
 def _without_sympy() -> Callable[[str, str], bool]:
     grader = _mathruler()
 
     def are_equal(expected: str, given: str) -> bool:
+        plainly = _plainly_equal(given, expected)
+        if plainly is not None:
+            return plainly
         if grader.should_allow_eval(f"({expected})-({given})"):
             raise _NeedsSympy
         return False
