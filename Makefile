@@ -38,6 +38,8 @@ bench: $(READY)
 	$(BIN)/python benchmarks/generate.py
 	test -d runs/worlds/0/expert || $(BIN)/ptdpo data demo-world 0 --out runs/worlds/0
 	$(BIN)/python benchmarks/presets.py
+	$(BIN)/python benchmarks/grading.py
+	$(BIN)/python benchmarks/grading.py --agreement
 
 clean:
 	rm -rf $(VENV) runs

@@ -33,15 +33,17 @@ def test_the_table_is_what_it_says():
     assert min(Counter(LABELS).values()) > 250
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "column"), [("mathruler", "mathruler (default)"), ("strict", "strict"), ("lenient", "lenient")]
 )
 def test_the_page_shows_what_grading_finds(mode, column):
-    verdicts = grade_many(ITEMS, mode=mode)
-    agree = sum(bool(v.accuracy) == label for v, label in zip(verdicts, LABELS, strict=True))
-    assert agree == SHOWN["all"]["agree"][column], "run: python benchmarks/grading.py --agreement"
-    assert len(ROWS) == SHOWN["all"]["cases"]
+    # The hostile rows cost their time-outs: tests/rewards/test_pool.py.
+    ordinary = [number for number, row in enumerate(ROWS) if row["style"] != "hostile"]
+    verdicts = grade_many([ITEMS[number] for number in ordinary], mode=mode, seconds=60)
+    agree = sum(bool(v.accuracy) == LABELS[number] for v, number in zip(verdicts, ordinary, strict=True))
+    shown = SHOWN["all"]["agree"][column] - SHOWN["hostile"]["agree"][column]
+    assert agree == shown, "run: python benchmarks/grading.py --agreement"
+    assert (len(ROWS), len(ROWS) - len(ordinary)) == (SHOWN["all"]["cases"], SHOWN["hostile"]["cases"])
 
 
 @pytest.mark.parametrize(

@@ -141,16 +141,28 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("mode", ["mathruler", "strict", "lenient"])
-def test_hostile_answers_cost_a_time_out_at_worst(mode, pool):
-    items = [Answered(f"x</think>\\boxed{{{given}}}", expected) for given, expected in HOSTILE.values()]
-    good = Answered("x</think>\\boxed{2\\sqrt{3}}", "\\sqrt{12}")
-    verdicts = grade_many([x for item in items for x in (item, good)], mode=mode, seconds=1.0, pool=pool)
-    assert [verdict.accuracy for verdict in verdicts[::2]] == [0.0] * len(HOSTILE)
-    assert all(verdict.note.startswith("timeout") or not verdict.note for verdict in verdicts[::2])
-    # Equal questions are asked once, so each of these is the same reply: it must not be a time-out.
-    assert {verdict.accuracy for verdict in verdicts[1::2]} == {1.0}
-    assert grade_many([good], mode=mode, seconds=60, pool=pool)[0].accuracy == 1.0
+def grade_hostile(names, mode, pool):
+    """Return the verdicts of hostile answers, after checking that the good ones between them stay right."""
+    items = [Answered(f"x</think>\\boxed{{{HOSTILE[name][0]}}}", HOSTILE[name][1]) for name in names]
+    # Equal questions are asked once: each good one is another.
+    good = [Answered(f"x</think>\\boxed{{{n}\\sqrt{{3}}}}", f"\\sqrt{{{3 * n * n}}}") for n in range(2, len(names) + 2)]
+    pairs = [item for pair in zip(items, good, strict=True) for item in pair]
+    verdicts = grade_many(pairs, mode=mode, seconds=1.0, pool=pool)
+    assert [verdict.accuracy for verdict in verdicts[1::2]] == [1.0] * len(names)
+    return verdicts[::2]
+
+
+@pytest.mark.slow
+def test_hostile_answers_cost_a_time_out_at_worst(pool):
+    verdicts = grade_hostile(list(HOSTILE), "mathruler", pool)
+    assert [verdict.accuracy for verdict in verdicts] == [0.0] * len(HOSTILE)
+    assert {verdict.note for verdict in verdicts} == {"", "timeout: no verdict within 1 s"}
+
+
+@pytest.mark.parametrize("mode", ["strict", "lenient"])
+def test_hostile_answers_in_our_own_modes(mode, pool):
+    names = [name for name in HOSTILE if name not in ("memory", "nested-factorial", "tower-latex", "factorial")]
+    assert [verdict.accuracy for verdict in grade_hostile(names, mode, pool)] == [0.0] * len(names)
 
 
 def test_the_default_mode_times_out_where_mathruler_hangs(pool):

@@ -7,6 +7,7 @@ calls of mathematical functions.
 
 import ast
 import operator
+import re
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -29,6 +30,7 @@ _UNARY: dict[type[ast.unaryop], Callable[[Any], Any]] = {
 }
 # What sympy's tokeniser writes around the names and numbers of the text; the only calls that may hold a string.
 _MAKERS = ("Symbol", "Function", "Integer", "Float", "Rational")
+_DIGITS = re.compile(r"0|[1-9][0-9]*")
 _FUNCTIONS = ("sqrt", "cbrt", "root", "real_root", "Abs")
 
 
@@ -95,8 +97,8 @@ def _leaf(node: ast.expr) -> Any:
             return tuple(_value(element) for element in elements)
         case ast.List(elts=elements):
             return [_value(element) for element in elements]
-        case ast.Call(func=ast.Name(id="Number"), args=[ast.Constant(value=str() as text)]) if text.isdigit():
-            # sympy's Number evaluates its text.
+        case ast.Call(func=ast.Name(id="Number"), args=[ast.Constant(value=str() as text)]) if _DIGITS.fullmatch(text):
+            # sympy's Number evaluates its text, which fails on leading zeros.
             return _mathematical("Integer")(text)
         case ast.Call(func=ast.Name(id=name), args=[ast.Constant(value=str() as text), *rest]) if name in _MAKERS:
             return _mathematical(name)(text, *(_value(argument) for argument in rest))

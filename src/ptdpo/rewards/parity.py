@@ -15,7 +15,8 @@ from ptdpo.rewards.arithmetic import parse_without_eval
 
 # Longer answers go to a worker: some of mathruler's steps are not linear.
 _SHORT = 120
-_INTEGER = re.compile(r"-?[0-9]{1,15}")
+# Leading zeros are mathruler's to judge: inside a tuple it takes them for a syntax error.
+_INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,14})")
 _LETTER = re.compile(r"[A-Za-z]")
 
 
