@@ -8,6 +8,7 @@ docs/grading.md. Run: make bench, or python benchmarks/grading.py --help
 
 import argparse
 import json
+import multiprocessing
 import os
 import random
 import statistics
@@ -23,7 +24,7 @@ from rich.table import Table
 
 from ptdpo.records import Answered, Verdict
 from ptdpo.rewards import grade_many
-from ptdpo.rewards.pool import WorkerPool
+from ptdpo.rewards.pool import SECONDS, WorkerPool
 
 HERE = Path(__file__).parent
 CASES = HERE.parent / "tests" / "data" / "grading_cases.jsonl"
@@ -178,19 +179,41 @@ def read_cases(path: Path = CASES) -> list[Case]:
     ]
 
 
+def one_by_mathruler(item: Answered) -> bool:
+    warnings.simplefilter("ignore")
+    return mathruler_plainly([item])[0]
+
+
+def mathruler_with_a_limit(items: Sequence[Answered]) -> list[bool]:
+    """Return mathruler's own verdicts; "wrong" where it hangs or raises."""
+    said: list[bool] = []
+    context = multiprocessing.get_context("spawn")
+    while len(said) < len(items):
+        with context.Pool(1) as pool:
+            pool.apply(one_by_mathruler, (Answered("\\boxed{x+1}", "1+x"),))
+            for item in items[len(said) :]:
+                try:
+                    said.append(pool.apply_async(one_by_mathruler, (item,)).get(SECONDS))
+                except multiprocessing.TimeoutError:
+                    said.append(False)
+                    # Leaving the block kills the process that hangs.
+                    break
+                except Exception:
+                    said.append(False)
+    return said
+
+
 def agreement(cases: Sequence[Case]) -> dict[str, list[bool]]:
     """Return for each grader which labels it agrees with; a grader that hangs or raises says "wrong"."""
     items = [case.item for case in cases]
-    # mathruler itself, behind the same time limit, would run what a response contains; the parity tests show that
-    # the default mode gives its verdicts.
     graded: dict[str, list[Verdict]] = {
-        "mathruler (default)": grade_many(items, second_opinion=True),
-        "strict": grade_many(items, mode="strict"),
-        "lenient": grade_many(items, mode="lenient"),
+        "ours, default": grade_many(items, second_opinion=True),
+        "ours, strict": grade_many(items, mode="strict"),
+        "ours, lenient": grade_many(items, mode="lenient"),
     }
-    opinions = [bool(verdict.second) for verdict in graded["mathruler (default)"]]
+    opinions = [bool(verdict.second) for verdict in graded["ours, default"]]
     said = {name: [bool(v.accuracy) for v in verdicts] for name, verdicts in graded.items()}
-    said["math-verify"] = opinions
+    said = {"mathruler": mathruler_with_a_limit(items), **said, "math-verify": opinions}
     return {name: [a == case.right for a, case in zip(answers, cases, strict=True)] for name, answers in said.items()}
 
 

@@ -34,7 +34,7 @@ def test_the_table_is_what_it_says():
 
 
 @pytest.mark.parametrize(
-    ("mode", "column"), [("mathruler", "mathruler (default)"), ("strict", "strict"), ("lenient", "lenient")]
+    ("mode", "column"), [("mathruler", "ours, default"), ("strict", "ours, strict"), ("lenient", "ours, lenient")]
 )
 def test_the_page_shows_what_grading_finds(mode, column):
     # The hostile rows cost their time-outs: tests/rewards/test_pool.py.
