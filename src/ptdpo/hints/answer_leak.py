@@ -1,0 +1,62 @@
+"""Does a hint hold the final answer? Chooses the rules by the kind of answer."""
+
+from collections.abc import Iterator, Sequence
+
+from ptdpo.hints.answers import read_answer
+from ptdpo.hints.innocent import Question
+from ptdpo.hints.number_leak import number_leaks
+from ptdpo.hints.tokens import Token, around, plain, stem, tokenise
+from ptdpo.hints.vocabulary import vocabulary
+from ptdpo.hints.word_leak import letter_leaks, word_leaks, yes_no_leaks
+from ptdpo.records import Hint, Problem
+
+_DIRECTIONS = vocabulary("left right up down upward downward north south east west")
+_MOTION = frozenset(
+    stem(w)
+    for w in vocabulary(
+        """
+    move slide go turn flow accelerate roll push pull point deflect answer be is
+    """
+    )
+)
+_SYMBOLS = frozenset("=^\\+*/|<>")
+_SHORTEST_FORMULA = 4
+
+
+def answer_leaks(problem: Problem, hint: Hint, tokens: Sequence[Token], question: Question) -> Iterator[str]:
+    """Yield each place where the hint gives the answer away, as a short excerpt."""
+    answer = read_answer(problem)
+    asked = Question.read(tokenise(answer.stem)) if answer.options else question
+    if answer.letter:
+        yield from letter_leaks(tokens, answer.letter, answer.options, answer.options)
+    if answer.text.lower() in ("yes", "no", "true", "false"):
+        yield from yes_no_leaks(tokens, answer, asked)
+    elif len(answer.text) == 1 and answer.text.isalpha():
+        yield from letter_leaks(tokens, answer.text.upper(), answer.options.values(), ())
+    elif _SYMBOLS & set(answer.text) and not answer.numbers:
+        yield from _formula_leaks(answer.text, hint)
+    elif answer.numbers:
+        yield from number_leaks(tokens, answer, asked)
+    elif set(answer.words) <= _DIRECTIONS:
+        yield from _direction_leaks(tokens, answer.words)
+    else:
+        yield from word_leaks(tokens, answer, asked)
+
+
+def _direction_leaks(tokens: Sequence[Token], words: Sequence[str]) -> Iterator[str]:
+    """Find "moves to the left"; the same word also says where to look, so it needs a verb of motion."""
+    for at, token in enumerate(tokens):
+        near = {stem(t.low) for t in tokens[max(0, at - 5) : at] if t.sentence == token.sentence}
+        if token.low in words and near & _MOTION:
+            yield around(tokens, at, at)
+
+
+def _formula_leaks(answer: str, hint: Hint) -> Iterator[str]:
+    """Compare formulas as text, without spaces."""
+    target = _squeezed(answer)
+    if len(target) >= _SHORTEST_FORMULA and target in _squeezed(f"{hint.look} {hint.reason}"):
+        yield answer
+
+
+def _squeezed(text: str) -> str:
+    return "".join(plain(text).lower().split())

@@ -1,0 +1,67 @@
+"""Does a hint name visual evidence: a region, an object, a relation that can be seen?"""
+
+from collections.abc import Sequence
+
+from ptdpo.hints.innocent import Question
+from ptdpo.hints.tokens import Token, stem
+from ptdpo.hints.vocabulary import vocabulary
+
+# "Look at the picture carefully" names nothing: containers of evidence are not evidence.
+_SEEN = vocabulary(
+    """
+    left right top bottom upper lower middle centre center corner edge side border boundary outline background
+    foreground front row column cell tile grid line curve bar slice wedge axis axes label labelled legend gridline
+    tick dot point marker marked arrow arc angle vertex triangle circle square rectangle polygon segment diagonal
+    radius diameter height base dashed shaded bold colour color hue fill red green blue yellow black white gray
+    brown orange purple teal pink silver shape surface face fold pattern region area horizontal vertical parallel
+    perpendicular slope steep peak summit trough crest valley intercept origin coordinate graph plot table map
+    needle dial hand clock sign symbol letter number image-edge figure-edge photo-edge ray lens mirror beam spring
+    wire battery resistor bulb lamp switch branch loop circuit block pulley ramp lever pivot ball string wave node
+    table header entry person people man woman boy girl child animal head face arm hand foot leg body tree house
+    building window door car bus bicycle wheel road street sky ground table chair cup plate tallest shortest largest
+    smallest nearest farthest overlap stacked layer cube cone cylinder sphere box pie chart histogram scatter
+    transversal tangent chord hypotenuse perimeter sector midpoint bond atom molecule ring organ leaf stem root
+    """
+)
+_EVIDENCE = frozenset(stem(word) for word in _SEEN) - {stem(w) for w in ("number", "area", "graph", "chart", "table")}
+_GENERIC = frozenset(
+    stem(word)
+    for word in vocabulary(
+        """
+    look image picture figure photo diagram chart graph table question problem answer value number total sum detail
+    read think consider carefully close closely everything information relevant important need find give take time
+    what which how many much is are was the a an of in on at to and or for with from by this that these those it its
+    all each every you your must can be do does not no more less than word reply say see visible matter here there
+    same amount result calculate compute formula theorem law rule method standard known unknown area perimeter
+    volume length distance average mean median ratio percentage percent share probability shape object part parts
+    thing scene show shown visible solid contain contains data chart charts relate related
+    """
+    )
+)
+
+
+_ANCHORS = vocabulary(
+    """
+    the both all each two three four five six its his her their this that these those one every only which whose
+    where left right top bottom upper lower middle centre center central inner outer first last
+    """
+)
+_REACH = 4
+
+
+def names_evidence(look: Sequence[Token], question: Question) -> bool:
+    """Return whether the hint points at something definite: "the tallest bar", "left column", "angle ABC".
+
+    A word for something visible counts only where it is pointed at: "charts show data" names nothing.
+    """
+    things = {stem(t.low) for t in question.tokens if t.kind == "word" and len(t.low) > 3} - _GENERIC
+    for at, token in enumerate(look):
+        if token.kind == "label" or (token.text.isupper() and token.text not in ("A", "I")):
+            return True
+        if stem(token.low) in _EVIDENCE | things and _is_anchored(look, at):
+            return True
+    return False
+
+
+def _is_anchored(look: Sequence[Token], at: int) -> bool:
+    return any(t.low in _ANCHORS for t in look[max(0, at - _REACH) : at] if t.sentence == look[at].sentence)
