@@ -8,7 +8,7 @@ from functools import lru_cache
 from ptdpo.hints.number_words import read_number_words
 
 # What lies beyond is not read: a hint of this length is rejected for its length alone.
-MAX_CHARACTERS = 20_000
+MAX_CHARACTERS = 8_000
 _MAX_DIGITS = 15
 
 _FRACTION = re.compile(r"\\[dt]?frac\s{0,4}\{([^{}]{0,60})\}\s{0,4}\{([^{}]{0,60})\}")
