@@ -8,6 +8,7 @@ from ptdpo.commands.compare import compare
 from ptdpo.commands.data import data_app
 from ptdpo.commands.demo import demo
 from ptdpo.commands.evaluate import evaluate
+from ptdpo.commands.hints import hints_app
 from ptdpo.commands.train import sft, train
 
 app = typer.Typer(
@@ -19,6 +20,7 @@ app = typer.Typer(
 for command in (demo, train, sft, compare, evaluate):
     app.command()(command)
 app.add_typer(data_app, name="data")
+app.add_typer(hints_app, name="hints")
 
 
 def main() -> None:

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from ptdpo.hints.answer_leak import answer_leaks
-from ptdpo.hints.evidence import names_evidence
-from ptdpo.hints.full_solution import solution_signs
-from ptdpo.hints.innocent import Question
-from ptdpo.hints.intermediate import exposed_numbers
-from ptdpo.hints.tokens import tokenise
+from ptdpo.hints.rules.answer_leak import answer_leaks
+from ptdpo.hints.rules.evidence import names_evidence
+from ptdpo.hints.rules.full_solution import solution_signs
+from ptdpo.hints.rules.innocent import Question
+from ptdpo.hints.rules.intermediate import exposed_numbers
+from ptdpo.hints.rules.tokens import tokenise
 from ptdpo.records import Hint, Problem
 
 Reason = Literal["answer", "intermediate", "no_evidence", "solution"]

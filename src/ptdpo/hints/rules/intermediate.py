@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
-from ptdpo.hints.expressions import Amount, amounts
-from ptdpo.hints.innocent import Question, is_innocent
-from ptdpo.hints.tokens import Token, around
-from ptdpo.hints.vocabulary import vocabulary
+from ptdpo.hints.rules.expressions import Amount, amounts
+from ptdpo.hints.rules.innocent import Question, is_innocent
+from ptdpo.hints.rules.tokens import Token, around
+from ptdpo.hints.rules.vocabulary import vocabulary
 
 # Known to everybody: angle sums, per cent, minutes, hours, gravity. They are results only after "=" or "is".
 _CONSTANTS = frozenset((0, 1, 90, 100, 180, 270, 360, 1000, 3.14, 9.8, 9.81))

@@ -4,9 +4,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ptdpo.hints.expressions import UNITS, Amount, amounts
-from ptdpo.hints.tokens import Token, stem, tokenise
-from ptdpo.hints.vocabulary import vocabulary
+from ptdpo.hints.rules.expressions import UNITS, Amount, amounts
+from ptdpo.hints.rules.tokens import Token, stem, tokenise
+from ptdpo.hints.rules.vocabulary import vocabulary
 from ptdpo.records import Problem
 
 _LETTER = re.compile(r"\(?([A-Za-z])[).:]?")

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 
-from ptdpo.hints.answers import read_answer
-from ptdpo.hints.innocent import Question
-from ptdpo.hints.number_leak import number_leaks
-from ptdpo.hints.tokens import Token, around, plain, stem, tokenise
-from ptdpo.hints.vocabulary import vocabulary
-from ptdpo.hints.word_leak import letter_leaks, word_leaks, yes_no_leaks
+from ptdpo.hints.rules.answers import read_answer
+from ptdpo.hints.rules.innocent import Question
+from ptdpo.hints.rules.number_leak import number_leaks
+from ptdpo.hints.rules.tokens import Token, around, plain, stem, tokenise
+from ptdpo.hints.rules.vocabulary import vocabulary
+from ptdpo.hints.rules.word_leak import letter_leaks, word_leaks, yes_no_leaks
 from ptdpo.records import Hint, Problem
 
 _DIRECTIONS = vocabulary("left right up down upward downward north south east west")

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from ptdpo.hints.expressions import UNITS
-from ptdpo.hints.tokens import MAX_CHARACTERS, Token, around, sentences
-from ptdpo.hints.vocabulary import vocabulary
+from ptdpo.hints.rules.expressions import UNITS
+from ptdpo.hints.rules.tokens import MAX_CHARACTERS, Token, around, sentences
+from ptdpo.hints.rules.vocabulary import vocabulary
 from ptdpo.records import Hint
 
 # The reference asks for concise instructions; its own limit is not published, this one is ours.

@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from ptdpo.hints.answers import Answer
-from ptdpo.hints.expressions import UNITS, Amount, amounts
-from ptdpo.hints.innocent import Question, is_innocent
-from ptdpo.hints.tokens import Token, around, sentences
-from ptdpo.hints.vocabulary import vocabulary
+from ptdpo.hints.rules.answers import Answer
+from ptdpo.hints.rules.expressions import UNITS, Amount, amounts
+from ptdpo.hints.rules.innocent import Question, is_innocent
+from ptdpo.hints.rules.tokens import Token, around, sentences
+from ptdpo.hints.rules.vocabulary import vocabulary
 
 _EXACT, _ROUNDED = 1e-9, 5e-3
 # A larger number that happens to be the answer is never an innocent count or label.

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ptdpo.hints.expressions import Amount, amounts
-from ptdpo.hints.tokens import Token, stem
-from ptdpo.hints.vocabulary import vocabulary
+from ptdpo.hints.rules.expressions import Amount, amounts
+from ptdpo.hints.rules.tokens import Token, stem
+from ptdpo.hints.rules.vocabulary import vocabulary
 
 _SMALL = 12
 _LABELLED = vocabulary(

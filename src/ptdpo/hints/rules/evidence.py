@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from ptdpo.hints.innocent import Question
-from ptdpo.hints.tokens import Token, stem
-from ptdpo.hints.vocabulary import vocabulary
+from ptdpo.hints.rules.innocent import Question
+from ptdpo.hints.rules.tokens import Token, stem
+from ptdpo.hints.rules.vocabulary import vocabulary
 
 # "Look at the picture carefully" names nothing: containers of evidence are not evidence.
 _SEEN = vocabulary(

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ptdpo.hints.tokens import Token
+from ptdpo.hints.rules.tokens import Token
 
 UNITS: dict[str, tuple[str, float]] = {
     unit: (dimension, factor)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from ptdpo.hints.number_words import read_number_words
+from ptdpo.hints.rules.number_words import read_number_words
 
 # What lies beyond is not read: a hint of this length is rejected for its length alone.
 MAX_CHARACTERS = 8_000

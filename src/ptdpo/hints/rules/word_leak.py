@@ -3,10 +3,10 @@
 import re
 from collections.abc import Collection, Iterator, Sequence
 
-from ptdpo.hints.answers import Answer
-from ptdpo.hints.innocent import Question
-from ptdpo.hints.tokens import Token, around, sentences, stem
-from ptdpo.hints.vocabulary import vocabulary
+from ptdpo.hints.rules.answers import Answer
+from ptdpo.hints.rules.innocent import Question
+from ptdpo.hints.rules.tokens import Token, around, sentences, stem
+from ptdpo.hints.rules.vocabulary import vocabulary
 
 # Words that state a conclusion; after one of them even a word of the question gives the answer away.
 _CONCLUDE = vocabulary(

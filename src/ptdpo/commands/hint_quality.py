@@ -1,0 +1,120 @@
+"""``ptdpo hints check`` and ``ptdpo hints review``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from ptdpo.commands.printing import out, print_table
+
+if TYPE_CHECKING:
+    from ptdpo.hints.review import ReviewRow
+
+_SHOWN_IDS = 20
+
+
+def check(
+    hints: Annotated[Path | None, typer.Argument(help="A hints file (JSONL).")] = None,
+    problems: Annotated[Path | None, typer.Option(help="Their problems: JSONL, or parquet (file or folder).")] = None,
+    verdicts: Annotated[Path | None, typer.Option("--out", help="Also write one verdict per hint, as JSONL.")] = None,
+    self_test: Annotated[bool, typer.Option(help="Instead, measure the rules on the labelled hints.")] = False,
+) -> None:
+    """List hints that give the answer away, expose a decisive number, name no evidence, or solve the problem.
+
+    Exit code 0: all are fit; 1: some are rejected; 2: lines that cannot be used. Text is checked by rules alone.
+
+    Example: `ptdpo hints check hints.jsonl --problems problems.jsonl --out verdicts.jsonl`
+    """
+    from ptdpo.data.files import write_jsonl
+
+    if self_test:
+        _print_self_test()
+        return
+    rows, mistakes = _judged(hints, problems)
+    if verdicts is not None:
+        write_jsonl(verdicts, ({"id": r.problem.id, "ok": r.verdict.ok, "reasons": r.verdict.reasons} for r in rows))
+    _print_reasons(rows)
+    rejected = sum(not row.verdict.ok for row in rows)
+    out.print(f"{len(rows)} hints: {len(rows) - rejected} fit, {rejected} rejected")
+    _report(mistakes)
+    raise typer.Exit(2 if mistakes else 1 if rejected else 0)
+
+
+def review(
+    hints: Annotated[Path, typer.Argument(help="A hints file (JSONL).")],
+    problems: Annotated[Path, typer.Option(help="Their problems: JSONL, or parquet (file or folder).")],
+    page: Annotated[Path, typer.Option("--out", help="HTML page to write.")],
+    only: Annotated[Literal["all", "fit", "rejected"], typer.Option(help="Which verdicts to show.")] = "all",
+    image_size: Annotated[int, typer.Option(min=16, help="Longest side of an image, in pixels.")] = 512,
+    max_mb: Annotated[float, typer.Option(min=0.1, help="Largest page, in megabytes.")] = 64.0,
+) -> None:
+    """Write one HTML page to read hints beside their images, and to accept or reject them.
+
+    The page works without a network. Its list of marks is what `ptdpo hints build --apply-review` reads.
+
+    Example: `ptdpo hints review hints.jsonl --problems problems.jsonl --out review.html`
+    """
+    from ptdpo.hints.review import review_page
+
+    rows, mistakes = _judged(hints, problems)
+    chosen = [row for row in rows if only == "all" or row.verdict.ok == (only == "fit")]
+    written = review_page(chosen, hints.name, image_size=image_size, max_megabytes=max_mb)
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(written.html, encoding="utf-8")
+    out.print(f"{len(chosen)} hints in {page} ({len(written.html) / 1e6:.1f} MB)", markup=False, highlight=False)
+    _report([*mistakes, *written.unreadable])
+    raise typer.Exit(2 if mistakes or written.unreadable else 0)
+
+
+def _judged(hints: Path | None, problems: Path | None) -> tuple[list["ReviewRow"], list[str]]:
+    from ptdpo.data.files import read_problems
+    from ptdpo.data.parquet import load_parquet
+    from ptdpo.hints.hint_lines import read_hint_lines
+    from ptdpo.hints.quality import check_hint
+    from ptdpo.hints.review import ReviewRow
+
+    if hints is None or problems is None:
+        raise ValueError("both a hints file and --problems are needed (or --self-test alone)")
+    jsonl = problems.suffix == ".jsonl"
+    known = read_problems(problems) if jsonl else load_parquet(str(problems), problems.parent / "images")
+    read = read_hint_lines(hints, {problem.id for problem in known})
+    if not read.hints and not read.mistakes:
+        raise ValueError(f"{hints}: holds no hints")
+    rows = [ReviewRow(p, read.hints[p.id], check_hint(p, read.hints[p.id])) for p in known if p.id in read.hints]
+    return rows, read.mistakes
+
+
+def _print_reasons(rows: list["ReviewRow"]) -> None:
+    from rich.markup import escape
+
+    from ptdpo.hints.quality import REASONS
+
+    ids = {name: [row.problem.id for row in rows if name in row.verdict.names] for name in REASONS}
+    table = [(name, str(len(found)), escape(_some(found))) for name, found in ids.items()]
+    print_table(("reason", "hints", "ids"), table)
+
+
+def _some(ids: list[str]) -> str:
+    more = f" and {len(ids) - _SHOWN_IDS} more (all with --out)" if len(ids) > _SHOWN_IDS else ""
+    return ", ".join(ids[:_SHOWN_IDS]) + more
+
+
+def _report(mistakes: list[str]) -> None:
+    for mistake in mistakes:
+        typer.echo(f"ptdpo: {mistake}", err=True)
+
+
+def _print_self_test() -> None:
+    from ptdpo.hints.labelled import load_labelled, score
+
+    for part in ("development", "held_out"):
+        out.print(f"{part.replace('_', '-')} part")
+        rows = [
+            (s.reason, str(s.labelled), _share(s.recall), _share(s.precision), _share(s.rejection))
+            for s in score(load_labelled(part))
+        ]
+        print_table(("reason", "labelled", "recall", "precision", "rejected for any reason"), rows)
+
+
+def _share(value: float) -> str:
+    return "-" if value != value else f"{value:.3f}"

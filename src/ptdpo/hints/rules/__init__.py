@@ -1,0 +1,1 @@
+"""What makes a hint unfit, one rule a file: pure functions on tokens."""
