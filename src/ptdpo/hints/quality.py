@@ -1,5 +1,6 @@
 """Is a hint fit to be shown to the teacher? Four rules, each in a file of its own."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -42,8 +43,8 @@ def check_hint(problem: Problem, hint: Hint) -> HintVerdict:
     tokens = tokenise(hint.look, hint.reason)
     question = Question.read(tokenise(problem.problem))
     found: list[tuple[Reason, str | None]] = [
-        ("answer", next(answer_leaks(problem, hint, tokens, question), None)),
-        ("intermediate", next(exposed_numbers(tokens, question), None)),
+        ("answer", _quoted("the answer can be read off", answer_leaks(problem, hint, tokens, question))),
+        ("intermediate", _quoted("a number that the question does not state", exposed_numbers(tokens, question))),
         ("solution", next(solution_signs(hint, tokens), None)),
     ]
     pointing = tokenise(hint.look) or tokens
@@ -51,3 +52,9 @@ def check_hint(problem: Problem, hint: Hint) -> HintVerdict:
         found.append(("no_evidence", "it names nothing that can be seen in the image"))
     reasons = [f"{name}: {detail}" for name, detail in found if detail is not None]
     return HintVerdict(not reasons, reasons)
+
+
+def _quoted(what: str, places: Iterator[str]) -> str | None:
+    """Return what was found with the first place where it stands, or ``None`` if it stands nowhere."""
+    place = next(places, None)
+    return None if place is None else f'{what}: "{place}"'
