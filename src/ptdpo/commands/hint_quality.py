@@ -110,7 +110,7 @@ def _print_self_test() -> None:
     for part in ("development", "held_out"):
         out.print(f"{part.replace('_', '-')} part")
         rows = [
-            (s.reason, str(s.labelled), _share(s.recall), _share(s.precision), _share(s.rejection))
+            (s.reason, str(s.labelled), *map(_share, (s.recall, s.precision, s.rejection)))
             for s in score(load_labelled(part))
         ]
         print_table(("reason", "labelled", "recall", "precision", "rejected for any reason"), rows)

@@ -44,8 +44,8 @@ class Score:
 
     @property
     def recall(self) -> float:
-        """Share of the hints with this label that were rejected with this reason."""
-        return self.named / self.labelled if self.labelled else float("nan")
+        """Share of the hints with this label that were rejected with this reason; undefined for good ones."""
+        return self.named / self.labelled if self.labelled and self.reason != "good" else float("nan")
 
     @property
     def precision(self) -> float:

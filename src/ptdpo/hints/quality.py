@@ -7,8 +7,8 @@ from typing import Literal, get_args
 from ptdpo.hints.rules.answer_leak import answer_leaks
 from ptdpo.hints.rules.evidence import names_evidence
 from ptdpo.hints.rules.full_solution import solution_signs
-from ptdpo.hints.rules.innocent import Question
 from ptdpo.hints.rules.intermediate import exposed_numbers
+from ptdpo.hints.rules.question import Question
 from ptdpo.hints.rules.tokens import tokenise
 from ptdpo.records import Hint, Problem
 

@@ -3,11 +3,13 @@
 from collections.abc import Iterator, Sequence
 
 from ptdpo.hints.rules.answers import read_answer
-from ptdpo.hints.rules.innocent import Question
+from ptdpo.hints.rules.letter_leak import letter_leaks
 from ptdpo.hints.rules.number_leak import number_leaks
+from ptdpo.hints.rules.question import Question
 from ptdpo.hints.rules.tokens import Token, around, plain, stem, tokenise
 from ptdpo.hints.rules.vocabulary import vocabulary
-from ptdpo.hints.rules.word_leak import letter_leaks, word_leaks, yes_no_leaks
+from ptdpo.hints.rules.word_leak import word_leaks
+from ptdpo.hints.rules.yes_no_leak import yes_no_leaks
 from ptdpo.records import Hint, Problem
 
 _DIRECTIONS = vocabulary("left right up down upward downward north south east west")
@@ -32,7 +34,7 @@ def answer_leaks(problem: Problem, hint: Hint, tokens: Sequence[Token], question
     if answer.text.lower() in ("yes", "no", "true", "false"):
         yield from yes_no_leaks(tokens, answer, asked)
     elif len(answer.text) == 1 and answer.text.isalpha():
-        yield from letter_leaks(tokens, answer.text.upper(), answer.options.values(), ())
+        yield from letter_leaks(tokens, answer.text.upper()[0], answer.options.values(), ())
     elif _SYMBOLS & set(answer.text) and not answer.numbers:
         yield from _formula_leaks(answer.text, hint)
     elif answer.numbers:

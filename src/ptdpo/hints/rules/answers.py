@@ -4,8 +4,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ptdpo.hints.rules.expressions import UNITS, Amount, amounts
+from ptdpo.hints.rules.arithmetic import Amount
+from ptdpo.hints.rules.expressions import amounts
 from ptdpo.hints.rules.tokens import Token, stem, tokenise
+from ptdpo.hints.rules.units import UNITS
 from ptdpo.hints.rules.vocabulary import vocabulary
 from ptdpo.records import Problem
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ptdpo.hints.rules.innocent import Question
+from ptdpo.hints.rules.question import Question
 from ptdpo.hints.rules.tokens import Token, stem
 from ptdpo.hints.rules.vocabulary import vocabulary
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from ptdpo.hints.rules.expressions import UNITS
 from ptdpo.hints.rules.tokens import MAX_CHARACTERS, Token, around, sentences
+from ptdpo.hints.rules.units import UNITS
 from ptdpo.hints.rules.vocabulary import vocabulary
 from ptdpo.records import Hint
 

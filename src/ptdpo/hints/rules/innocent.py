@@ -1,9 +1,9 @@
 """Numbers that give nothing away: ordinals, counts of steps and regions, labels, formulas, scales, starting values."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
-from ptdpo.hints.rules.expressions import Amount, amounts
+from ptdpo.hints.rules.arithmetic import Amount
+from ptdpo.hints.rules.question import Question
 from ptdpo.hints.rules.tokens import Token, stem
 from ptdpo.hints.rules.vocabulary import vocabulary
 
@@ -33,6 +33,10 @@ _DEFINITE = vocabulary(
     the these those all both any other your its each every first last next remaining of given same
     """
 )
+# What even a plain "there are two ..." may count: ways of going about it, not things seen.
+_STRUCTURE = vocabulary(
+    "steps stages phases ways moves operations cases things questions parts pieces regions areas zones sections groups"
+)
 _START = vocabulary("begin beginning start starting starts begins")
 _JOINTS = vocabulary("at from with of value : is")
 _SCALE_NOUNS = vocabulary(
@@ -48,32 +52,6 @@ _SCALE_PARTS = vocabulary(
 )
 _GRID = vocabulary("grid frame mosaic board image square array table matrix")
 _ONLY = vocabulary("only exactly just namely precisely")
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What the question already says: its numbers, and the words that a "how many" asks for."""
-
-    tokens: Sequence[Token]
-    numbers: frozenset[float] = field(default_factory=frozenset)
-    asked: frozenset[str] = field(default_factory=frozenset)
-
-    @staticmethod
-    def read(tokens: Sequence[Token]) -> "Question":
-        """Return the numbers and asked words of a question."""
-        numbers = frozenset(round(a.value, 9) for a in amounts(tokens) if not a.operations)
-        asked: set[str] = set()
-        for at, token in enumerate(tokens[:-1]):
-            if token.low == "how" and tokens[at + 1].low == "many":
-                asked |= {stem(t.low) for t in tokens[at + 2 : at + 6] if t.kind == "word"}
-        return Question(tokens, numbers, frozenset(asked - {stem(w) for w in _NOT_ASKED}))
-
-    def states(self, value: float) -> bool:
-        """Return whether the question holds the number."""
-        return round(value, 9) in self.numbers
-
-
-_NOT_ASKED = ("more", "are", "do", "does", "is", "in", "the", "different", "than", "on", "of", "have", "a", "many")
 
 
 def is_innocent(tokens: Sequence[Token], amount: Amount, question: Question) -> bool:
@@ -150,7 +128,7 @@ def _in_symbols(tokens: Sequence[Token], at: int) -> bool:
     return False
 
 
-_MEASURES = vocabulary("base height width length times radius the of")
+_MEASURES = vocabulary("base height width length times radius")
 
 
 def _is_name(tokens: Sequence[Token], at: int, glued: bool = False) -> bool:
@@ -226,14 +204,7 @@ def _is_small_count(tokens: Sequence[Token], at: int) -> bool:
     if not nouns or tokens[at + 1].kind != "word" or tokens[at + 1].low in _VERBS_AND_JOINTS:
         return False
     if _low(tokens, at - 1) in _ONLY or _low(tokens, at - 1) in ("has", "have", "find", "are", "there"):
-        return _is_procedure(nouns[0]) and nouns[0].low in (
-            "steps",
-            "ways",
-            "operations",
-            "cases",
-            "things",
-            "questions",
-        )
+        return nouns[0].low in _STRUCTURE
     return _low(tokens, at - 1) in _DEFINITE or any(_is_procedure(noun) for noun in nouns)
 
 

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
-from ptdpo.hints.rules.expressions import Amount, amounts
-from ptdpo.hints.rules.innocent import Question, is_innocent
+from ptdpo.hints.rules.arithmetic import Amount
+from ptdpo.hints.rules.expressions import amounts
+from ptdpo.hints.rules.innocent import is_innocent
+from ptdpo.hints.rules.question import Question
 from ptdpo.hints.rules.tokens import Token, around
 from ptdpo.hints.rules.vocabulary import vocabulary
 

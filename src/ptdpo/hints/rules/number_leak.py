@@ -4,9 +4,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from ptdpo.hints.rules.answers import Answer
-from ptdpo.hints.rules.expressions import UNITS, Amount, amounts
-from ptdpo.hints.rules.innocent import Question, is_innocent
+from ptdpo.hints.rules.arithmetic import Amount
+from ptdpo.hints.rules.expressions import amounts
+from ptdpo.hints.rules.innocent import is_innocent
+from ptdpo.hints.rules.question import Question
 from ptdpo.hints.rules.tokens import Token, around, sentences
+from ptdpo.hints.rules.units import UNITS
 from ptdpo.hints.rules.vocabulary import vocabulary
 
 _EXACT, _ROUNDED = 1e-9, 5e-3

@@ -8,7 +8,7 @@ from functools import lru_cache
 from ptdpo.hints.rules.number_words import read_number_words
 
 # What lies beyond is not read: a hint of this length is rejected for its length alone.
-MAX_CHARACTERS = 8_000
+MAX_CHARACTERS = 6_000
 _MAX_DIGITS = 15
 
 _FRACTION = re.compile(r"\\[dt]?frac\s{0,4}\{([^{}]{0,60})\}\s{0,4}\{([^{}]{0,60})\}")
@@ -125,6 +125,8 @@ def sentences(tokens: Sequence[Token]) -> list[list[Token]]:
 
 
 def around(tokens: Sequence[Token], first: int, last: int) -> str:
-    """Return the words around a span, to show why a hint was rejected."""
-    shown = tokens[max(0, first - 4) : last + 4]
+    """Return the words around a span within its sentence, to show why a hint was rejected."""
+    last = min(last, len(tokens) - 1)
+    kept = {tokens[first].sentence, tokens[last].sentence}
+    shown = [t for t in tokens[max(0, first - 4) : last + 5] if t.sentence in kept]
     return "".join(t.text if t.glued else f" {t.text}" for t in shown).strip()[:120]

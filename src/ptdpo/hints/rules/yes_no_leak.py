@@ -1,0 +1,88 @@
+"""Does a hint say yes or no, or state or deny what the question asks?"""
+
+from collections.abc import Iterator, Sequence
+
+from ptdpo.hints.rules.answers import Answer
+from ptdpo.hints.rules.question import Question
+from ptdpo.hints.rules.tokens import Token, around, sentences, stem
+from ptdpo.hints.rules.vocabulary import vocabulary
+
+_HEDGES = vocabulary(
+    """
+    whether if check ask compare decide test does do is are was did would could should say see verify or has have
+    judge
+    """
+)
+_YES, _NO = vocabulary("yes true affirm affirmative"), vocabulary("no false deny negative")
+_BEFORE_YES_NO = frozenset(
+    [
+        "is",
+        "answer",
+        "say",
+        "reply",
+        "respond",
+        "so",
+        "therefore",
+        "hence",
+        "thus",
+        ":",
+        "be",
+        "must",
+        "conclude",
+        "statement",
+        "claim",
+        '"',
+        "'",
+        "you",
+    ]
+)
+_EMPTY = vocabulary(
+    """
+    is are was were does do did a an the there any in image picture not this that it more than of on at present
+    contain contains its to number
+    """
+)
+
+
+def yes_no_leaks(tokens: Sequence[Token], answer: Answer, question: Question) -> Iterator[str]:
+    """Yield where a yes or no is given away: said outright, or by stating or denying what the question asks."""
+    said = _YES if answer.words == ("ye",) or answer.text.lower() in _YES else _NO
+    for at, token in enumerate(tokens):
+        if token.low in said and _is_reply(tokens, at):
+            yield around(tokens, at, at)
+    asked = _content(question.tokens)
+    for sentence in sentences(tokens):
+        if asked and _takes_up(asked, sentence) and _asserts(sentence):
+            yield around(sentence, 0, len(sentence))
+
+
+def _is_reply(tokens: Sequence[Token], at: int) -> bool:
+    before = tokens[at - 1].low if at else ""
+    alone = (
+        at + 1 == len(tokens)
+        or tokens[at + 1].low in (".", "!", ";", ",", '"', "'", ")")
+        or (tokens[at + 1].sentence != tokens[at].sentence)
+    )
+    if tokens[at].low in ("true", "false", "affirm", "deny", "affirmative", "negative"):
+        return before in ("is", "answer", "so", "statement", "claim", "must", "be") or (
+            tokens[at].low in ("affirm", "deny")
+        )
+    starts = at == 0 or tokens[at - 1].sentence != tokens[at].sentence
+    return alone and (before in _BEFORE_YES_NO or starts or before in (",", ";"))
+
+
+def _content(tokens: Sequence[Token]) -> set[str]:
+    return {stem(t.low) for t in tokens if t.kind != "sign" and t.low not in _EMPTY}
+
+
+def _takes_up(asked: set[str], sentence: Sequence[Token]) -> bool:
+    """Return whether a sentence holds all that was asked, or all but the subject, for which a pronoun stands."""
+    missing = asked - _content(sentence)
+    return not missing or (len(missing) == 1 < len(asked) - 1 and sentence[0].low in ("he", "she", "it", "they"))
+
+
+def _asserts(sentence: Sequence[Token]) -> bool:
+    """Return whether a sentence states something: no question, no whether, no command to compare."""
+    words = {t.low for t in sentence}
+    starts = sentence[0].low if sentence else ""
+    return not words & {"?", "whether", "if", "or", "check", "ask", "test", "verify"} and starts not in _HEDGES
