@@ -174,7 +174,8 @@ def test_any_text_gets_a_verdict(asked, answer, look, reason):
     ("piece", "answer"),
     [
         ("(", "12"), ("1+", "(1, 2)"), ("\\frac{", "3/4"), ("one hundred and ", "105"), ("yes ", "yes"),
-        ("red or ", "red"),         ("half of ", "0.5"), ("graph 1, ", "graph 1"), ("²", "4"), ("A. ", "A"), ("(A) x ", "B"),
+        ("²", "4"), ("red or ", "red"), ("half of ", "0.5"), ("graph 1, ", "graph 1"), ("A. ", "A"), ("(A) x ", "B"),
+        ("1, ", "(1, 2)"),
     ],
 )  # fmt: skip
 def test_a_hostile_megabyte_is_refused_unread(piece, answer):

@@ -23,12 +23,13 @@ _RESULT = vocabulary(
     """
 )
 _TIMES = {"doubled": 2.0, "tripled": 3.0, "trebled": 3.0, "quadrupled": 4.0, "doubles": 2.0, "triples": 3.0}
+_BETWEEN = vocabulary("to and as x y")
 _PAST = {"quarter": 15, "half": 30}
 
 
 def number_leaks(tokens: Sequence[Token], answer: Answer, question: Question) -> Iterator[str]:
     """Yield the place where a numeric answer is given away."""
-    if len(answer.numbers) > 1:
+    if len(answer.numbers) != 1:
         yield from _sequence_leaks(tokens, answer)
         return
     expected = answer.numbers[0]
@@ -88,14 +89,10 @@ def _sequence_leaks(tokens: Sequence[Token], answer: Answer) -> Iterator[str]:
         if run and amount.first <= run[-1].last:
             continue
         apart = tokens[run[-1].last + 1 : amount.first] if run else []
-        run = (
-            [*run, amount]
-            if all(t.kind == "sign" or t.low in ("to", "and", "as", "x", "y") for t in apart)
-            else [amount]
-        )
-        tail = run[-len(answer.numbers) :]
-        if len(tail) == len(answer.numbers) and all(map(same_amount, tail, answer.numbers)):
-            yield around(tokens, tail[0].first, tail[-1].last)
+        joined = all(t.kind == "sign" or t.low in _BETWEEN for t in apart)
+        run = [*run, amount][-len(answer.numbers) :] if joined else [amount]
+        if len(run) == len(answer.numbers) and all(map(same_amount, run, answer.numbers)):
+            yield around(tokens, run[0].first, run[-1].last)
     if ":" in answer.text and len(answer.numbers) == 2:
         yield from _spoken_times(tokens, answer)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from ptdpo.hints.rules.answers import Answer
 from ptdpo.hints.rules.question import Question
-from ptdpo.hints.rules.tokens import Token, around, stem
+from ptdpo.hints.rules.tokens import Token, around, sentences, stem, tokenise
 from ptdpo.hints.rules.vocabulary import vocabulary
 
 # Words that state a conclusion; after one of them even a word of the question gives the answer away.
@@ -33,9 +33,10 @@ def word_leaks(tokens: Sequence[Token], answer: Answer, question: Question) -> I
     """Yield where an answer in words is named, described letter by letter, or hinted at by a riddle."""
     known = {stem(t.low) for t in question.tokens}
     quoted = all(word in known for word in answer.words)
-    others = [_words(text) for letter, text in answer.options.items() if letter != answer.letter]
+    offering = _offering(tokens, answer)
     for first, last in _places(tokens, answer.words):
-        if _is_offered(tokens, first, last, others) and not _is_concluded(tokens, first, _DECIDE):
+        offered = tokens[first].sentence in offering or _is_listed(tokens, first, last)
+        if offered and not _is_concluded(tokens, first, _DECIDE):
             continue
         if quoted and not _is_concluded(tokens, first):
             continue
@@ -68,22 +69,27 @@ def _same_word(found: str, word: str) -> bool:
     return found == word or (len(word) >= 4 and found.startswith(word) and len(found) - len(word) <= 2)
 
 
-def _is_offered(tokens: Sequence[Token], first: int, last: int, others: Sequence[Sequence[str]]) -> bool:
-    """Return whether the words stand among alternatives: next to an "or", or with another option."""
-    near = {t.low for t in tokens[max(0, first - 2) : first] + list(tokens[last + 1 : last + 3])}
-    if near & _LISTED:
-        return True
-    sentence = [t for t in tokens if t.sentence == tokens[first].sentence]
-    if any(t.low == "compare" for t in sentence):
-        return True
-    return any(next(_places(sentence, other), None) for other in others) or _has_sibling(
-        sentence, tokens[first : last + 1]
-    )
+def _is_listed(tokens: Sequence[Token], first: int, last: int) -> bool:
+    """Return whether the words stand next to an "or"."""
+    return bool({t.low for t in [*tokens[max(0, first - 2) : first], *tokens[last + 1 : last + 3]]} & _LISTED)
+
+
+def _offering(tokens: Sequence[Token], answer: Answer) -> set[int]:
+    """Return the sentences that lay out alternatives: "compare", another option, another of a numbered kind."""
+    others = [_words(text) for letter, text in answer.options.items() if letter != answer.letter]
+    span = [t for t in tokenise(answer.text) if t.kind != "sign"]
+    return {
+        sentence[0].sentence
+        for sentence in sentences(tokens)
+        if any(t.low == "compare" for t in sentence)
+        or any(next(_places(sentence, other), None) for other in others)
+        or _has_sibling(sentence, span)
+    }
 
 
 def _has_sibling(sentence: Sequence[Token], span: Sequence[Token]) -> bool:
     """Return whether the sentence also names another of a numbered kind: S1 beside S3, bulb 1 beside bulb 3."""
-    if not any(c.isdigit() for c in span[-1].text):
+    if not span or not any(c.isdigit() for c in span[-1].text):
         return False
     shape = [re.sub(r"\d", "0", t.low) for t in span]
     seen = {
