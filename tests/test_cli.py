@@ -12,7 +12,7 @@ from ptdpo.data.files import write_hints, write_problems
 
 COMMANDS = [
     ["demo"], ["compare"], ["train"], ["sft"], ["evaluate"], ["data", "tiny-vlm"], ["data", "easy-vqa"],
-    ["data", "check"],
+    ["data", "check"], ["hints", "check"], ["hints", "review"],
 ]  # fmt: skip
 
 
