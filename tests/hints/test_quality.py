@@ -198,5 +198,5 @@ def test_rules_agree_with_people(part):
     assert scores["answer"].recall >= 0.95
     assert scores["good"].rejection <= 0.05
     for reason in REASONS:
-        assert scores[reason].rejection >= 0.85
+        assert scores[reason].rejection >= 0.8
         assert scores[reason].precision >= 0.9

@@ -1,6 +1,7 @@
 """Does a hint name visual evidence: a region, an object, a relation that can be seen?"""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from ptdpo.hints.rules.question import Question
 from ptdpo.hints.rules.tokens import Token, stem
@@ -47,6 +48,18 @@ _ANCHORS = vocabulary(
     """
 )
 _REACH = 4
+# "The bench, the wall" is evidence though neither word is known; "the conditions, the unknown" is not.
+_ABSTRACT = frozenset(
+    stem(word)
+    for word in vocabulary(
+        """
+        principle concept idea step operation approach condition relationship relation situation context order unknown
+        quantity surroundings details option choice candidate equation expression definition property properties term
+        following first second next last right wrong correct best given whole rest other same
+        """
+    )
+)
+_FEWEST_UNKNOWN = 2
 
 
 def names_evidence(look: Sequence[Token], question: Question) -> bool:
@@ -60,7 +73,13 @@ def names_evidence(look: Sequence[Token], question: Question) -> bool:
             return True
         if stem(token.low) in _EVIDENCE | things and _is_anchored(look, at):
             return True
-    return False
+    return len(_named_things(look)) >= _FEWEST_UNKNOWN
+
+
+def _named_things(look: Sequence[Token]) -> set[str]:
+    """Return the words that follow "the" and are neither generic nor abstract."""
+    named = {stem(b.low) for a, b in pairwise(look) if a.low == "the" and b.kind == "word"}
+    return named - _GENERIC - _ABSTRACT
 
 
 def _is_anchored(look: Sequence[Token], at: int) -> bool:

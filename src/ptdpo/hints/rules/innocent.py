@@ -50,7 +50,12 @@ _SCALE_PARTS = vocabulary(
     square squares division divisions gridline tick number cm unit step each
     """
 )
+_DIVIDED = vocabulary("divide divides divided gap marks")
 _GRID = vocabulary("grid frame mosaic board image square array table matrix")
+_NO_NAMES = vocabulary(
+    "a an the at of is are and to from by with for in on or than as about times plus minus equals gives makes has have"
+)
+_STOPS = vocabulary(". , ; :")
 _ONLY = vocabulary("only exactly just namely precisely")
 
 
@@ -59,6 +64,7 @@ def is_innocent(tokens: Sequence[Token], amount: Amount, question: Question) -> 
     at = amount.first
     return (
         _is_label(tokens, at)
+        or _is_enumerated(tokens, at)
         or _is_grid(tokens, at)
         or _is_formula(tokens, at)
         or _is_start(tokens, at)
@@ -85,6 +91,16 @@ def _is_label(tokens: Sequence[Token], at: int) -> bool:
         return _low(tokens, back) in ("mark", "line", "label", "gridline", "tick", "marks", "bar", "bars", "zero")
     word = _low(tokens, back)
     return not tokens[at].spelled and (word == "#" or word in _LABELLED or word.removesuffix("s") in _LABELLED)
+
+
+def _is_enumerated(tokens: Sequence[Token], at: int) -> bool:
+    """Lens 2 beside lens 1: the same word with another number close by."""
+    if not at or tokens[at].spelled or tokens[at - 1].kind != "word" or tokens[at - 1].low in _NO_NAMES:
+        return False
+    nearby = range(max(1, at - 12), min(len(tokens), at + 13))
+    return any(
+        tokens[n].value not in (None, tokens[at].value) and tokens[n - 1].low == tokens[at - 1].low for n in nearby
+    )
 
 
 def _is_grid(tokens: Sequence[Token], at: int) -> bool:
@@ -167,6 +183,8 @@ def _is_scale(tokens: Sequence[Token], at: int) -> bool:
     """Steps of 10, one square is 5 cm, stands for five minutes, the scale from 0 to 15."""
     sentence = tokens[at].sentence
     near = [tokens[b].low for b in range(max(0, at - 7), at) if tokens[b].sentence == sentence]
+    if "apart" in [t.low for t in tokens[at + 1 : at + 4]] or (near[-1:] == ["into"] and set(near) & _DIVIDED):
+        return True
     if near[-1:] in (["of"], ["by"]) and set(near[-3:]) & _SCALE_NOUNS:
         return True
     if "from" in near and set(near) & {"scale", "range", "axis", "dial"}:
@@ -198,6 +216,8 @@ def _is_small_count(tokens: Sequence[Token], at: int) -> bool:
     value = tokens[at].value or 0.0
     if value > _SMALL or value != int(value) or value < 1:
         return False
+    if tokens[at].spelled and _low(tokens, at - 1) in ("the", "these", "those") and _low(tokens, at + 1) in _STOPS:
+        return True
     nouns = [t for t in tokens[at + 1 : at + 4] if t.kind == "word" and t.sentence == tokens[at].sentence]
     if _low(tokens, at - 1) in ("other", "others", "remaining"):
         return True
