@@ -95,7 +95,7 @@ def _print_reasons(rows: list["ReviewRow"]) -> None:
 
 
 def _some(ids: list[str]) -> str:
-    more = f" and {len(ids) - _SHOWN_IDS} more (all with --out)" if len(ids) > _SHOWN_IDS else ""
+    more = f" and {len(ids) - _SHOWN_IDS} more (--out lists all)" if len(ids) > _SHOWN_IDS else ""
     return ", ".join(ids[:_SHOWN_IDS]) + more
 
 
