@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from ptdpo.hints.rules.question import Question
 from ptdpo.hints.rules.tokens import Token, stem
-from ptdpo.hints.rules.vocabulary import vocabulary
+from ptdpo.hints.rules.vocabulary import stems, vocabulary
 
 # "Look at the picture carefully" names nothing: containers of evidence are not evidence.
 _SEEN = vocabulary(
@@ -25,10 +25,8 @@ _SEEN = vocabulary(
     """
 )
 _EVIDENCE = frozenset(stem(word) for word in _SEEN) - {stem(w) for w in ("number", "area", "graph", "chart", "table")}
-_GENERIC = frozenset(
-    stem(word)
-    for word in vocabulary(
-        """
+_GENERIC = stems(
+    """
     look image picture figure photo diagram chart graph table question problem answer value number total sum detail
     read think consider carefully close closely everything information relevant important need find give take time
     what which how many much is are was the a an of in on at to and or for with from by this that these those it its
@@ -37,7 +35,6 @@ _GENERIC = frozenset(
     volume length distance average mean median ratio percentage percent share probability shape object part parts
     thing scene show shown visible solid contain contains data chart charts relate related
     """
-    )
 )
 
 
@@ -49,15 +46,12 @@ _ANCHORS = vocabulary(
 )
 _REACH = 4
 # "The bench, the wall" is evidence though neither word is known; "the conditions, the unknown" is not.
-_ABSTRACT = frozenset(
-    stem(word)
-    for word in vocabulary(
-        """
-        principle concept idea step operation approach condition relationship relation situation context order unknown
-        quantity surroundings details option choice candidate equation expression definition property properties term
-        following first second next last right wrong correct best given whole rest other same
-        """
-    )
+_ABSTRACT = stems(
+    """
+    principle concept idea step operation approach condition relationship relation situation context order unknown
+    quantity surroundings details option choice candidate equation expression definition property properties term
+    following first second next last right wrong correct best given whole rest other same
+    """
 )
 _FEWEST_UNKNOWN = 2
 

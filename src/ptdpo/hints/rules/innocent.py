@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 from ptdpo.hints.rules.arithmetic import Amount
+from ptdpo.hints.rules.formula import is_formula
 from ptdpo.hints.rules.question import Question
 from ptdpo.hints.rules.tokens import Token, stem
-from ptdpo.hints.rules.vocabulary import vocabulary
+from ptdpo.hints.rules.vocabulary import stems, vocabulary
 
 _SMALL = 12
 _LABELLED = vocabulary(
@@ -15,18 +16,13 @@ _LABELLED = vocabulary(
     condition circle equation labelled labeled
     """
 )
-_PROCEDURE = frozenset(
-    stem(word)
-    for word in (
-        vocabulary(
-            """
+_PROCEDURE = stems(
+    """
     step stage phase part piece region area half group category case panel quantity value thing question way move
     operation pass place side end row column tile cell axis axis candidate option alternative direction scale kind
     type cluster layer level section zone digit word name unit object figure shape time colour color hue condition
     feature cue clue look pair number letter curve bar wedge slice band symbol coordinate point
     """
-        )
-    )
 )
 _DEFINITE = vocabulary(
     """
@@ -50,6 +46,7 @@ _SCALE_PARTS = vocabulary(
     square squares division divisions gridline tick number cm unit step each
     """
 )
+_RULED = vocabulary("gridlines marks ticks lines labels divisions")
 _DIVIDED = vocabulary("divide divides divided gap marks")
 _GRID = vocabulary("grid frame mosaic board image square array table matrix")
 _NO_NAMES = vocabulary(
@@ -66,7 +63,7 @@ def is_innocent(tokens: Sequence[Token], amount: Amount, question: Question) -> 
         _is_label(tokens, at)
         or _is_enumerated(tokens, at)
         or _is_grid(tokens, at)
-        or _is_formula(tokens, at)
+        or is_formula(tokens, at)
         or _is_start(tokens, at)
         or _is_scale(tokens, at)
         or _is_pronoun(tokens, at, question)
@@ -112,66 +109,6 @@ def _is_grid(tokens: Sequence[Token], at: int) -> bool:
     return False
 
 
-def _is_formula(tokens: Sequence[Token], at: int) -> bool:
-    """The 2 of x^2, 2πr, n - 2, 1/2 base; never the right side of an equation with a number alone."""
-    before, after = _low(tokens, at - 1), _low(tokens, at + 1)
-    if before == "^":
-        return True
-    value = tokens[at].value or 0.0
-    if value > _SMALL and value not in (180.0, 360.0):
-        return False
-    if after == "(" and tokens[at + 1].glued:
-        return True
-    return _is_name(tokens, at + 1, glued=True) or (
-        (before in ("/", "-", "+", "*") and _in_symbols(tokens, at))
-        or (after in ("/", "-", "+", "*") and _in_symbols(tokens, at))
-    )
-
-
-def _in_symbols(tokens: Sequence[Token], at: int) -> bool:
-    """Return whether a variable or a word such as base stands within the same run of signs and numbers."""
-    for step in (-1, 1):
-        here = at + step
-        while 0 <= here < len(tokens) and abs(here - at) <= 6:
-            token = tokens[here]
-            if token.kind in ("word", "label") and token.low not in ("pi", "sqrt"):
-                if _is_name(tokens, here) or (step == 1 and token.low in _MEASURES):
-                    return True
-                break
-            if token.kind == "sign" and token.low in ("=", ",", ".", ";", ":"):
-                break
-            here += step
-    return False
-
-
-_MEASURES = vocabulary("base height width length times radius")
-
-
-def _is_name(tokens: Sequence[Token], at: int, glued: bool = False) -> bool:
-    """Return whether a token is a variable: one or two letters that are no unit's, or a label such as R1."""
-    if not 0 <= at < len(tokens) or (glued and not tokens[at].glued):
-        return False
-    token = tokens[at]
-    if token.kind == "word" and len(token.text) <= 2 and at + 1 < len(tokens) and tokens[at + 1].low == "^":
-        return True
-    if token.low == "pi":
-        return glued and _is_name(tokens, at + 1)
-    return token.kind == "label" or (
-        token.kind == "word"
-        and len(token.text) <= 2
-        and token.low not in _SHORT_WORDS
-        and token.text not in _CAPITAL_UNITS
-    )
-
-
-_SHORT_WORDS = vocabulary(
-    """
-    a an as at be by do go he if in is it me my no of on or so to up us we cm mm km kg ms m s
-    """
-)
-_CAPITAL_UNITS = frozenset("NVAJWC")
-
-
 def _is_start(tokens: Sequence[Token], at: int) -> bool:
     """Begin 4, start from 2, a starting value of 3, begin at one."""
     near = [_low(tokens, back) for back in range(max(0, at - 4), at)]
@@ -183,15 +120,16 @@ def _is_scale(tokens: Sequence[Token], at: int) -> bool:
     """Steps of 10, one square is 5 cm, stands for five minutes, the scale from 0 to 15."""
     sentence = tokens[at].sentence
     near = [tokens[b].low for b in range(max(0, at - 7), at) if tokens[b].sentence == sentence]
-    if "apart" in [t.low for t in tokens[at + 1 : at + 4]] or (near[-1:] == ["into"] and set(near) & _DIVIDED):
+    words, last, closing = set(near), near[-1:], set(near[-3:])
+    if words & _RULED and "apart" in [t.low for t in tokens[at + 1 : at + 4]]:
         return True
-    if near[-1:] in (["of"], ["by"]) and set(near[-3:]) & _SCALE_NOUNS:
+    if last == ["into"] and words & _DIVIDED:
         return True
-    if "from" in near and set(near) & {"scale", "range", "axis", "dial"}:
+    if last in (["of"], ["by"]) and closing & _SCALE_NOUNS:
         return True
-    return bool(
-        set(near) & _SCALE_PARTS and set(near[-3:]) & _SCALE_VERBS and set(near) & _SCALE_PARTS & set(near[:-1])
-    )
+    if "from" in words and words & {"scale", "range", "axis", "dial"}:
+        return True
+    return bool(closing & _SCALE_VERBS and set(near[:-1]) & _SCALE_PARTS)
 
 
 def _is_pronoun(tokens: Sequence[Token], at: int, question: Question) -> bool:
