@@ -51,7 +51,8 @@ def test_shares_are_compared_as_fraction_decimal_and_percentage(answer, form):
     [
         ("1200", "It ends at 1,200."), ("600 m", "In all it is 0.6 km."), ("0.4 s", "That is 400 ms."),
         ("5\\sqrt{2}", "This is about 7.07."), ("1:9", "The areas are as 1 to 9."), ("(5, 5)", "You land on (5,5)."),
-        ("4:40", "It is twenty to five."), ("1200", "One thousand two hundred is the value."),
+        ("4:40", "It is twenty to five."),
+        ("1e3", "It reads 1000."), ("5 or 7", "It is 5 or 7."), ("1200", "One thousand two hundred is the value."),
         ("red", "Reds stand out; choose them."), ("grey", "A gray fill."), ("an umbrella", "Umbrellas keep dry."),
         ("triangle", "It is triangular."), ("Maria Lopez", "Lopez was ahead."), ("yes", "So yes."), ("no", "Reply no."),
         ("BAKERY", "It reads B-A-K-E-R-Y."), ("S3", "Close S3."), ("bulb 3", "Take the third bulb."),
@@ -69,7 +70,7 @@ CHOICE = "Which animal is tallest?\nA. horse\nB. giraffe\nC. cow\nD. goat"
     "reason",
     [
         "The answer is B.", "Choose B.", "Option (B) fits.", "Pick option b.", "The giraffe is above all.",
-        "Eliminate A, C and D.", "The second choice is right.",
+        "Eliminate A, C and D.", "Not A, not C, not D.", "It must be (b).", "The second choice is right.",
     ],
 )  # fmt: skip
 def test_a_choice_is_given_away_by_letter_text_position_or_elimination(answer, reason):

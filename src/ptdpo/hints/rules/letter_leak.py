@@ -8,7 +8,7 @@ from ptdpo.hints.rules.vocabulary import vocabulary
 _RULED_OUT = vocabulary(
     """
     eliminate eliminates discard discarded exclude excluded reject rejected wrong incorrect strike cross ruled rule
-    out impossible false shorter
+    out impossible false shorter not
     """
 )
 _GEOMETRIC = vocabulary(
@@ -16,6 +16,8 @@ _GEOMETRIC = vocabulary(
     point angle vertex corner side segment line triangle circle arc node terminal apex ray at centre center and or
     """
 )
+_NAMED_BEFORE = vocabulary("option choice letter answer")
+_SAID_BEFORE = _NAMED_BEFORE | vocabulary("is be choose pick select mark take")
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
 
 
@@ -45,7 +47,9 @@ def _is_candidate(text: str, others: Collection[str]) -> bool:
 def _singled_out(sentence: Sequence[Token], letter: str, named: set[str]) -> Iterator[str]:
     for at, token in enumerate(sentence):
         before = sentence[at - 1].low if at else ""
-        if token.text == letter.lower() and before in ("option", "choice", "letter", "answer"):
+        bracketed = before == "(" and at > 1
+        leading = sentence[at - 2].low if bracketed else before
+        if token.text == letter.lower() and leading in (_SAID_BEFORE if bracketed else _NAMED_BEFORE):
             yield around(sentence, at, at)
         if token.text != letter or not _is_letter(sentence, at):
             continue

@@ -23,7 +23,7 @@ _RESULT = vocabulary(
     """
 )
 _TIMES = {"doubled": 2.0, "tripled": 3.0, "trebled": 3.0, "quadrupled": 4.0, "doubles": 2.0, "triples": 3.0}
-_BETWEEN = vocabulary("to and as x y")
+_BETWEEN = vocabulary("to and or as x y")
 _PAST = {"quarter": 15, "half": 30}
 
 

@@ -24,7 +24,7 @@ _PLAIN = {
 _SIGN = re.compile("|".join(re.escape(sign) for sign in sorted(_PLAIN, key=len, reverse=True)))
 _TOKEN = re.compile(
     r"(?P<label>[^\W\d_]{1,20}\d\w{0,20})"
-    r"|(?P<number>\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)|\d+(?:\.\d+)?|\.\d+)"
+    r"|(?P<number>\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)|\d+(?:\.\d+)?(?:[eE][+-]?\d{1,2}(?!\w))?|\.\d+)"
     r"|(?P<word>[^\W\d_]+(?:'[^\W\d_]+)?)"
     r"|(?P<sign>\S)"
 )
