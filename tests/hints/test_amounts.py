@@ -16,7 +16,8 @@ def values(text):
     ("text", "value"),
     [
         ("12", 12), ("12.0", 12), ("1,200", 1200), (".5", 0.5), ("twelve", 12), ("Twenty-one", 21),
-        ("one hundred and five", 105), ("one thousand two hundred", 1200), ("2 million", 2e6), ("1e3", 1000), ("2.5E-2", 0.025),
+        ("one hundred and five", 105), ("one thousand two hundred", 1200), ("2 million", 2e6), ("1e3", 1000),
+        ("2.5E-2", 0.025),
         ("two dozen", 24),
         ("half a dozen", 6), ("three quarters", 0.75), ("one third", 1 / 3), ("a third of", 1 / 3), ("half an", 0.5),
         ("six and a half", 6.5), ("minus four", -4), ("−4", -4), ("\\frac{3}{4}", 0.75), ("3/4", 0.75),
