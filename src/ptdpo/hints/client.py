@@ -272,11 +272,11 @@ def _body(request: ChatRequest, limits: ImageLimits) -> dict[str, Any]:
         **{name: value for name, value in wanted.items() if value is not None},
     }
     if sampling.extra:
-        body["extra_body"] = _extra_fields(sampling.extra)
+        body["extra_body"] = extra_fields(sampling.extra)
     return body
 
 
-def _extra_fields(text: str) -> dict[str, Any]:
+def extra_fields(text: str) -> dict[str, Any]:
     """Return the further fields of a body.
 
     Raises:

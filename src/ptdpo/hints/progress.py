@@ -56,7 +56,9 @@ class Usage:
 
 
 @contextmanager
-def usage_bar(label: str, total: int, usage: Usage, console: Console | None = None) -> Iterator[Callable[[], None]]:
+def usage_bar(
+    label: str, total: int | None, usage: Usage, console: Console | None = None
+) -> Iterator[Callable[[], None]]:
     """Show a progress bar with the usage of a run; yields the function that advances it by one."""
     columns = (
         TextColumn("{task.description}"),

@@ -78,12 +78,12 @@ class RequestStore:
 
     def __init__(self, path: str | Path) -> None:
         self._file = AppendOnlyFile(path)
-        self._places: dict[str, int] = {}
+        self._places: dict[bytes, int] = {}
         self._lines: BinaryIO = Path(path).open("rb")  # noqa: SIM115  (closed with the store)
         place = 0
         for line in self._lines:
             if line.startswith(_KEY):
-                self._places[line[len(_KEY) : len(_KEY) + _KEY_LENGTH].decode("ascii", "replace")] = place
+                self._places[line[len(_KEY) : len(_KEY) + _KEY_LENGTH]] = place
             place += len(line)
 
     def __len__(self) -> int:
@@ -96,7 +96,7 @@ class RequestStore:
 
     def get(self, key: str) -> ChatReply | None:
         """Return the reply kept under a key, or ``None``."""
-        place = self._places.get(key)
+        place = self._places.get(key.encode())
         if place is None:
             return None
         self._lines.seek(place)
@@ -109,7 +109,7 @@ class RequestStore:
         """Keep a reply; when this returns, the death of the process does not lose it."""
         assert len(key) == _KEY_LENGTH
         who = {"id": request.id, "sample": request.sample, "model": request.model, "prompt": request.prompt_version}
-        self._places[key] = self._file.append({"key": key, **who, "reply": asdict(reply)})
+        self._places[key.encode()] = self._file.append({"key": key, **who, "reply": asdict(reply)})
 
     def __enter__(self) -> "RequestStore":
         return self
