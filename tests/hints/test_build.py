@@ -196,7 +196,7 @@ def test_a_torn_last_line_of_the_output_is_repaired(problems, out):
 
 
 def test_another_file_is_not_written_to(problems, out, tmp_path):
-    with LoopbackServer(lambda *_: hint()) as server, pytest.raises(ValueError, match=r"problems\.jsonl:1: not a hint"):
+    with LoopbackServer(lambda *_: hint()) as server, pytest.raises(ValueError, match=r"problems\.jsonl:1: not a line"):
         build(server, problems, problems)
     assert not server.received
 
@@ -255,7 +255,7 @@ def test_a_rejected_hint_never_comes_back_even_after_a_kill(problems, out, tmp_p
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{", "cannot be read"), ("[]", "a review is"), ('{"rejected": ["x"]}', "no hint for the id 'x'"),
+    [("{", "cannot be read"), ("[]", "a review is"), ('{"rejected": ["x"]}', "no line with the id 'x'"),
      ('{"accepted": ["1"], "rejected": ["1"]}', "at once: 1")],
 )  # fmt: skip
 def test_bad_reviews_are_refused(problems, out, tmp_path, content, message):

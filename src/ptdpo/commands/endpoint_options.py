@@ -73,13 +73,16 @@ def service_from(options: dict) -> "Service":
         fallback = Endpoint(address, options["fallback_model"], options["fallback_api_key_env"] or main.api_key_env)
     elif options.get("fallback_base_url"):
         raise ValueError("--fallback-base-url is given without --fallback-model: name the model")
+    images = ImageLimits()
+    if "max_image_bytes" in options:
+        images = ImageLimits(options["max_image_bytes"], options["max_image_pixels"])
     settings = ClientSettings(
         concurrency=options["concurrency"],
         requests_per_minute=options["rpm"],
         tokens_per_minute=options["tpm"],
         timeout=options["timeout"],
         attempts=options["tries"],
-        images=ImageLimits(options["max_image_bytes"], options["max_image_pixels"]),
+        images=images,
     )
     return Service(main, fallback, settings, options["price_in"], options["price_out"])
 

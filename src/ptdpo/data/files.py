@@ -163,8 +163,41 @@ def write_solutions(path: str | Path, solutions: Iterable[Solution]) -> None:
 
 
 def read_solutions(path: str | Path) -> dict[str, str]:
-    """Read solutions JSONL into responses by problem id."""
+    """Read solutions into responses by problem id: lines with ``response``, or conversations in ShareGPT's form.
+
+    Raises:
+        ValueError: on a line that is neither; names the file and the line.
+    """
+    solutions = {}
+    for number, row in read_jsonl(path):
+        where = f"{path}:{number}"
+        key = str(_field(row, "id", where, object))
+        solutions[key] = _last_turn(row, where) if "conversations" in row else _field(row, "response", where, str)
+    return solutions
+
+
+def _last_turn(row: Mapping[str, Any], where: str) -> str:
+    turns = _field(row, "conversations", where, list)
+    last = turns[-1] if turns else None
+    if not isinstance(last, dict) or last.get("from") != "gpt":
+        raise ValueError(f"{where}: the last turn of 'conversations' must be from 'gpt'")
+    return _field(last, "value", where, str)
+
+
+def sharegpt_row(problem: Problem, question: str, response: str, folder: Path) -> dict[str, Any]:
+    """Return a solution in ShareGPT's form, as LLaMA-Factory and TRL read it.
+
+    Args:
+        problem: whose id and images are stored; the marker ``<image>`` stands in the question once for each.
+        question: what the student is asked.
+        response: what it should say.
+        folder: images inside it are stored relative to it.
+    """
     return {
-        str(_field(row, "id", f"{path}:{number}", object)): _field(row, "response", f"{path}:{number}", str)
-        for number, row in read_jsonl(path)
+        "id": problem.id,
+        "conversations": [
+            {"from": "human", "value": "<image>" * len(problem.images) + question},
+            {"from": "gpt", "value": response},
+        ],
+        "images": [_relative(image, folder.resolve()) for image in problem.images],
     }

@@ -1,17 +1,17 @@
 """``ptdpo hints build``: a hint for every problem, checked, asked for again with the reasons when it is rejected."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from ptdpo.data.prompts import strip_image_markers
 from ptdpo.data.scan import scan_problems
 from ptdpo.hints.client import ChatClient, RequestError
 from ptdpo.hints.decisions import Decisions
-from ptdpo.hints.hint_file import HintFile
 from ptdpo.hints.jobs import Clients, Job, JobReport, Service, WorkFiles, count_lines, run_job
+from ptdpo.hints.lines import KeyedLines
 from ptdpo.hints.prompt import HINT_SCHEMA, Rejection, SystemPrompt, hint_messages, parse_hint
 from ptdpo.hints.requests import ChatReply, ChatRequest, Sampling
 from ptdpo.records import Hint, Problem
@@ -102,9 +102,9 @@ def build_hints(
         KeyboardInterrupt: after Ctrl-C, when what was in flight has been kept.
     """
     files = WorkFiles.beside(out)
-    with HintFile(out) as hints, Decisions.beside(out) as reviewed:
+    with KeyedLines(out, _made_for) as hints, Decisions.beside(out) as reviewed:
         if review is not None:
-            reviewed.apply(review, hints.hint_of)
+            reviewed.apply(review, lambda problem_id: _hint_in(hints.row_of(problem_id)))
         hints.drop(_outdated(problems, hints, reviewed, settings, check))
 
         async def work(clients: Clients, problem: Problem) -> BuiltHint:
@@ -118,18 +118,30 @@ def build_hints(
             total=count_lines(problems) if problems.suffix == ".jsonl" else None,
             known=lambda problem: problem.id in hints,
             work=work,
-            keep=lambda built: hints.append(built.problem.id, built.hint, _line(built)),
+            keep=lambda built: hints.append(_line(built)),
         )
         return run_job(job, service, files)
 
 
 def _line(built: BuiltHint) -> dict[str, object]:
     return {
+        "id": built.problem.id,
+        "hint": {"look": built.hint.look, "reason": built.hint.reason},
         "model": built.model,
         "attempts": built.attempts,
         "rejected": list(built.rejected),
         "question_hash": question_hash(built.problem),
     }
+
+
+def _hint_in(row: Mapping[str, Any]) -> Hint:
+    return Hint(row["hint"]["look"], row["hint"]["reason"])
+
+
+def _made_for(row: Mapping[str, Any]) -> str:
+    """Return the hash of the question that a line was made for; empty if it does not say."""
+    _hint_in(row)  # raises if the line is not a hint
+    return str(row.get("question_hash", ""))
 
 
 def question_hash(problem: Problem) -> str:
@@ -138,17 +150,17 @@ def question_hash(problem: Problem) -> str:
 
 
 def _outdated(
-    problems: Path, hints: HintFile, reviewed: Decisions, settings: BuildSettings, check: Check
+    problems: Path, hints: KeyedLines, reviewed: Decisions, settings: BuildSettings, check: Check
 ) -> Iterator[str]:
     """Yield the ids whose line in the hints file must go."""
     for problem in scan_problems(problems):
         if not isinstance(problem, Problem) or problem.id not in hints:
             continue
-        made_for = hints.question_of(problem.id)
+        made_for = hints.tag_of(problem.id)
         if made_for and made_for != question_hash(problem):
             yield problem.id
         elif settings.recheck or reviewed.count(problem.id):
-            hint = hints.hint_of(problem.id)
+            hint = _hint_in(hints.row_of(problem.id))
             recheck = settings.recheck and problem.id not in reviewed.accepted
             if reviewed.rejects(problem.id, hint) or (recheck and not check(problem, hint).ok):
                 yield problem.id

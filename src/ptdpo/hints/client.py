@@ -5,6 +5,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -154,13 +155,25 @@ class ChatClient:
         if (kept := self._store.get(key)) is not None:
             self.usage.reused += 1
             return kept
-        body = await _off_loop(request, _body, request, self._settings.images)
         async with self._slots:
             self.stop.check()
+            # Only requests in flight hold their images.
+            body = await _off_loop(request, _body, request, self._settings.images)
             reply = await self._answer(request, body)
         self._store.add(key, request, reply)
         self.usage.add(reply)
         return reply
+
+    async def ask_all(self, requests: Iterable[ChatRequest]) -> list[ChatReply]:
+        """Ask several at once and return the replies in order.
+
+        All are finished, and kept, before the first error among them is raised; see ``ask``.
+        """
+        replies = await asyncio.gather(*map(self.ask, requests), return_exceptions=True)
+        errors = [reply for reply in replies if isinstance(reply, BaseException)]
+        if errors:
+            raise next((error for error in errors if isinstance(error, EndpointError)), errors[0])
+        return [reply for reply in replies if isinstance(reply, ChatReply)]
 
     async def _answer(self, request: ChatRequest, body: dict[str, Any]) -> ChatReply:
         retrying = AsyncRetrying(

@@ -3,10 +3,11 @@
 import fcntl
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from ptdpo.hints.requests import ChatReply, ChatRequest
 
@@ -55,7 +56,7 @@ class AppendOnlyFile:
         self.repaired = repair_last_line(self.path)
         self._end = os.lseek(self._fd, 0, os.SEEK_END)
 
-    def append(self, row: dict) -> int:
+    def append(self, row: Mapping[str, Any]) -> int:
         """Append one object and return the place of its line."""
         line = (json.dumps(row, ensure_ascii=False) + "\n").encode()
         place, self._end = self._end, self._end + len(line)
