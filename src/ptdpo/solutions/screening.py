@@ -23,10 +23,10 @@ _MARKS = (
     r"\bpretend",
     r"\b(?:the|this)\s+(?:system\s+)?prompt\b",
     r"\bthe\s+(?:user|instructions?)\s+(?:has\s+|have\s+)?(?:given|gave|gives?|provided|provides?|told|tells?|said|says?|wants?|asks?)\b",
-    r"\bfor\s+(?:my|your)\s+eyes\s+only\b",
+    r"\b(?:the|this|your)\s+note\s+(?:says|said|gives|gave|states|stated|mentions|tells)\b",
 )
 _PATTERN = re.compile("|".join(f"(?:{mark})" for mark in _MARKS), re.IGNORECASE)
-_FIRST_SENTENCE = re.compile(r"\s*(?:<think>)?\s*(.{0,400}?)(?:[.!?](?:\s|$)|\n|$)", re.DOTALL)
+_FIRST_SENTENCE = re.compile(r"\s*(?:<think>)?\s*(.{0,400}?)(?:[.!?](?:\s|$)|</think>|\n|$)", re.DOTALL)
 
 
 def shows_given_answer(response: str, answer: str) -> str | None:
