@@ -78,9 +78,12 @@ def run_interruptible(main: Callable[[StopSignal], Awaitable[Result]], tell: Cal
     try:
         result, interrupted = asyncio.run(run())
     except asyncio.CancelledError:
-        raise KeyboardInterrupt from None
+        result, interrupted = None, True
     if interrupted:
+        # Said here because typer ends on KeyboardInterrupt without a word.
+        tell("stopped; the same command goes on where it stopped")
         raise KeyboardInterrupt
+    assert result is not None
     return result
 
 
