@@ -14,7 +14,7 @@ from ptdpo.data.files import write_jsonl
 from ptdpo.hints.client import ChatClient, ClientSettings, Endpoint, EndpointError
 from ptdpo.hints.limits import StopSignal
 from ptdpo.hints.pool import pooled, run_interruptible
-from ptdpo.hints.progress import Usage, usage_bar
+from ptdpo.hints.progress import Usage, UsageBar
 from ptdpo.hints.store import RequestStore
 from ptdpo.records import Problem
 
@@ -118,7 +118,7 @@ async def _run(
     job: Job[Result], service: Service, store: RequestStore, report: JobReport, stop: StopSignal, console: Console
 ) -> JobReport:
     async with _clients(service, store, report.usage, stop) as clients:
-        with usage_bar(job.label, job.total, report.usage, console) as advance:
+        with UsageBar(job.label, job.total, report.usage, console) as bar:
 
             async def guarded(problem: Problem) -> Result | BadRow:
                 try:
@@ -128,27 +128,27 @@ async def _run(
                 except ValueError as error:
                     return BadRow(problem.id, str(error))
 
-            waiting = _to_do(job, report, advance)
+            waiting = _to_do(job, report, bar)
             async for result in pooled(waiting, guarded, concurrency=service.settings.concurrency, stop=stop):
                 if isinstance(result, BadRow):
                     report.failed.append(result)
                 else:
                     job.keep(result)
                     report.done += 1
-                advance()
+                bar.done()
     return report
 
 
-def _to_do(job: Job[Result], report: JobReport, advance: Callable[[], None]) -> Iterator[Problem]:
+def _to_do(job: Job[Result], report: JobReport, bar: UsageBar) -> Iterator[Problem]:
     for problem in job.problems:
-        if isinstance(problem, BadRow):
-            report.failed.append(problem)
-        elif job.known(problem):
-            report.known += 1
-        else:
+        if isinstance(problem, Problem) and not job.known(problem):
             yield problem
             continue
-        advance()
+        bar.known()
+        if isinstance(problem, BadRow):
+            report.failed.append(problem)
+        else:
+            report.known += 1
 
 
 @asynccontextmanager

@@ -1,15 +1,16 @@
 """What a run has used, and the bar that shows it: rate, tokens, estimated cost, time left."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
 from dataclasses import dataclass
+from datetime import timedelta
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from ptdpo.hints.requests import ChatReply
 
 _MILLION = 1_000_000
+_SECONDS_BETWEEN_DRAWINGS = 0.2
 
 
 @dataclass(slots=True)
@@ -55,28 +56,48 @@ class Usage:
         return ", ".join(parts)
 
 
-@contextmanager
-def usage_bar(
-    label: str, total: int | None, usage: Usage, console: Console | None = None
-) -> Iterator[Callable[[], None]]:
-    """Show a progress bar with the usage of a run; yields the function that advances it by one."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TextColumn("{task.fields[used]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console or Console(stderr=True), refresh_per_second=4) as bar:
-        task = bar.add_task(label, total=total, rate="", used="")
+class UsageBar:
+    """A progress bar with rate, usage and time left; use as a context manager.
 
-        def advance() -> None:
-            bar.advance(task)
-            speed = bar.tasks[task].speed
-            rate = f"{speed * 60:.0f}/min" if speed else ""
-            bar.update(task, rate=rate, used=usage.describe())
+    What was done before does not count for the rate, and costs no drawing.
+    """
 
-        yield advance
+    def __init__(self, label: str, total: int | None, usage: Usage, console: Console | None = None) -> None:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[said]}"),
+        )
+        self._bar = Progress(*columns, console=console or Console(stderr=True), refresh_per_second=4)
+        self._task = self._bar.add_task(label, total=total, said="")
+        self._total, self._usage = total, usage
+        self._done = self._known = 0
+        self._start = self._drawn = time.monotonic()
+
+    def known(self) -> None:
+        """Count a problem that needed no work."""
+        self._known += 1
+
+    def done(self) -> None:
+        """Count a problem that was worked on."""
+        self._done += 1
+        if time.monotonic() - self._drawn >= _SECONDS_BETWEEN_DRAWINGS:
+            self._draw()
+
+    def _draw(self) -> None:
+        self._drawn = time.monotonic()
+        seconds = max(self._drawn - self._start, 1e-9)
+        said = [f"{60 * self._done / seconds:.0f}/min", self._usage.describe()]
+        if self._total is not None and self._done:
+            left = max(0, self._total - self._known - self._done) * seconds / self._done
+            said.append(f"{timedelta(seconds=round(left))} left")
+        self._bar.update(self._task, completed=self._known + self._done, said=", ".join(said))
+
+    def __enter__(self) -> "UsageBar":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._draw()
+        self._bar.stop()
