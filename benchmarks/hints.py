@@ -206,7 +206,7 @@ def main() -> None:
             "start_up": start_up(fresh(), 40_000 // part, 3),
             "throughput": [
                 throughput(fresh(), latency, max(2, rounds // part), image)
-                for latency, rounds, image in ((2.0, 30, False), (2.0, 30, True), (0.5, 60, False))
+                for latency, rounds, image in ((5.0, 15, False), (5.0, 15, True), (2.0, 30, False))
             ],
             "memory": memory(fresh(), 20_000 // part),
         }
