@@ -211,6 +211,27 @@ def test_a_hopeless_endpoint_ends_the_run_and_keeps_what_is_there(problems, out)
     assert len(server.received) == 21
 
 
+def test_a_full_disk_ends_the_run_and_leaves_whole_lines(problems, out, monkeypatch):
+    write, written = os.write, []
+
+    def full(fd, data):
+        written.append(write(fd, data[:20] if len(written) == 6 else data))
+        if len(written) > 7:
+            raise OSError(28, "No space left on device")
+        return written[-1]
+
+    with LoopbackServer(lambda *_: hint()) as server:
+        with monkeypatch.context() as patch:
+            patch.setattr("ptdpo.hints.store.os.write", full)
+            with pytest.raises(ValueError, match="No space left"):
+                build(server, problems, out)
+        answered = len(lines(WorkFiles.beside(out).requests))
+        report = build(server, problems, out)
+    assert report.done + report.known == 20
+    assert report.usage.requests == 20 - answered
+    assert len(read_hints(out)) == 20
+
+
 def review_file(tmp_path, **lists):
     path = tmp_path / "review.json"
     path.write_text(json.dumps(lists))

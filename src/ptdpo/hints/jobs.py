@@ -101,6 +101,7 @@ def run_job(job: Job[Result], service: Service, files: WorkFiles, console: Conso
 
     Raises:
         EndpointError: if no request can succeed; what was answered before is kept.
+        ValueError: if a file cannot be written.
         KeyboardInterrupt: after Ctrl-C, when what was in flight has been kept.
     """
     console = console or Console(stderr=True)
@@ -110,6 +111,10 @@ def run_job(job: Job[Result], service: Service, files: WorkFiles, console: Conso
             console.print(f"{files.requests}: a torn last line was removed; its request is sent again")
         try:
             return run_interruptible(lambda stop: _run(job, service, store, report, stop, console), console.print)
+        except OSError as error:
+            raise ValueError(
+                f"{files.out}: cannot be written ({error}); the same command goes on from there"
+            ) from error
         finally:
             _write_failures(files.failed, report.failed)
 

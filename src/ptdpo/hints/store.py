@@ -57,11 +57,21 @@ class AppendOnlyFile:
         self._end = os.lseek(self._fd, 0, os.SEEK_END)
 
     def append(self, row: Mapping[str, Any]) -> int:
-        """Append one object and return the place of its line."""
+        """Append one object and return the place of its line.
+
+        Raises:
+            OSError: if the disk is full or broken; the file is as it was before.
+        """
         line = (json.dumps(row, ensure_ascii=False) + "\n").encode()
-        place, self._end = self._end, self._end + len(line)
-        while line:
-            line = line[os.write(self._fd, line) :]
+        place, rest = self._end, line
+        try:
+            while rest:
+                rest = rest[os.write(self._fd, rest) :]
+        except OSError:
+            # The next line must not be glued to half of this one.
+            os.ftruncate(self._fd, place)
+            raise
+        self._end = place + len(line)
         return place
 
     def close(self) -> None:
