@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from ptdpo.data.files import read_hints, write_problems
-from ptdpo.hints.build import BY_REVIEWER, BuildSettings, build_hints
+from ptdpo.hints.build import BuildSettings, build_hints
 from ptdpo.hints.client import ClientSettings, Endpoint, EndpointError
+from ptdpo.hints.decisions import BY_REVIEWER
 from ptdpo.hints.jobs import Service, WorkFiles, read_failures
 from ptdpo.hints.prompt import system_prompt
 from ptdpo.records import Problem
@@ -272,6 +273,14 @@ def test_a_rejected_hint_never_comes_back_even_after_a_kill(problems, out, tmp_p
         assert build(server, problems, out).done == 2
     hints = read_hints(out)
     assert (hints["2"].look, hints["3"].look, hints["4"].look) == ("second", "second", "first")
+
+
+def test_a_list_may_say_why(problems, out, tmp_path):
+    with LoopbackServer(lambda body, _: hint("second" if len(body["messages"]) > 2 else "first")) as server:
+        build(server, problems, out)
+        build(server, problems, out, review=review_file(tmp_path, rejected=["2"], reasons={"2": "it can be guessed"}))
+    assert "- it can be guessed" in server.received[-1]["messages"][-1]["content"]
+    assert {row["id"]: row["rejected"] for row in lines(out)}["2"] == ["it can be guessed"]
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,7 @@ def test_usefulness(ptdpo, folder):
     assert code == 0
     assert "gain in pass@1 +0.000" in out
     assert "1 hints: always solved without the hint" in out
-    assert json.loads((folder / "useless.json").read_text()) == {"accepted": [], "rejected": []}
+    assert json.loads((folder / "useless.json").read_text()) == {"accepted": [], "rejected": [], "reasons": {}}
 
 
 def test_solutions_build(ptdpo, folder):

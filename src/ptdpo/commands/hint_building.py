@@ -98,7 +98,7 @@ def recoverability(
     judged, report = measure_recoverability(problems, hints, out, options.service_from(given), settings)
     rejected = [one.id for one in judged if one.rejected]
     console.print(f"{len(rejected)} of {len(judged)} hints give their answer away more often than chance")
-    _write_rejected(review_out, rejected)
+    _write_rejected(review_out, rejected, "the answer can be guessed from this hint without question and image")
     options.report_and_exit(report, out, WorkFiles.beside(out).failed)
 
 
@@ -144,10 +144,12 @@ def usefulness(
     console.print(f"gain in pass@1 {result.gain:+.3f} ± {result.error:.3f} (95 % over problems)")
     for flag, ids in result.flagged().items():
         console.print(f"{len(ids)} hints: {flag}")
-    _write_rejected(review_out, result.flagged().get("does not help", []))
+    useless = result.flagged().get("does not help", [])
+    _write_rejected(review_out, useless, "readers do no better with this hint than without it")
     options.report_and_exit(report, out, WorkFiles.beside(out).failed)
 
 
-def _write_rejected(path: Path | None, ids: list[str]) -> None:
+def _write_rejected(path: Path | None, ids: list[str], reason: str) -> None:
     if path is not None:
-        path.write_text(json.dumps({"accepted": [], "rejected": ids}), encoding="utf-8")
+        lists = {"accepted": [], "rejected": ids, "reasons": dict.fromkeys(ids, reason)}
+        path.write_text(json.dumps(lists), encoding="utf-8")

@@ -16,8 +16,6 @@ from ptdpo.hints.prompt import HINT_SCHEMA, Rejection, SystemPrompt, hint_messag
 from ptdpo.hints.requests import ChatReply, ChatRequest, Sampling
 from ptdpo.records import Hint, Problem
 
-BY_REVIEWER = "a reviewer rejected this hint"
-
 
 class HintVerdict(Protocol):
     """What a check says of a hint."""
@@ -162,14 +160,15 @@ def _outdated(
         elif settings.recheck or reviewed.count(problem.id):
             hint = _hint_in(hints.row_of(problem.id))
             recheck = settings.recheck and problem.id not in reviewed.accepted
-            if reviewed.rejects(problem.id, hint) or (recheck and not check(problem, hint).ok):
+            if reviewed.reason_against(problem.id, hint) or (recheck and not check(problem, hint).ok):
                 yield problem.id
 
 
 def _with_review(check: Check, reviewed: Decisions) -> Callable[[Problem, Hint], list[str]]:
     def reasons(problem: Problem, hint: Hint) -> list[str]:
-        if reviewed.rejects(problem.id, hint):
-            return [BY_REVIEWER]
+        against = reviewed.reason_against(problem.id, hint)
+        if against is not None:
+            return [against]
         verdict = check(problem, hint)
         return [] if verdict.ok else list(verdict.reasons) or ["rejected by the check"]
 

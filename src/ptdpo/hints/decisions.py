@@ -3,12 +3,16 @@
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from ptdpo.data.files import read_jsonl
 from ptdpo.hints.store import AppendOnlyFile
 from ptdpo.records import Hint
+
+BY_REVIEWER = "a reviewer rejected this hint"
 
 
 class Decisions:
@@ -19,7 +23,7 @@ class Decisions:
 
     def __init__(self, path: Path) -> None:
         self.accepted: set[str] = set()
-        self._rejected: dict[str, set[Hint]] = {}
+        self._rejected: dict[str, dict[Hint, str]] = {}
         self._applied: set[str] = set()
         self._path = path
         self._file: AppendOnlyFile | None = None
@@ -33,9 +37,9 @@ class Decisions:
         """Return the decisions about a hints file."""
         return cls(hints.with_name(f"{hints.name.removesuffix('.jsonl')}.reviews.jsonl"))
 
-    def rejects(self, problem_id: str, hint: Hint) -> bool:
-        """Whether a reviewer rejected this very hint."""
-        return hint in self._rejected.get(problem_id, ())
+    def reason_against(self, problem_id: str, hint: Hint) -> str | None:
+        """Return why this very hint was rejected, or ``None`` if it was not."""
+        return self._rejected.get(problem_id, {}).get(hint)
 
     def count(self, problem_id: str) -> int:
         """How many hints of a problem reviewers have rejected."""
@@ -44,6 +48,8 @@ class Decisions:
     def apply(self, path: Path, hint_of: Callable[[str], Hint]) -> None:
         """Take over a list ``{"accepted": [ids], "rejected": [ids]}``, unless it was taken over before.
 
+        ``"reasons": {id: text}`` may say why; the next hint writer is told.
+
         Args:
             path: the list, as downloaded from the review page.
             hint_of: returns the hint that an id has now.
@@ -51,10 +57,12 @@ class Decisions:
         Raises:
             ValueError: if the file is not such a list, or rejects an id without a hint.
         """
-        accepted, rejected, digest = _read_review(path)
+        accepted, rejected, reasons, digest = _read_review(path)
         if digest in self._applied:
             return
-        rows = [{"rejected": i, "hint": {"look": (h := hint_of(i)).look, "reason": h.reason}} for i in rejected]
+        rows: list[dict[str, Any]] = [
+            {"rejected": i, "hint": asdict(hint_of(i)), "reason": str(reasons.get(i, BY_REVIEWER))} for i in rejected
+        ]
         rows += [{"accepted": i} for i in accepted]
         for row in (*rows, {"applied": digest, "file": path.name}):
             self._open().append(row)
@@ -67,7 +75,7 @@ class Decisions:
     def _take(self, row: dict) -> None:
         if "rejected" in row:
             hint = Hint(row["hint"]["look"], row["hint"]["reason"])
-            self._rejected.setdefault(row["rejected"], set()).add(hint)
+            self._rejected.setdefault(row["rejected"], {})[hint] = row["reason"]
             self.accepted.discard(row["rejected"])
         elif "accepted" in row:
             self.accepted.add(row["accepted"])
@@ -84,7 +92,7 @@ class Decisions:
             self._file.close()
 
 
-def _read_review(path: Path) -> tuple[list[str], list[str], str]:
+def _read_review(path: Path) -> tuple[list[str], list[str], dict[str, str], str]:
     try:
         content = path.read_bytes()
         lists = json.loads(content)
@@ -96,4 +104,7 @@ def _read_review(path: Path) -> tuple[list[str], list[str], str]:
     both = set(accepted) & set(rejected)
     if both:
         raise ValueError(f"{path}: accepted and rejected at once: {', '.join(sorted(both)[:10])}")
-    return accepted, rejected, hashlib.sha256(content).hexdigest()
+    reasons = lists.get("reasons") or {}
+    if not isinstance(reasons, dict):
+        raise ValueError(f"{path}: 'reasons' must be an object with a text for each id")
+    return accepted, rejected, reasons, hashlib.sha256(content).hexdigest()
