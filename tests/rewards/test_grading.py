@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from ptdpo.rewards import accuracy_reward, answers_match, format_reward, grade
 from ptdpo.rewards.extraction import follows_format, last_boxed
-from ptdpo.rewards.grading import MAX_ANSWER, answer_key
+from ptdpo.rewards.plain_text import MAX_ANSWER, answer_key
 
 EQUAL = [
     ("12", "12"), ("12.0", "12"), ("012", "12"), ("+3", "3"), ("-0", "0"), (".5", "0.5"), ("1,200", "1200"),
