@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -134,13 +134,15 @@ async def _run(
                     return BadRow(problem.id, str(error))
 
             waiting = _to_do(job, report, bar)
-            async for result in pooled(waiting, guarded, concurrency=service.settings.concurrency, stop=stop):
-                if isinstance(result, BadRow):
-                    report.failed.append(result)
-                else:
-                    job.keep(result)
-                    report.done += 1
-                bar.done()
+            results = pooled(waiting, guarded, concurrency=service.settings.concurrency, stop=stop)
+            async with aclosing(results):
+                async for result in results:
+                    if isinstance(result, BadRow):
+                        report.failed.append(result)
+                    else:
+                        job.keep(result)
+                        report.done += 1
+                    bar.done()
     return report
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -17,7 +17,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 async def pooled(
     items: Iterable[Item], work: Callable[[Item], Awaitable[Result]], *, concurrency: int, stop: StopSignal
-) -> AsyncIterator[Result]:
+) -> AsyncGenerator[Result, None]:
     """Yield the results of ``work`` as they come; at most ``concurrency`` items are in work at a time.
 
     Items are taken from the iterable only when there is room, so a stream of any length stays small in memory.

@@ -1,5 +1,6 @@
 """Does a hint help? pass@n of a model with the hint against without it (Figure 5)."""
 
+import asyncio
 import math
 import statistics
 from collections.abc import Sequence
@@ -12,8 +13,8 @@ from ptdpo.hints.client import ChatClient
 from ptdpo.hints.jobs import Clients, Job, JobReport, Service, WorkFiles, run_job
 from ptdpo.hints.measured import hinted_problems
 from ptdpo.hints.requests import ChatMessage, ChatRequest, Sampling
-from ptdpo.records import Hint, Problem
-from ptdpo.rewards import grade
+from ptdpo.records import Answered, Hint, Problem
+from ptdpo.rewards import grade_many
 
 _VERSION = "answer-1"
 
@@ -164,7 +165,9 @@ async def _compare(client: ChatClient, problem: Problem, hint: Hint, settings: U
     replies = await client.ask_all(
         _request(client, problem, text, n % settings.draws, settings) for n, text in enumerate(texts)
     )
-    right = [grade(reply.text, problem.answer).accuracy == 1 for reply in replies]
+    # In a thread: an answer that needs symbolic mathematics must not hold up the other requests.
+    verdicts = await asyncio.to_thread(grade_many, [Answered(reply.text, problem.answer) for reply in replies])
+    right = [verdict.accuracy == 1 for verdict in verdicts]
     without, with_it = sum(right[: settings.draws]), sum(right[settings.draws :])
     return Compared(problem.id, settings.draws, without, with_it, sum(reply.cut_off for reply in replies))
 

@@ -1,5 +1,6 @@
 """``ptdpo solutions build``: sample, keep the shortest right response, repair what is unsolved, never show how."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,8 +14,8 @@ from ptdpo.hints.client import ChatClient
 from ptdpo.hints.jobs import Clients, Job, JobReport, Service, WorkFiles, count_lines, run_job
 from ptdpo.hints.lines import KeyedLines
 from ptdpo.hints.requests import ChatMessage, ChatReply, ChatRequest, Sampling
-from ptdpo.records import Problem
-from ptdpo.rewards import grade
+from ptdpo.records import Answered, Problem, Verdict
+from ptdpo.rewards import grade_many
 from ptdpo.solutions.screening import shows_given_answer
 
 _VERSION = "solutions-1"
@@ -139,14 +140,17 @@ async def solve(clients: Clients, problem: Problem, settings: SolutionSettings) 
     faults: Counter[str] = Counter()
     for one in _passes(clients, settings):
         requests = [_request(one, problem, settings, number) for number in range(one.samples)]
+        replies = await one.client.ask_all(requests)
+        given = [Answered(written_out(reply), problem.answer) for reply in replies]
+        # In a thread: an answer that needs symbolic mathematics must not hold up the other requests.
+        verdicts = await asyncio.to_thread(grade_many, given, prompt_opens_think=False)
         right = []
-        for reply in await one.client.ask_all(requests):
-            response = written_out(reply)
-            fault = _fault(reply, response, problem.answer, reverse=one.stage == "reverse")
+        for reply, answered, verdict in zip(replies, given, verdicts, strict=True):
+            fault = _fault(reply, answered, verdict, reverse=one.stage == "reverse")
             if fault:
                 faults[fault] += 1
             else:
-                right.append(response)
+                right.append(answered.response)
         if right:
             return Solved(problem, min(right, key=lambda response: (len(response), response)), one.stage)
     counted = ", ".join(f"{count} {fault}" for fault, count in faults.most_common())
@@ -186,12 +190,12 @@ def written_out(reply: ChatReply) -> str:
     return f"<think>\n{text}" if "</think>" in text and not text.startswith("<think>") else text
 
 
-def _fault(reply: ChatReply, response: str, answer: str, *, reverse: bool) -> str | None:
+def _fault(reply: ChatReply, answered: Answered, verdict: Verdict, *, reverse: bool) -> str | None:
     if reply.cut_off:
         return "cut off"
-    verdict = grade(response, answer, prompt_opens_think=False)
     if verdict.accuracy != 1:
         return "wrong"
     if verdict.format != 1:
         return "without the asked-for format"
-    return "that show the answer was given" if reverse and shows_given_answer(response, answer) else None
+    shown = reverse and shows_given_answer(answered.response, answered.answer)
+    return "that show the answer was given" if shown else None
