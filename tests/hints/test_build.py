@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from ptdpo.data.files import read_hints, write_problems
+from ptdpo.hints import check_hint
 from ptdpo.hints.build import BuildSettings, build_hints
 from ptdpo.hints.client import ClientSettings, Endpoint, EndpointError
 from ptdpo.hints.decisions import BY_REVIEWER
@@ -91,6 +92,18 @@ def test_a_rejected_hint_is_asked_for_again_with_the_reason(problems, out):
     (again, *_) = (body for body in server.received if len(body["messages"]) == 4)
     assert json.loads(again["messages"][2]["content"])["look"] == "leak"
     assert "tells the answer" in again["messages"][3]["content"]
+
+
+def test_our_rules_send_a_leak_back(problems, out):
+    def behave(body, _):
+        leak = len(body["messages"]) == 2
+        reason = f"It is {question(body).replace('question', 'answer')}." if leak else "Compare both, then subtract."
+        return Say(json.dumps({"look": "Look at the left bar and its label in the chart.", "reason": reason}))
+
+    with LoopbackServer(behave) as server:
+        build(server, problems, out, check=check_hint)
+    assert all(row["attempts"] == 2 and row["rejected"][0].startswith("answer: ") for row in lines(out))
+    assert "answer: " in server.received[-1]["messages"][3]["content"]
 
 
 def test_repeated_rejection_goes_to_the_fallback_with_the_same_prompt(problems, out):
