@@ -48,7 +48,7 @@ def sampling_from(max_tokens: int, temperature: float, top_p: float, extra: str)
     Raises:
         ValueError: if the further fields are not a JSON object.
     """
-    from ptdpo.hints.client import extra_fields
+    from ptdpo.hints.protocol import extra_fields
     from ptdpo.hints.requests import Sampling
 
     if extra:

@@ -1,13 +1,9 @@
 """The only network code: chat completions from an OpenAI-compatible server, each answered request asked once."""
 
 import asyncio
-import json
-import math
 import os
-import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
-from email.utils import parsedate_to_datetime
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx2
@@ -15,19 +11,16 @@ import openai
 from openai.types.chat import ChatCompletion
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
-from ptdpo.hints.images import ImageLimits, data_url
+from ptdpo.hints.images import ImageLimits
 from ptdpo.hints.limits import RateLimiter, StopSignal
 from ptdpo.hints.progress import Usage
-from ptdpo.hints.requests import ChatMessage, ChatReply, ChatRequest, request_key
+from ptdpo.hints.protocol import Dialect, asked_wait, dialect_fields, request_body, rough_cost, simpler
+from ptdpo.hints.requests import ChatReply, ChatRequest, request_key
 from ptdpo.hints.store import RequestStore
 
 # Statuses that no other request of the run would escape: wrong key, no permission, wrong address or model.
 _HOPELESS = (401, 403, 404, 405)
-# Statuses by which servers say that they do not know a field of the body.
-_UNKNOWN_FIELD = (400, 422)
 _TRANSIENT_4XX = (408, 409, 425, 429)
-_HIGHEST_WAIT = 3600.0
-_CHARACTERS_PER_TOKEN, _TOKENS_PER_IMAGE = 4, 1000
 
 
 class RequestError(ValueError):
@@ -92,14 +85,6 @@ class ClientSettings:
                 raise ValueError(f"{name}={getattr(self, name)}: must be above 0")
 
 
-@dataclass(frozen=True, slots=True)
-class _Dialect:
-    """What a server has turned out to understand."""
-
-    schema: bool = True
-    limit_field: str = "max_tokens"
-
-
 class ChatClient:
     """Asks one endpoint; replies come from the store when it has them. Use as an async context manager.
 
@@ -131,7 +116,7 @@ class ChatClient:
         )
         self._slots = asyncio.Semaphore(self._settings.concurrency)
         self._limiter = RateLimiter(self._settings.requests_per_minute, self._settings.tokens_per_minute)
-        self._dialect = _Dialect()
+        self._dialect = Dialect()
         self._failed_in_a_row = 0
 
     async def __aenter__(self) -> "ChatClient":
@@ -158,7 +143,7 @@ class ChatClient:
         async with self._slots:
             self.stop.check()
             # Only requests in flight hold their images.
-            body = await _off_loop(request, _body, request, self._settings.images)
+            body = await _off_loop(request, request_body, request, self._settings.images)
             reply = await self._answer(request, body)
         self._store.add(key, request, reply)
         self.usage.add(reply)
@@ -214,7 +199,7 @@ class ChatClient:
         self.usage.retries += 1
 
     async def _attempt(self, request: ChatRequest, body: dict[str, Any]) -> ChatReply:
-        guess = self._limiter.estimate(_rough_cost(request))
+        guess = self._limiter.estimate(rough_cost(request))
         await self._limiter.wait(guess, self.stop)
         reply = await self._send_in_dialect(request, body)
         self._limiter.settle(guess, reply.prompt_tokens + reply.completion_tokens)
@@ -225,12 +210,12 @@ class ChatClient:
         dialect = self._dialect
         while True:
             try:
-                reply = await self._send({**body, **_dialect_fields(request, dialect)})
+                reply = await self._send({**body, **dialect_fields(request, dialect)})
             except openai.APIStatusError as error:
-                simpler = _simpler(dialect, request, error)
-                if simpler is None:
+                easier = simpler(dialect, request, error.status_code, str(error))
+                if easier is None:
                     raise self._mistake(error) from error
-                dialect = simpler
+                dialect = easier
             else:
                 self._dialect = dialect
                 return reply
@@ -242,7 +227,7 @@ class ChatClient:
         except openai.APIStatusError as error:
             if (error.status_code < 500 and error.status_code not in _TRANSIENT_4XX) or _out_of_money(error):
                 raise
-            wait = _asked_wait(error.response.headers)
+            wait = asked_wait(error.response.headers)
             self._limiter.pause(wait)
             raise _Transient(f"status {error.status_code}: {self._clean(error)}", wait) from error
         except openai.APITimeoutError as error:
@@ -277,56 +262,6 @@ async def _off_loop(request: ChatRequest, work: Any, *arguments: Any) -> Any:
     return work(*arguments)
 
 
-def _body(request: ChatRequest, limits: ImageLimits) -> dict[str, Any]:
-    sampling = request.sampling
-    wanted = {"temperature": sampling.temperature, "top_p": sampling.top_p, "seed": sampling.seed}
-    body: dict[str, Any] = {
-        "model": request.model,
-        "messages": [_message(message, limits) for message in request.messages],
-        **{name: value for name, value in wanted.items() if value is not None},
-    }
-    return body | extra_fields(sampling.extra) if sampling.extra else body
-
-
-def extra_fields(text: str) -> dict[str, Any]:
-    """Return the further fields of a body.
-
-    Raises:
-        ValueError: if the text is not a JSON object.
-    """
-    try:
-        fields = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"extra fields {text!r}: not valid JSON ({error.msg})") from error
-    if not isinstance(fields, dict):
-        raise ValueError(f"extra fields {text!r}: must be a JSON object")
-    return fields
-
-
-def _message(message: ChatMessage, limits: ImageLimits) -> dict[str, Any]:
-    if not message.images:
-        return {"role": message.role, "content": message.text}
-    images = [{"type": "image_url", "image_url": {"url": data_url(path, limits)}} for path in message.images]
-    return {"role": message.role, "content": [*images, {"type": "text", "text": message.text}]}
-
-
-def _dialect_fields(request: ChatRequest, dialect: _Dialect) -> dict[str, Any]:
-    fields: dict[str, Any] = {dialect.limit_field: request.sampling.max_tokens}
-    if request.schema is not None and dialect.schema:
-        schema = {"name": request.schema.name, "schema": dict(request.schema.body), "strict": True}
-        fields["response_format"] = {"type": "json_schema", "json_schema": schema}
-    return fields
-
-
-def _simpler(dialect: _Dialect, request: ChatRequest, error: openai.APIStatusError) -> _Dialect | None:
-    """Return the next dialect to try after a refusal, or ``None`` if the request itself is at fault."""
-    if error.status_code not in _UNKNOWN_FIELD:
-        return None
-    if "max_completion_tokens" in str(error) and dialect.limit_field == "max_tokens":
-        return replace(dialect, limit_field="max_completion_tokens")
-    return replace(dialect, schema=False) if dialect.schema and request.schema is not None else None
-
-
 def _reply(completion: ChatCompletion) -> ChatReply:
     if not getattr(completion, "choices", None):
         raise ValueError("it has no choices")
@@ -343,22 +278,3 @@ def _reply(completion: ChatCompletion) -> ChatReply:
 
 def _out_of_money(error: openai.APIStatusError) -> bool:
     return error.code == "insufficient_quota"
-
-
-def _asked_wait(headers: httpx2.Headers) -> float:
-    """Return the seconds that Retry-After asks for, given as seconds or as a date; 0 if it does not ask."""
-    value = headers.get("retry-after", "")
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = parsedate_to_datetime(value).timestamp() - time.time()
-        except (ValueError, OverflowError):
-            return 0.0
-    return min(max(seconds, 0.0), _HIGHEST_WAIT) if math.isfinite(seconds) else 0.0
-
-
-def _rough_cost(request: ChatRequest) -> int:
-    text = sum(len(message.text) for message in request.messages) // _CHARACTERS_PER_TOKEN
-    images = sum(len(message.images) for message in request.messages) * _TOKENS_PER_IMAGE
-    return text + images + min(request.sampling.max_tokens, _TOKENS_PER_IMAGE)
