@@ -111,7 +111,8 @@ def test_retry_after_is_honoured_by_every_request(tmp_path, as_date):
 
 
 @pytest.mark.parametrize(
-    ("status", "kind"), [(400, RequestError), (413, RequestError), (401, EndpointError), (404, EndpointError)]
+    ("status", "kind"),
+    [(400, RequestError), (403, RequestError), (413, RequestError), (401, EndpointError), (404, EndpointError)],
 )
 def test_mistakes_are_not_repeated_and_quote_the_server(tmp_path, status, kind):
     with LoopbackServer(lambda *_: Refuse(status, "no such thing as that")) as server:

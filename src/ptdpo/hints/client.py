@@ -18,8 +18,9 @@ from ptdpo.hints.protocol import Dialect, asked_wait, dialect_fields, request_bo
 from ptdpo.hints.requests import ChatReply, ChatRequest, request_key
 from ptdpo.hints.store import RequestStore
 
-# Statuses that no other request of the run would escape: wrong key, no permission, wrong address or model.
-_HOPELESS = (401, 403, 404, 405)
+# Statuses that no other request of the run would escape: wrong key, wrong address or model. Not 403: some services
+# refuse single requests with it.
+_HOPELESS = (401, 404, 405)
 _TRANSIENT_4XX = (408, 409, 425, 429)
 
 
@@ -240,7 +241,7 @@ class ChatClient:
 
     def _mistake(self, error: openai.APIStatusError) -> ValueError:
         said = f"{self.endpoint.base_url}: status {error.status_code}: {self._clean(error)}"
-        if error.status_code in (401, 403):
+        if error.status_code == 401:
             found = "is not accepted" if self._key else "is not set"
             return EndpointError(f"{said}; the key in the environment variable {self.endpoint.api_key_env} {found}")
         if error.status_code in _HOPELESS:
