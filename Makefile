@@ -40,6 +40,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/presets.py
 	$(BIN)/python benchmarks/grading.py
 	$(BIN)/python benchmarks/grading.py --agreement
+	$(BIN)/python benchmarks/hints.py
 
 clean:
 	rm -rf $(VENV) runs

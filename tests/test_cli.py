@@ -13,6 +13,8 @@ from ptdpo.data.files import write_hints, write_problems
 COMMANDS = [
     ["demo"], ["compare"], ["train"], ["sft"], ["evaluate"], ["data", "tiny-vlm"], ["data", "easy-vqa"],
     ["data", "check"], ["hints", "check"], ["hints", "review"],
+    ["data", "attach-hints"], ["hints", "build"], ["hints", "recoverability"], ["hints", "usefulness"],
+    ["solutions", "build"],
 ]  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from ptdpo.commands.data import data_app
 from ptdpo.commands.demo import demo
 from ptdpo.commands.evaluate import evaluate
 from ptdpo.commands.hints import hints_app
+from ptdpo.commands.solutions import solutions_app
 from ptdpo.commands.train import sft, train
 
 app = typer.Typer(
@@ -21,6 +22,7 @@ for command in (demo, train, sft, compare, evaluate):
     app.command()(command)
 app.add_typer(data_app, name="data")
 app.add_typer(hints_app, name="hints")
+app.add_typer(solutions_app, name="solutions")
 
 
 def main() -> None:

@@ -101,3 +101,9 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     with pytest.raises(RuntimeError):
         write_jsonl(path, rows())
     assert path.read_text() == '{"old": 1}\n'
+
+
+@pytest.mark.parametrize("turns", [[], [{"from": "human", "value": "q"}], ["text"], [{"from": "gpt", "value": 3}], "x"])
+def test_a_conversation_must_end_with_the_response(tmp_path, turns):
+    with pytest.raises(ValueError, match=r"s\.jsonl:1"):
+        read_solutions(lines(tmp_path / "s.jsonl", {"id": "1", "conversations": turns}))

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from ptdpo.rewards import accuracy_reward, answers_match, format_reward, grade
 from ptdpo.rewards.extraction import follows_format, last_boxed
+from ptdpo.rewards.plain_text import MAX_ANSWER, answer_key
 
 EQUAL = [
     ("12", "12"), ("12.0", "12"), ("012", "12"), ("+3", "3"), ("-0", "0"), (".5", "0.5"), ("1,200", "1200"),
@@ -121,3 +122,21 @@ def test_numbers_survive_their_spellings(number):
     for spelling in (str(number), f"{number:,}", f"{number}.0", f"{number}.", f"${number}$", f" {number} "):
         assert grade(f"x</think>\\boxed{{{spelling}}}", str(number), mode="strict").accuracy == 1.0
     assert not answers_match(str(number), str(number + 1))
+
+
+ANSWERS = st.one_of(
+    st.sampled_from(
+        ["1/2", "0.5", "50%", "\\frac{1}{2}", "(a)", "a.", "A", "", " ", "x", "X.", "1,200", "1200", "x" * 300]
+    ),
+    st.text("0123456789abc./%,- ()", max_size=6),
+)
+
+
+@given(ANSWERS, ANSWERS)
+def test_answers_match_if_and_only_if_their_keys_are_equal(first, second):
+    keys = answer_key(first), answer_key(second)
+    assert answers_match(first, second) == (keys[0] == keys[1] and keys[0] is not None)
+
+
+def test_an_overlong_answer_has_no_key():
+    assert answer_key("1" * (MAX_ANSWER + 1)) is None

@@ -89,3 +89,34 @@ def check(
     processor = load_processor(model) if model else None
     loaded = load_data(settings, processor=processor, image_folder=problems.parent / "images")
     out.print(f"{len(loaded.problems)} problems, {loaded.hinted} with a hint, all usable")
+
+
+@data_app.command("attach-hints")
+def attach(
+    problems: Annotated[Path, typer.Argument(help="A problems file (JSONL) or a parquet file or folder.")],
+    hints: Annotated[Path, typer.Argument(help="A hints file (JSONL).")],
+    file: Annotated[Path, typer.Option("--out", help="To write: .parquet (the reference's schema) or .jsonl.")],
+    bad_rows: Annotated[str, typer.Option(help="refuse, or drop: problems with a missing or broken image.")] = "refuse",
+) -> None:
+    """Join hints to problems as `prompt_with_hint`, which trainers made after the reference read too.
+
+    Example: `ptdpo data attach-hints train.jsonl hints.jsonl --out tutored.parquet`
+    """
+    from ptdpo.data.attach import attach_hints, write_data
+    from ptdpo.data.checks import find_bad_rows, keep_good
+    from ptdpo.data.files import read_hints, read_problems
+    from ptdpo.data.parquet import load_parquet
+
+    if bad_rows not in ("refuse", "drop"):
+        raise ValueError(f"--bad-rows {bad_rows!r}: must be refuse or drop")
+    jsonl = problems.suffix == ".jsonl"
+    read = read_problems(problems) if jsonl else load_parquet(problems, problems.parent / "images")
+    good, report = keep_good(find_bad_rows(read), bad_rows, str(problems))
+    joined = attach_hints(good, read_hints(hints))
+    write_data(file, joined.problems)
+    out.print(f"{len(joined.problems)} problems, {joined.hinted} with a hint, in {file}")
+    if report:
+        out.print(report)
+    if joined.strays:
+        listed = ", ".join(joined.strays[:10]) + (" ..." if len(joined.strays) > 10 else "")
+        out.print(f"{len(joined.strays)} hints belong to no problem: {listed}")

@@ -14,6 +14,18 @@ def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
     Raises:
         ValueError: if the file does not exist or a line is not a JSON object; names the file and the line.
     """
+    for number, row, fault in scan_jsonl(path):
+        if row is None:
+            raise ValueError(f"{path}:{number}: {fault}")
+        yield number, row
+
+
+def scan_jsonl(path: str | Path) -> Iterator[tuple[int, dict[str, Any] | None, str]]:
+    """Yield (line number, object, "") for each non-empty line, or (line number, None, fault) for a bad one.
+
+    Raises:
+        ValueError: if the file does not exist.
+    """
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
@@ -24,10 +36,12 @@ def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
             try:
                 row = json.loads(line)
             except json.JSONDecodeError as error:
-                raise ValueError(f"{path}:{number}: not valid JSON ({error.msg})") from error
-            if not isinstance(row, dict):
-                raise ValueError(f"{path}:{number}: expected a JSON object, found {type(row).__name__}")
-            yield number, row
+                yield number, None, f"not valid JSON ({error.msg})"
+                continue
+            if isinstance(row, dict):
+                yield number, row, ""
+            else:
+                yield number, None, f"expected a JSON object, found {type(row).__name__}"
 
 
 def write_jsonl(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -59,21 +73,30 @@ def read_problems(path: str | Path) -> list[Problem]:
     problems: dict[str, Problem] = {}
     for number, row in read_jsonl(path):
         where = f"{path}:{number}"
-        key = str(_field(row, "id", where, object))
-        if key in problems:
-            raise ValueError(f"{where}: the id {key!r} is used twice")
-        images = _field(row, "images", where, list) if "images" in row else []
-        if not all(isinstance(image, str) for image in images):
-            raise ValueError(f"{where}: 'images' must be a list of paths")
-        problems[key] = Problem(
-            id=key,
-            images=tuple(str(path.parent / image) for image in images),
-            problem=_field(row, "problem", where, str),
-            answer=str(_field(row, "answer", where, object)),
-            source=str(row.get("source", "")),
-            prompt_with_hint=row.get("prompt_with_hint"),
-        )
+        problem = parse_problem(row, where, path.parent)
+        if problem.id in problems:
+            raise ValueError(f"{where}: the id {problem.id!r} is used twice")
+        problems[problem.id] = problem
     return list(problems.values())
+
+
+def parse_problem(row: Mapping[str, Any], where: str, folder: Path) -> Problem:
+    """Return the problem in a row; relative image paths are taken from ``folder``.
+
+    Raises:
+        ValueError: on a missing or mistyped field; begins with ``where``.
+    """
+    images = _field(row, "images", where, list) if "images" in row else []
+    if not all(isinstance(image, str) for image in images):
+        raise ValueError(f"{where}: 'images' must be a list of paths")
+    return Problem(
+        id=str(_field(row, "id", where, object)),
+        images=tuple(str(folder / image) for image in images),
+        problem=_field(row, "problem", where, str),
+        answer=str(_field(row, "answer", where, object)),
+        source=str(row.get("source", "")),
+        prompt_with_hint=row.get("prompt_with_hint"),
+    )
 
 
 def write_problems(path: str | Path, problems: Iterable[Problem]) -> None:
@@ -140,8 +163,41 @@ def write_solutions(path: str | Path, solutions: Iterable[Solution]) -> None:
 
 
 def read_solutions(path: str | Path) -> dict[str, str]:
-    """Read solutions JSONL into responses by problem id."""
+    """Read solutions into responses by problem id: lines with ``response``, or conversations in ShareGPT's form.
+
+    Raises:
+        ValueError: on a line that is neither; names the file and the line.
+    """
+    solutions = {}
+    for number, row in read_jsonl(path):
+        where = f"{path}:{number}"
+        key = str(_field(row, "id", where, object))
+        solutions[key] = _last_turn(row, where) if "conversations" in row else _field(row, "response", where, str)
+    return solutions
+
+
+def _last_turn(row: Mapping[str, Any], where: str) -> str:
+    turns = _field(row, "conversations", where, list)
+    last = turns[-1] if turns else None
+    if not isinstance(last, dict) or last.get("from") != "gpt":
+        raise ValueError(f"{where}: the last turn of 'conversations' must be from 'gpt'")
+    return _field(last, "value", where, str)
+
+
+def sharegpt_row(problem: Problem, question: str, response: str, folder: Path) -> dict[str, Any]:
+    """Return a solution in ShareGPT's form, as LLaMA-Factory and TRL read it.
+
+    Args:
+        problem: whose id and images are stored; the marker ``<image>`` stands in the question once for each.
+        question: what the student is asked.
+        response: what it should say.
+        folder: images inside it are stored relative to it.
+    """
     return {
-        str(_field(row, "id", f"{path}:{number}", object)): _field(row, "response", f"{path}:{number}", str)
-        for number, row in read_jsonl(path)
+        "id": problem.id,
+        "conversations": [
+            {"from": "human", "value": "<image>" * len(problem.images) + question},
+            {"from": "gpt", "value": response},
+        ],
+        "images": [_relative(image, folder.resolve()) for image in problem.images],
     }

@@ -34,6 +34,18 @@ def answers_match(given: str, expected: str) -> bool:
     return bool(first_choice and second_choice and first_choice[1] == second_choice[1])
 
 
+def answer_key(answer: str) -> Fraction | str | None:
+    """Return what answers that match have in common, for counting them; ``None`` if nothing matches the answer."""
+    if len(answer) > MAX_ANSWER:
+        return None
+    text = normalise(answer)
+    number = as_number(text)
+    if number is not None:
+        return number
+    choice = _CHOICE.fullmatch(text)
+    return choice[1] if choice else text or None
+
+
 def normalise(answer: str) -> str:
     """Return the answer without case, spaces, dollar signs, LaTeX wrappers and a closing full stop."""
     text = answer.strip().removeprefix("\\boxed").strip()

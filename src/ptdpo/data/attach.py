@@ -1,0 +1,125 @@
+"""Join hints to a data set, in our JSONL or in the reference's parquet schema (``prompt_with_hint``)."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow
+import pyarrow.parquet
+
+from ptdpo.data.files import write_problems
+from ptdpo.data.prompts import IMAGE_MARKER, hint_text, strip_image_markers, with_hint
+from ptdpo.records import Hint, Problem
+
+_TEXT = datasets.Value("string")
+_FEATURES = datasets.Features(
+    {
+        "id": _TEXT,
+        "images": datasets.List(datasets.Image()),
+        "problem": _TEXT,
+        "answer": _TEXT,
+        "source": _TEXT,
+        "prompt_with_hint": _TEXT,
+    }
+)
+# Rows whose images are in memory at a time.
+_ROWS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """Problems with their hints, and what did not match.
+
+    Attributes:
+        problems: all of them, in order.
+        hinted: how many have a hint.
+        strays: ids of hints that belong to no problem.
+    """
+
+    problems: list[Problem]
+    hinted: int
+    strays: list[str]
+
+
+def attach_hints(problems: Sequence[Problem], hints: Mapping[str, Hint]) -> Attached:
+    """Return the problems with ``prompt_with_hint``: the whole question with image markers, and its hint.
+
+    A problem without a hint keeps what it has.
+
+    Raises:
+        ValueError: if no hint belongs to a problem.
+    """
+    joined = [
+        dataclasses.replace(p, prompt_with_hint=hinted_question(p, hints[p.id])) if p.id in hints else p
+        for p in problems
+    ]
+    strays = sorted(set(hints) - {p.id for p in problems})
+    if len(strays) == len(hints):
+        raise ValueError(f"none of the {len(hints)} hints belongs to one of the {len(problems)} problems")
+    return Attached(joined, sum(bool((p.prompt_with_hint or "").strip()) for p in joined), strays)
+
+
+def hinted_question(problem: Problem, hint: Hint) -> str:
+    """Return x^h as the reference stores it: image markers, question, hint; no instruction."""
+    return _marked(problem, with_hint(strip_image_markers(problem.problem), hint_text(hint)))
+
+
+def _marked(problem: Problem, text: str) -> str:
+    return IMAGE_MARKER * len(problem.images) + text
+
+
+def write_data(path: str | Path, problems: Sequence[Problem]) -> None:
+    """Write problems in the format that the name asks for: ``.parquet`` or ``.jsonl``.
+
+    Raises:
+        ValueError: if the name ends otherwise, or an image cannot be read.
+    """
+    path = Path(path)
+    if path.suffix == ".parquet":
+        write_parquet(path, problems)
+    elif path.suffix == ".jsonl":
+        write_problems(path, problems)
+    else:
+        raise ValueError(f"{path}: the name must end in .parquet or .jsonl")
+
+
+def write_parquet(path: Path, problems: Sequence[Problem]) -> None:
+    """Write the reference's schema, images inside the file; an empty ``prompt_with_hint`` means no tutoring.
+
+    The file is replaced in one step.
+
+    Raises:
+        ValueError: if an image cannot be read; names the problem.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    schema = _FEATURES.arrow_schema
+    with pyarrow.parquet.ParquetWriter(partial, schema) as writer:
+        for start in range(0, len(problems), _ROWS):
+            rows = _rows(problems[start : start + _ROWS])
+            writer.write_table(pyarrow.Table.from_pylist(rows, schema=schema))
+    partial.replace(path)
+
+
+def _rows(problems: Iterable[Problem]) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": p.id,
+            "images": [_image(p, path) for path in p.images],
+            "problem": _marked(p, strip_image_markers(p.problem)),
+            "answer": p.answer,
+            "source": p.source,
+            "prompt_with_hint": p.prompt_with_hint or "",
+        }
+        for p in problems
+    ]
+
+
+def _image(problem: Problem, path: str) -> dict[str, Any]:
+    try:
+        return {"bytes": Path(path).read_bytes(), "path": Path(path).name}
+    except OSError as error:
+        raise ValueError(f"problem {problem.id}: the image {path} cannot be read ({error.strerror})") from error

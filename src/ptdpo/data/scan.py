@@ -1,0 +1,54 @@
+"""Problems one at a time from a file of any length; what cannot be used is reported and passed over."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ptdpo.data.checks import BadRow
+from ptdpo.data.files import parse_problem, scan_jsonl
+from ptdpo.records import Problem
+
+
+def scan_problems(path: str | Path, image_folder: str | Path | None = None) -> Iterator[Problem | BadRow]:
+    """Yield every problem of a JSONL or parquet file, and a ``BadRow`` in place of each that cannot be used.
+
+    Images are not opened. A row without a usable id is reported under its line number.
+
+    Args:
+        path: a JSONL file, a parquet file, or a folder of parquet files.
+        image_folder: where images inside parquet files are written; by default ``images`` beside the file.
+
+    Raises:
+        ValueError: if there is no such file, or a parquet file lacks a column.
+    """
+    path = Path(path)
+    seen: set[str] = set()
+    for problem in _jsonl(path) if path.suffix == ".jsonl" else _parquet(path, image_folder):
+        yield _checked(problem, seen)
+
+
+def _checked(problem: Problem | BadRow, seen: set[str]) -> Problem | BadRow:
+    if isinstance(problem, BadRow):
+        return problem
+    if problem.id in seen:
+        return BadRow(problem.id, "this id is used twice; the first row with it is taken")
+    seen.add(problem.id)
+    if not problem.problem.strip():
+        return BadRow(problem.id, "empty question")
+    return problem if problem.answer.strip() else BadRow(problem.id, "empty answer")
+
+
+def _jsonl(path: Path) -> Iterator[Problem | BadRow]:
+    for number, row, fault in scan_jsonl(path):
+        if row is None:
+            yield BadRow(f"line {number}", fault)
+            continue
+        try:
+            yield parse_problem(row, f"{path}:{number}", path.parent)
+        except ValueError as error:
+            yield BadRow(str(row.get("id", f"line {number}")), str(error))
+
+
+def _parquet(path: Path, image_folder: str | Path | None) -> Iterator[Problem]:
+    from ptdpo.data.parquet import load_parquet
+
+    yield from load_parquet(path, image_folder or path.parent / "images")

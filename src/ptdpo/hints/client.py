@@ -1,0 +1,281 @@
+"""The only network code: chat completions from an OpenAI-compatible server, each answered request asked once."""
+
+import asyncio
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx2
+import openai
+from openai.types.chat import ChatCompletion
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+
+from ptdpo.hints.images import ImageLimits
+from ptdpo.hints.limits import RateLimiter, StopSignal
+from ptdpo.hints.progress import Usage
+from ptdpo.hints.protocol import Dialect, asked_wait, dialect_fields, request_body, rough_cost, simpler
+from ptdpo.hints.requests import ChatReply, ChatRequest, request_key
+from ptdpo.hints.store import RequestStore
+
+# Statuses that no other request of the run would escape: wrong key, wrong address or model. Not 403: some services
+# refuse single requests with it.
+_HOPELESS = (401, 404, 405)
+_TRANSIENT_4XX = (408, 409, 425, 429)
+
+
+class RequestError(ValueError):
+    """One request cannot be answered: refused by the server, or given up after the last attempt."""
+
+
+class EndpointError(ValueError):
+    """No request of the run can be answered: wrong key, address or model, or a server that never answers."""
+
+
+class _Transient(Exception):  # noqa: N818
+    """Worth another attempt; ``wait`` is what the server asked for, in seconds."""
+
+    def __init__(self, reason: str, wait: float = 0.0) -> None:
+        super().__init__(reason)
+        self.wait = wait
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A server and a model on it; the API key is read from the environment variable named here."""
+
+    base_url: str
+    model: str
+    api_key_env: str = "OPENAI_API_KEY"
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSettings:
+    """How requests are sent. None of this is part of a request's key.
+
+    Attributes:
+        concurrency: requests in flight at most.
+        requests_per_minute: ``None`` for no limit.
+        tokens_per_minute: of prompts and responses; ``None`` for no limit.
+        timeout: seconds for one attempt.
+        attempts: of one request before it counts as failed.
+        first_wait: seconds before the second attempt, doubled each time, plus as much again at random.
+        longest_wait: seconds between attempts at most, unless the server asks for more.
+        images: what the server takes as it is.
+        give_up_after: so many failed requests in a row end the run.
+    """
+
+    concurrency: int = 64
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    timeout: float = 600.0
+    attempts: int = 8
+    first_wait: float = 1.0
+    longest_wait: float = 60.0
+    images: ImageLimits = field(default_factory=ImageLimits)
+    give_up_after: int = 20
+
+    def __post_init__(self) -> None:
+        """Refuse settings under which nothing could be sent.
+
+        Raises:
+            ValueError: names the setting.
+        """
+        for name in ("concurrency", "timeout", "attempts", "give_up_after"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name}={getattr(self, name)}: must be above 0")
+
+
+class ChatClient:
+    """Asks one endpoint; replies come from the store when it has them. Use as an async context manager.
+
+    Raises:
+        ValueError: if the address is not a URL.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        store: RequestStore,
+        *,
+        settings: ClientSettings | None = None,
+        usage: Usage | None = None,
+        stop: StopSignal | None = None,
+    ) -> None:
+        if not endpoint.base_url.startswith(("http://", "https://")):
+            raise ValueError(f"base URL {endpoint.base_url!r}: must begin with http:// or https://")
+        self.endpoint = endpoint
+        self.usage, self.stop = usage or Usage(), stop or StopSignal()
+        self._store, self._settings = store, settings or ClientSettings()
+        self._key = os.environ.get(endpoint.api_key_env, "").strip()
+        # Retries are ours: the library's own would hide waits from the limits and from Ctrl-C.
+        self._api = openai.AsyncOpenAI(
+            base_url=endpoint.base_url,
+            api_key=self._key or "none",
+            timeout=self._settings.timeout,
+            max_retries=0,
+        )
+        self._slots = asyncio.Semaphore(self._settings.concurrency)
+        self._limiter = RateLimiter(self._settings.requests_per_minute, self._settings.tokens_per_minute)
+        self._dialect = Dialect()
+        self._failed_in_a_row = 0
+
+    async def __aenter__(self) -> "ChatClient":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._api.close()
+
+    async def ask(self, request: ChatRequest) -> ChatReply:
+        """Return the reply to a request, from the store if it was answered before.
+
+        A new reply is in the store before it is returned.
+
+        Raises:
+            ValueError: if an image is missing or unreadable.
+            RequestError: if the server refuses this request, or does not answer it in the last attempt.
+            EndpointError: if no request of this run can succeed.
+            Stopped: if the run is ending.
+        """
+        key = await _off_loop(request, request_key, request)
+        if (kept := self._store.get(key)) is not None:
+            self.usage.reused += 1
+            return kept
+        async with self._slots:
+            self.stop.check()
+            # Only requests in flight hold their images.
+            body = await _off_loop(request, request_body, request, self._settings.images)
+            reply = await self._answer(request, body)
+        self._store.add(key, request, reply)
+        self.usage.add(reply)
+        return reply
+
+    async def ask_all(self, requests: Iterable[ChatRequest]) -> list[ChatReply]:
+        """Ask several at once and return the replies in order.
+
+        All are finished, and kept, before the first error among them is raised; see ``ask``.
+        """
+        replies = await asyncio.gather(*map(self.ask, requests), return_exceptions=True)
+        errors = [reply for reply in replies if isinstance(reply, BaseException)]
+        if errors:
+            raise next((error for error in errors if isinstance(error, EndpointError)), errors[0])
+        return [reply for reply in replies if isinstance(reply, ChatReply)]
+
+    async def _answer(self, request: ChatRequest, body: dict[str, Any]) -> ChatReply:
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type(_Transient),
+            stop=stop_after_attempt(self._settings.attempts),
+            wait=self._wait,
+            sleep=self.stop.sleep,
+            before_sleep=self._count_retry,
+            reraise=True,
+        )
+        try:
+            reply = await retrying(self._attempt, request, body)
+        except _Transient as error:
+            failure = RequestError(f"no answer in {self._settings.attempts} attempts; the last: {error}")
+            self._note_failure(failure)
+            raise failure from error
+        except RequestError as error:
+            self._note_failure(error)
+            raise
+        self._failed_in_a_row = 0
+        return reply
+
+    def _note_failure(self, error: RequestError) -> None:
+        self._failed_in_a_row += 1
+        if self._failed_in_a_row >= self._settings.give_up_after:
+            raise EndpointError(
+                f"{self.endpoint.base_url}: {self._failed_in_a_row} requests in a row failed, the last: {error}"
+            ) from error
+
+    def _wait(self, state: RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        asked = error.wait if isinstance(error, _Transient) else 0.0
+        first = self._settings.first_wait
+        backoff = wait_exponential_jitter(multiplier=first, jitter=first, max=self._settings.longest_wait)
+        return max(asked, backoff(state))
+
+    def _count_retry(self, _: RetryCallState) -> None:
+        self.usage.retries += 1
+
+    async def _attempt(self, request: ChatRequest, body: dict[str, Any]) -> ChatReply:
+        guess = self._limiter.estimate(rough_cost(request))
+        await self._limiter.wait(guess, self.stop)
+        reply = await self._send_in_dialect(request, body)
+        self._limiter.settle(guess, reply.prompt_tokens + reply.completion_tokens)
+        return reply
+
+    async def _send_in_dialect(self, request: ChatRequest, body: dict[str, Any]) -> ChatReply:
+        """Send; if the server does not know a field, send again without it, and remember when that helped."""
+        dialect = self._dialect
+        while True:
+            try:
+                reply = await self._send({**body, **dialect_fields(request, dialect)})
+            except openai.APIStatusError as error:
+                easier = simpler(dialect, request, error.status_code, str(error))
+                if easier is None:
+                    raise self._mistake(error) from error
+                dialect = easier
+            else:
+                self._dialect = dialect
+                return reply
+
+    async def _send(self, body: dict[str, Any]) -> ChatReply:
+        try:
+            # The typed method walks through every message, which costs as much time as all of our own work.
+            return _reply(await self._api.post("/chat/completions", cast_to=ChatCompletion, body=body))
+        except openai.APIStatusError as error:
+            if (error.status_code < 500 and error.status_code not in _TRANSIENT_4XX) or _out_of_money(error):
+                raise
+            wait = asked_wait(error.response.headers)
+            self._limiter.pause(wait)
+            raise _Transient(f"status {error.status_code}: {self._clean(error)}", wait) from error
+        except openai.APITimeoutError as error:
+            raise _Transient(f"no answer within {self._settings.timeout:g} seconds") from error
+        except (openai.APIError, httpx2.HTTPError) as error:
+            cause = error.__cause__ or error
+            raise _Transient(f"connection broken ({type(cause).__name__}: {self._clean(cause)})") from error
+        except (ValueError, TypeError, AttributeError) as error:
+            raise _Transient(f"an answer that is not a chat completion ({self._clean(error)})") from error
+
+    def _mistake(self, error: openai.APIStatusError) -> ValueError:
+        said = f"{self.endpoint.base_url}: status {error.status_code}: {self._clean(error)}"
+        if error.status_code == 401:
+            found = "is not accepted" if self._key else "is not set"
+            return EndpointError(f"{said}; the key in the environment variable {self.endpoint.api_key_env} {found}")
+        if error.status_code in _HOPELESS:
+            return EndpointError(f"{said}; check the base URL and the model {self.endpoint.model!r}")
+        return EndpointError(said) if _out_of_money(error) else RequestError(said)
+
+    def _clean(self, error: BaseException) -> str:
+        """Return the message of an error in one line, without the API key, which some servers repeat."""
+        body = getattr(error, "body", None)
+        told = body.get("message") if isinstance(body, dict) else None
+        text = " ".join(str(told or error).split())[:500]
+        return text.replace(self._key, "***") if self._key else text
+
+
+async def _off_loop(request: ChatRequest, work: Any, *arguments: Any) -> Any:
+    """Run in a thread if images have to be read, so that the other requests go on meanwhile."""
+    if any(message.images for message in request.messages):
+        return await asyncio.to_thread(work, *arguments)
+    return work(*arguments)
+
+
+def _reply(completion: ChatCompletion) -> ChatReply:
+    if not getattr(completion, "choices", None):
+        raise ValueError("it has no choices")
+    choice, usage = completion.choices[0], completion.usage
+    thinking = getattr(choice.message, "reasoning_content", None) or getattr(choice.message, "reasoning", None)
+    return ChatReply(
+        text=choice.message.content or "",
+        finish_reason=choice.finish_reason or "stop",
+        prompt_tokens=usage.prompt_tokens if usage else 0,
+        completion_tokens=usage.completion_tokens if usage else 0,
+        reasoning=thinking if isinstance(thinking, str) else "",
+    )
+
+
+def _out_of_money(error: openai.APIStatusError) -> bool:
+    return error.code == "insufficient_quota"

@@ -1,0 +1,97 @@
+"""An output file with one line per problem: appended to, found again by id."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from ptdpo.data.files import read_jsonl, write_jsonl
+from ptdpo.hints.store import AppendOnlyFile
+
+
+class KeyedLines:
+    """A JSONL file with one object per id, open for appending by one process. Use as a context manager.
+
+    A torn last line is cut off when the file is opened. Ids, places and tags are held in memory, not the lines.
+
+    Args:
+        path: of the file.
+        tag: checks a line and returns a short text to remember it by; may raise ``ValueError`` or ``KeyError``.
+
+    Raises:
+        ValueError: if the file is in use, or a line is not of the right kind.
+    """
+
+    def __init__(self, path: Path, tag: Callable[[Mapping[str, Any]], str]) -> None:
+        self.path, self._tag = path, tag
+        self._open()
+
+    def _open(self) -> None:
+        self._file = AppendOnlyFile(self.path)
+        self._lines = self.path.open("rb")
+        self._known: dict[str, tuple[int, str]] = {}
+        try:
+            self._index()
+        except ValueError:
+            self._close()
+            raise
+
+    def _index(self) -> None:
+        place = 0
+        for number, line in enumerate(self._lines, start=1):
+            try:
+                row = json.loads(line)
+                self._known[str(row["id"])] = (place, self._tag(row))
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(
+                    f"{self.path}:{number}: not a line that this command writes ({error}); "
+                    "give another --out, or remove the line"
+                ) from error
+            place += len(line)
+
+    def __contains__(self, problem_id: str) -> bool:
+        return problem_id in self._known
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def tag_of(self, problem_id: str) -> str:
+        """Return the tag of an id that is there."""
+        return self._known[problem_id][1]
+
+    def row_of(self, problem_id: str) -> dict[str, Any]:
+        """Return the line of an id.
+
+        Raises:
+            ValueError: if there is none.
+        """
+        if problem_id not in self._known:
+            raise ValueError(f"{self.path}: there is no line with the id {problem_id!r}")
+        self._lines.seek(self._known[problem_id][0])
+        return json.loads(self._lines.readline())
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Add the line of an id that has none; when this returns, the death of the process does not lose it."""
+        assert row["id"] not in self._known
+        self._known[row["id"]] = (self._file.append(row), self._tag(row))
+
+    def drop(self, ids: Iterable[str]) -> None:
+        """Remove the lines of these ids; the file is replaced in one step."""
+        gone = set(ids)
+        if gone:
+            self._close()
+            write_jsonl(self.path, (row for _, row in read_jsonl(self.path) if str(row["id"]) not in gone))
+            self._open()
+
+    def _close(self) -> None:
+        self._lines.close()
+        self._file.close()
+
+    def __enter__(self) -> "KeyedLines":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()

@@ -1,0 +1,183 @@
+"""Does a hint help? pass@n of a model with the hint against without it (Figure 5)."""
+
+import asyncio
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ptdpo.data.files import read_hints, write_jsonl
+from ptdpo.data.prompts import THINKING_INSTRUCTION, hint_text, question_text, with_hint
+from ptdpo.hints.client import ChatClient
+from ptdpo.hints.jobs import Clients, Job, JobReport, Service, WorkFiles, run_job
+from ptdpo.hints.measured import hinted_problems
+from ptdpo.hints.requests import ChatMessage, ChatRequest, Sampling
+from ptdpo.records import Answered, Hint, Problem
+from ptdpo.rewards import grade_many
+
+_VERSION = "answer-1"
+
+
+def pass_at_k(draws: int, right: int, k: int) -> float:
+    """Return the unbiased estimate of the probability that at least one of k draws is right.
+
+    1 - C(draws - right, k) / C(draws, k) (arXiv 2107.03374, equation 1).
+
+    Raises:
+        ValueError: if ``k`` is not between 1 and ``draws``, or ``right`` not between 0 and ``draws``.
+    """
+    if not (1 <= k <= draws and 0 <= right <= draws):
+        raise ValueError(f"pass@{k} cannot be estimated from {right} right among {draws} draws")
+    return 1 - math.comb(draws - right, k) / math.comb(draws, k)
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Right responses among ``draws`` without and with the hint, and how many were cut off."""
+
+    id: str
+    draws: int
+    right_without: int
+    right_with: int
+    cut_off: int
+
+    @property
+    def gain(self) -> float:
+        """pass@1 with the hint minus without."""
+        return (self.right_with - self.right_without) / self.draws
+
+    @property
+    def flag(self) -> str:
+        """Why the hint is not worth training on; empty if it helps."""
+        if self.right_without == self.draws:
+            return "always solved without the hint"
+        if self.right_with == 0:
+            return "never solved with the hint"
+        return "" if self.gain > 0 else "does not help"
+
+
+@dataclass(frozen=True, slots=True)
+class Usefulness:
+    """Means over all problems.
+
+    Attributes:
+        compared: the problems.
+        gain: mean of pass@1 with the hint minus without.
+        error: half of its 95 % interval over problems; NaN for a single problem.
+    """
+
+    compared: Sequence[Compared]
+    gain: float
+    error: float
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """Return the cells to print: pass@k without and with the hint."""
+        draws = min(one.draws for one in self.compared)
+        ks = [2**power for power in range(draws.bit_length()) if 2**power <= draws]
+        return [(f"pass@{k}", f"{self.mean_pass(k, False):.3f}", f"{self.mean_pass(k, True):.3f}") for k in ks]
+
+    def flagged(self) -> dict[str, list[str]]:
+        """Return the ids of hints that are not worth training on, by reason."""
+        found: dict[str, list[str]] = {}
+        for one in self.compared:
+            if one.flag:
+                found.setdefault(one.flag, []).append(one.id)
+        return found
+
+    def mean_pass(self, k: int, with_hint: bool) -> float:
+        """Return the mean of pass@k over problems."""
+        return statistics.fmean(
+            pass_at_k(one.draws, one.right_with if with_hint else one.right_without, k) for one in self.compared
+        )
+
+
+def summarise(compared: Sequence[Compared]) -> Usefulness:
+    """Return the means.
+
+    Raises:
+        ValueError: if there is nothing to compare.
+    """
+    if not compared:
+        raise ValueError("no problem was answered both with and without its hint")
+    gains = [one.gain for one in compared]
+    error = 1.96 * statistics.stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else math.nan
+    return Usefulness(compared, statistics.fmean(gains), error)
+
+
+@dataclass(frozen=True, slots=True)
+class UsefulnessSettings:
+    """Draws with and without the hint, how they are drawn, and the instruction behind the question."""
+
+    draws: int = 8
+    sampling: Sampling = field(default_factory=lambda: Sampling(max_tokens=4096))
+    instruction: str = THINKING_INSTRUCTION
+
+    def __post_init__(self) -> None:
+        """Refuse settings that measure nothing.
+
+        Raises:
+            ValueError: if there is no draw.
+        """
+        if self.draws < 1:
+            raise ValueError(f"draws={self.draws}: must be at least 1")
+
+
+def measure_usefulness(
+    problems: Path, hints: Path, out: Path, service: Service, settings: UsefulnessSettings
+) -> tuple[Usefulness, JobReport]:
+    """Answer every hinted problem with and without its hint; write one line per hint to ``out``.
+
+    Answered requests are kept beside the output, so that a stopped run goes on.
+
+    Raises:
+        ValueError: if a file cannot be read, or no request can succeed.
+        KeyboardInterrupt: after Ctrl-C.
+    """
+    known = read_hints(hints)
+
+    async def work(clients: Clients, problem: Problem) -> Compared:
+        return await _compare(clients.main, problem, known[problem.id], settings)
+
+    compared: list[Compared] = []
+    rows = hinted_problems(problems, known)
+    job = Job("answering", rows, len(known), lambda _: False, work, compared.append)
+    report = run_job(job, service, WorkFiles.beside(out))
+    write_jsonl(out, map(_line, compared))
+    return summarise(compared), report
+
+
+def _line(one: Compared) -> dict[str, object]:
+    return {
+        "id": one.id,
+        "draws": one.draws,
+        "right_without": one.right_without,
+        "right_with": one.right_with,
+        "cut_off": one.cut_off,
+        "gain": one.gain,
+        "flag": one.flag,
+    }
+
+
+async def _compare(client: ChatClient, problem: Problem, hint: Hint, settings: UsefulnessSettings) -> Compared:
+    plain = question_text(problem, settings.instruction)
+    texts = [plain] * settings.draws + [with_hint(plain, hint_text(hint))] * settings.draws
+    replies = await client.ask_all(
+        _request(client, problem, text, n % settings.draws, settings) for n, text in enumerate(texts)
+    )
+    # In a thread: an answer that needs symbolic mathematics must not hold up the other requests.
+    verdicts = await asyncio.to_thread(grade_many, [Answered(reply.text, problem.answer) for reply in replies])
+    right = [verdict.accuracy == 1 for verdict in verdicts]
+    without, with_it = sum(right[: settings.draws]), sum(right[settings.draws :])
+    return Compared(problem.id, settings.draws, without, with_it, sum(reply.cut_off for reply in replies))
+
+
+def _request(client: ChatClient, problem: Problem, text: str, sample: int, settings: UsefulnessSettings) -> ChatRequest:
+    return ChatRequest(
+        id=problem.id,
+        model=client.endpoint.model,
+        messages=(ChatMessage("user", text, problem.images),),
+        sampling=settings.sampling,
+        sample=sample,
+        prompt_version=_VERSION,
+    )

@@ -1,0 +1,1 @@
+"""Worked solutions for supervised fine-tuning: sampled, verified, the shortest right one kept."""

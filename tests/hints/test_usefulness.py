@@ -1,0 +1,71 @@
+"""pass@k, and the comparison with and without hints against a real server."""
+
+import itertools
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ptdpo.data.files import write_hints, write_problems
+from ptdpo.hints.client import ClientSettings, Endpoint
+from ptdpo.hints.jobs import Service
+from ptdpo.hints.usefulness import Compared, UsefulnessSettings, measure_usefulness, pass_at_k, summarise
+from ptdpo.records import Hint, Problem
+from tests.hints.loopback import LoopbackServer, Say, user_text
+
+
+@given(st.data())
+def test_pass_at_k_is_the_share_of_subsets_with_a_right_draw(data):
+    draws = data.draw(st.integers(1, 8))
+    right, k = data.draw(st.integers(0, draws)), data.draw(st.integers(1, draws))
+    subsets = list(itertools.combinations([True] * right + [False] * (draws - right), k))
+    assert pass_at_k(draws, right, k) == pytest.approx(sum(map(any, subsets)) / len(subsets))
+
+
+@pytest.mark.parametrize("arguments", [(4, 2, 0), (4, 2, 5), (4, 5, 1), (4, -1, 1)])
+def test_pass_at_k_refuses_what_cannot_be_estimated(arguments):
+    with pytest.raises(ValueError, match="cannot be estimated"):
+        pass_at_k(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("without", "with_hint", "flag"),
+    [(1, 3, ""), (2, 2, "does not help"), (3, 1, "does not help"), (4, 4, "always solved without the hint"),
+     (0, 0, "never solved with the hint"), (2, 0, "never solved with the hint")],
+)  # fmt: skip
+def test_hints_that_do_not_help_are_flagged(without, with_hint, flag):
+    assert Compared("1", 4, without, with_hint, 0).flag == flag
+
+
+def test_the_mean_gain_and_its_interval():
+    result = summarise([Compared("1", 4, 0, 4, 0), Compared("2", 4, 0, 2, 0)])
+    assert result.gain == 0.75
+    assert result.error == pytest.approx(1.96 * math.sqrt(0.125) / math.sqrt(2))
+    assert result.rows() == [("pass@1", "0.000", "0.750"), ("pass@2", "0.000", "0.917"), ("pass@4", "0.000", "1.000")]
+    with pytest.raises(ValueError, match="no problem"):
+        summarise([])
+
+
+def test_against_a_server_twice(tmp_path):
+    """The model solves problem 0 only with the hint, problem 1 always, problem 2 never."""
+    write_problems(tmp_path / "p.jsonl", [Problem(str(n), (), f"question {n}", str(n)) for n in range(4)])
+    write_hints(tmp_path / "h.jsonl", {str(n): Hint(f"clue {n}", "count") for n in range(3)}, "m")
+
+    def behave(body, _):
+        text = user_text(body)
+        solved = "question 1" in text or "clue 0" in text
+        return Say(f"so \\boxed{{{text.split('question ')[1][0]}}}" if solved else "\\boxed{-5}")
+
+    with LoopbackServer(behave) as server:
+        service = Service(Endpoint(server.url, "m"), settings=ClientSettings())
+        paths = tmp_path / "p.jsonl", tmp_path / "h.jsonl", tmp_path / "u.jsonl"
+        for _ in range(2):
+            result, report = measure_usefulness(*paths, service, UsefulnessSettings(draws=3))
+    assert len(server.received) == 3 * 2 * 3
+    assert report.usage.reused == 18
+    assert result.flagged() == {"always solved without the hint": ["1"], "never solved with the hint": ["2"]}
+    rows = {row["id"]: row for row in map(json.loads, (tmp_path / "u.jsonl").read_text().splitlines())}
+    assert (rows["0"]["right_without"], rows["0"]["right_with"], rows["0"]["gain"]) == (0, 3, 1.0)
+    assert not any("question 3" in user_text(body) for body in server.received)
