@@ -7,7 +7,7 @@ import torch
 from transformers import AutoConfig, AutoTokenizer, Qwen3VLForConditionalGeneration
 
 from ptdpo.models import TinyVLMSettings, load_model, load_processor, make_tiny_vlm
-from ptdpo.models.sampling import banned_token_ids, end_token_ids, sample_responses
+from ptdpo.models.sampling import Generated, _generated, banned_token_ids, end_token_ids, sample_responses
 
 TEXTS = ["what is the alpha score of this picture? red 2 blue 1 <think> \\boxed{7}"] * 3
 
@@ -90,3 +90,17 @@ def test_banned_ids_are_the_special_ones_but_the_ends(model, processor):
     assert tokenizer.convert_tokens_to_ids("<|vision_start|>") in banned
     assert tokenizer.convert_tokens_to_ids("<think>") not in banned
     assert not set(ends) & set(banned)
+
+
+def test_the_models_own_generation_settings_do_not_leak_into_sampling(model, processor, scenes):
+    """``generate`` fills what is not set from the model: some bring a repetition penalty, top-k or min-p."""
+    questions = [(s.problem.problem, s.problem.images) for s in scenes[:3]]
+    plain = list(sample_responses(model, processor, questions, max_new_tokens=12, seed=1))
+    model.generation_config.update(repetition_penalty=9.0, min_p=0.9, top_k=1, temperature=0.01, no_repeat_ngram_size=1)
+    assert list(sample_responses(model, processor, questions, max_new_tokens=12, seed=1)) == plain
+
+
+def test_lengths_count_the_end_token_and_say_what_was_cut():
+    assert _generated("a b", [5, 6, 1, 0, 0], [1]) == Generated("a b", 3, truncated=False)
+    assert _generated("a b c", [5, 6, 7], [1]) == Generated("a b c", 3, truncated=True)
+    assert _generated("", [1, 0], [1]) == Generated("", 1, truncated=False)

@@ -63,7 +63,7 @@ def problems_from_rows(rows: datasets.Dataset, origin: str, image_folder: str | 
     return [
         Problem(
             id=str(row["id"]) if row.get("id") is not None else f"{stem}-{number}",
-            images=tuple(_image_path(image, folder) for image in _as_list(row["images"])),
+            images=tuple(image_path(image, folder) for image in as_list(row["images"])),
             problem=strip_image_markers(row["problem"] or ""),
             answer=str(row["answer"] if row["answer"] is not None else ""),
             source=str(row.get("source") or origin),
@@ -77,13 +77,14 @@ def _as_rows(rows: datasets.Dataset) -> Iterable[Mapping[str, Any]]:
     return rows  # type: ignore[return-value]  # datasets declares rows as dict | list
 
 
-def _as_list(images: Any) -> list[Any]:
+def as_list(images: Any) -> list[Any]:
+    """Return the images of a row as a list, whether it holds none, one or several."""
     if images is None:
         return []
     return list(images) if isinstance(images, list) else [images]
 
 
-def _image_path(image: Any, folder: Path) -> str:
+def image_path(image: Any, folder: Path) -> str:
     """Return the path of an image given as a path, or write one given as bytes, named by its content."""
     if isinstance(image, str):
         return image

@@ -1,7 +1,7 @@
 """Every text that a policy or a teacher reads: the question, and the question with its hint."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from ptdpo.records import Hint, Problem
 
@@ -12,6 +12,7 @@ THINKING_INSTRUCTION = (
 )
 
 Message = dict[str, Any]
+Image = TypeVar("Image")
 
 
 def question_text(problem: Problem, instruction: str = THINKING_INSTRUCTION) -> str:
@@ -45,6 +46,23 @@ def _with_instruction(text: str, instruction: str) -> str:
 def strip_image_markers(text: str) -> str:
     """Remove ``<image>`` markers and the line break that follows each."""
     return text.replace(f"{IMAGE_MARKER}\n", "").replace(IMAGE_MARKER, "").strip()
+
+
+def interleave_images(text: str, images: Sequence[Image]) -> list[str | Image]:
+    """Return the text cut at its image markers with an image at each; without markers the images come first.
+
+    Raises:
+        ValueError: if there are markers, but not one per image.
+    """
+    pieces = text.split(IMAGE_MARKER)
+    if len(pieces) == 1:
+        return [*images, text]
+    if len(pieces) != len(images) + 1:
+        raise ValueError(f"{len(pieces) - 1} {IMAGE_MARKER} markers but {len(images)} images")
+    mixed: list[str | Image] = [pieces[0]]
+    for image, piece in zip(images, pieces[1:], strict=True):
+        mixed += [image, piece]
+    return [part for part in mixed if part != ""]
 
 
 def conversation(text: str, system: str | None = None) -> list[Message]:

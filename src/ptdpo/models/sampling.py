@@ -2,13 +2,17 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from transformers import GenerationConfig
 
 from ptdpo.data.images import open_image
-from ptdpo.data.prompts import attach_images, conversation
+from ptdpo.data.prompts import Message, attach_images, conversation
+
+# ``generate`` fills what is not set from the model's generation_config.json: some models bring a repetition penalty.
+_NEUTRAL = {"repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "typical_p": 1.0, "min_p": 0.0}
 
 
 def end_token_ids(model: Any, tokenizer: Any) -> list[int]:
@@ -24,6 +28,15 @@ def banned_token_ids(tokenizer: Any, end_ids: Sequence[int]) -> list[int]:
     A sampled image marker would be counted as an image without features when the response is scored.
     """
     return sorted(set(tokenizer.all_special_ids) - set(end_ids))
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """One sampled response: its text, its length in tokens (the one that ends it included), was it cut off?"""
+
+    text: str
+    tokens: int
+    truncated: bool
 
 
 @torch.no_grad()
@@ -52,6 +65,45 @@ def sample_responses(
         seed: of a random stream of its own; the global one is not touched.
         greedy: take the most likely token instead of sampling.
     """
+    for start in range(0, len(questions), batch_size):
+        prompts = [_question_prompt(text, paths) for text, paths in questions[start : start + batch_size]]
+        batch = generate_batch(
+            model,
+            processor,
+            prompts,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed + start,
+            greedy=greedy,
+        )
+        yield [generated.text for generated in batch]
+
+
+@torch.no_grad()
+def generate_batch(
+    model: Any,
+    processor: Any,
+    prompts: Sequence[Sequence[Message]],
+    *,
+    max_new_tokens: int,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    seed: int = 0,
+    greedy: bool = False,
+) -> list[Generated]:
+    """Return one response per prompt; the outcome depends on the prompts and the seed, on nothing drawn before.
+
+    Args:
+        model: in any mode; left in the mode it was in.
+        processor: its processor.
+        prompts: chat messages in structured form, images as PIL images.
+        max_new_tokens: length at which a response is cut.
+        temperature: sampling temperature.
+        top_p: nucleus.
+        seed: of a random stream of its own; the global one is not touched.
+        greedy: take the most likely token instead of sampling.
+    """
     ends = end_token_ids(model, processor.tokenizer)
     settings: dict[str, Any] = {"do_sample": False}
     if not greedy:
@@ -61,28 +113,37 @@ def sample_responses(
         eos_token_id=ends,
         pad_token_id=processor.tokenizer.pad_token_id,
         suppress_tokens=banned_token_ids(processor.tokenizer, ends) or None,
+        **_NEUTRAL,
         **settings,
     )
+    inputs = _prompt_inputs(processor, prompts).to(model.device)
     was_training = model.training
     model.eval()
     try:
-        for start in range(0, len(questions), batch_size):
-            inputs = _prompt_inputs(processor, questions[start : start + batch_size]).to(model.device)
-            with _own_stream(seed + start):
-                output = model.generate(**inputs, generation_config=config)
-            yield processor.tokenizer.batch_decode(output[:, inputs["input_ids"].size(1) :], skip_special_tokens=True)
+        with _own_stream(seed):
+            output = model.generate(**inputs, generation_config=config)
     finally:
         model.train(was_training)
+    rows = output[:, inputs["input_ids"].size(1) :]
+    texts = processor.tokenizer.batch_decode(rows, skip_special_tokens=True)
+    return [_generated(text, row.tolist(), ends) for text, row in zip(texts, rows, strict=True)]
 
 
-def _prompt_inputs(processor: Any, questions: Sequence[tuple[str, Sequence[str]]]) -> Any:
-    images = [[open_image(path) for path in paths] for _, paths in questions]
-    texts = [
-        processor.apply_chat_template(
-            attach_images(conversation(text), pictures), tokenize=False, add_generation_prompt=True
-        )
-        for (text, _), pictures in zip(questions, images, strict=True)
+def _generated(text: str, tokens: Sequence[int], ends: Sequence[int]) -> Generated:
+    end = next((position for position, token in enumerate(tokens) if token in ends), None)
+    return Generated(text, len(tokens) if end is None else end + 1, truncated=end is None)
+
+
+def _question_prompt(text: str, paths: Sequence[str]) -> list[Message]:
+    return attach_images(conversation(text), [open_image(path) for path in paths])
+
+
+def _prompt_inputs(processor: Any, prompts: Sequence[Sequence[Message]]) -> Any:
+    images = [
+        [part["image"] for message in prompt for part in message["content"] if part["type"] == "image"]
+        for prompt in prompts
     ]
+    texts = [processor.apply_chat_template(p, tokenize=False, add_generation_prompt=True) for p in prompts]
     return processor(
         text=texts,
         images=images if any(images) else None,
