@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from ptdpo.data.prompts import interleave_images
 from ptdpo.hints.images import ImageLimits, data_url
 from ptdpo.hints.requests import ChatMessage, ChatRequest
 
@@ -60,7 +61,9 @@ def _message(message: ChatMessage, limits: ImageLimits) -> dict[str, Any]:
     if not message.images:
         return {"role": message.role, "content": message.text}
     images = [{"type": "image_url", "image_url": {"url": data_url(path, limits)}} for path in message.images]
-    return {"role": message.role, "content": [*images, {"type": "text", "text": message.text}]}
+    parts = interleave_images(message.text, images) if message.in_place else [*images, message.text]
+    content = [{"type": "text", "text": part} if isinstance(part, str) else part for part in parts]
+    return {"role": message.role, "content": content}
 
 
 def dialect_fields(request: ChatRequest, dialect: Dialect) -> dict[str, Any]:

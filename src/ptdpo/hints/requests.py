@@ -10,11 +10,12 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class ChatMessage:
-    """One message; ``images`` are paths of files, shown in front of the text."""
+    """One message; ``images`` are paths of files, shown in front of the text, or ``in_place``: at its markers."""
 
     role: str
     text: str
     images: tuple[str, ...] = ()
+    in_place: bool = False
 
 
 @dataclass(frozen=True, slots=True)
