@@ -114,11 +114,11 @@ def test_train_then_go_on_from_the_checkpoint_then_evaluate(ptdpo, recipe):
     assert ptdpo("train", recipe, "max_steps=3")[0] == 0
     steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert steps == [1, 2, 3]
-    out = recipe.parent / "responses.jsonl"
+    out = recipe.parent / "results"
     code, shown, _ = ptdpo("evaluate", folder, recipe.parent / "problems.jsonl", "--out", out, "--max-new-tokens", 4)
     assert code == 0
-    assert "accuracy" in shown
-    assert len(out.read_text().splitlines()) == 16
+    assert "avg@1" in shown
+    assert len((out / "problems" / "responses.jsonl").read_text().splitlines()) == 16
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import typer
 from ptdpo.commands.compare import compare
 from ptdpo.commands.data import data_app
 from ptdpo.commands.demo import demo
-from ptdpo.commands.evaluate import evaluate
+from ptdpo.commands.evaluate import evaluate_app
 from ptdpo.commands.hints import hints_app
 from ptdpo.commands.solutions import solutions_app
 from ptdpo.commands.train import sft, train
@@ -18,9 +18,10 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     help="Privileged tutoring distillation for RLVR: post-train vision-language models when most rollouts fail.",
 )
-for command in (demo, train, sft, compare, evaluate):
+for command in (demo, train, sft, compare):
     app.command()(command)
 app.add_typer(data_app, name="data")
+app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(hints_app, name="hints")
 app.add_typer(solutions_app, name="solutions")
 

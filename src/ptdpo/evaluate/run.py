@@ -1,77 +1,171 @@
-"""Evaluate a model on a problems file: responses written as they come, and a summary."""
+"""Evaluate a model on benchmarks: every response kept as it comes, tables at the end."""
 
-import json
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from rich.progress import track
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ptdpo.data.checks import find_bad_rows, keep_good
-from ptdpo.data.files import read_problems
-from ptdpo.evaluate.scoring import (
-    SamplingSettings,
-    ScoredResponse,
-    accuracy_by_source,
-    mean_accuracy,
-    score_problems,
-)
-from ptdpo.models import load_model, load_processor
+from ptdpo.config import BadRows
+from ptdpo.evaluate.averages import PAPER
+from ptdpo.evaluate.fingerprint import package_versions
+from ptdpo.evaluate.grading import grade_answers
+from ptdpo.evaluate.loading import LoadedBenchmark, declare, load_benchmark
+from ptdpo.evaluate.prompts import prompt_parts, prompt_text
+from ptdpo.evaluate.results import Results, read_results
+from ptdpo.evaluate.settings import DataSettings, Grading, ModelSettings, RunSettings, Sampling, claim_folder
+from ptdpo.evaluate.store import Answer, ResponseStore
+from ptdpo.evaluate.table import write_tables
+from ptdpo.evaluate.task import Task
+
+PAPER_SUITE = "papo"
+
+
+class Engine(Protocol):
+    """Something that answers questions."""
+
+    def describe(self) -> ModelSettings:
+        """Return which model answers."""
+        ...
+
+    def answer(self, task: Task, keep: Callable[[list[Answer]], None]) -> None:
+        """Answer whatever is not done; hand over answers as they come."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
-    """Accuracy of a model on a problems file."""
+class DataChoice:
+    """Which questions are asked.
 
-    responses: int
-    accuracy: float
-    format: float
-    by_source: dict[str, float]
+    Attributes:
+        names: benchmarks, in the order in which they are run.
+        paths: files or folders to read instead of a benchmark's source, by name.
+        limit: so many questions of each, drawn by a fixed seed; ``None`` for all.
+        bad_rows: refuse or drop rows that cannot be asked.
+        instruction: instead of the standard one; ``None`` keeps each benchmark's.
+    """
 
-    def rows(self) -> list[tuple[str, str]]:
-        """Return the cells to print."""
-        sources = [(f"accuracy, {name}", f"{value:.4f}") for name, value in self.by_source.items()]
-        return [
-            ("responses", str(self.responses)),
-            ("accuracy", f"{self.accuracy:.4f}"),
-            ("format", f"{self.format:.4f}"),
-            *(sources if len(sources) > 1 else []),
-        ]
+    names: Sequence[str]
+    paths: Mapping[str, Path]
+    limit: int | None = None
+    bad_rows: BadRows = "refuse"
+    instruction: str | None = None
 
 
-def evaluate_file(
-    model_path: str,
-    problems_path: Path,
-    out: Path,
-    settings: SamplingSettings,
-    instruction: str | None = None,
-) -> Summary:
-    """Sample and grade responses to every problem of a file; write them to ``out`` as they come.
+def parse_names(text: str) -> list[str]:
+    """Return the benchmarks of a comma-separated list; ``papo`` stands for the paper's nine.
 
     Raises:
-        ValueError: if a problem cannot be used; lists the ids.
+        ValueError: if the list is empty.
     """
-    if instruction is not None:
-        settings = replace(settings, instruction=instruction)
-    checked = find_bad_rows(read_problems(problems_path))
-    problems, _ = keep_good(checked, "refuse", str(problems_path))
-    model, processor = load_model(model_path), load_processor(model_path)
-    scored: list[ScoredResponse] = []
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with out.open("w", encoding="utf-8") as lines:
-        responses = score_problems(model, processor, problems, settings)
-        for response in track(responses, "evaluating", total=len(problems) * settings.samples):
-            scored.append(response)
-            lines.write(json.dumps(_line(response), ensure_ascii=False) + "\n")
-    formatted = sum(s.verdict.format for s in scored) / len(scored)
-    return Summary(len(scored), mean_accuracy(scored), formatted, accuracy_by_source(scored))
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise ValueError("no benchmark named: give --benchmarks NAME[,NAME...], or papo for the paper's nine")
+    expanded = [member for name in names for member in (PAPER if name == PAPER_SUITE else (name,))]
+    return list(dict.fromkeys(expanded))
 
 
-def _line(scored: ScoredResponse) -> dict[str, object]:
-    return {
-        "id": scored.problem.id,
-        "sample": scored.sample,
-        "response": scored.response,
-        "extracted": scored.verdict.extracted,
-        "accuracy": scored.verdict.accuracy,
-        "format": scored.verdict.format,
-    }
+def load_all(choice: DataChoice, cache: Path) -> list[LoadedBenchmark]:
+    """Load and check every benchmark before a model is.
+
+    Raises:
+        ValueError: as ``load_benchmark``; or if an instruction is given that no benchmark would use.
+    """
+    declared = [declare(name, choice.paths.get(name)) for name in choice.names]
+    if choice.instruction is not None and all(benchmark.baked for benchmark in declared):
+        raise ValueError("--instruction would do nothing: the prompts of these benchmarks are in their rows")
+    unused = [name for name in choice.paths if name not in choice.names]
+    if unused:
+        raise ValueError(f"--data {unused[0]}=...: {unused[0]!r} is not among the benchmarks {', '.join(choice.names)}")
+    return [
+        load_benchmark(
+            benchmark,
+            path=choice.paths.get(benchmark.name),
+            cache=cache,
+            limit=choice.limit,
+            bad_rows=choice.bad_rows,
+            instruction=choice.instruction,
+        )
+        for benchmark in declared
+    ]
+
+
+def evaluate(
+    engine: Engine,
+    choice: DataChoice,
+    sampling: Sampling,
+    out: Path,
+    *,
+    cache: Path,
+    grading: Grading | None = None,
+) -> Results:
+    """Ask everything that is not answered yet, grade it, write tables, and return the results.
+
+    Raises:
+        ValueError: if the data cannot be used, or ``out`` holds results with other settings.
+    """
+    check_sampling(sampling)
+    grading = grading or Grading()
+    loaded = load_all(choice, cache)
+    data = {benchmark.benchmark.name: _data_settings(benchmark) for benchmark in loaded}
+    claim_folder(out, RunSettings(engine.describe(), sampling, grading, package_versions(), data))
+    with _progress() as progress:
+        for benchmark in loaded:
+            _answer_all(engine, benchmark, sampling, out, grading, progress)
+    results = read_results(out)
+    write_tables(out, results)
+    return results
+
+
+def check_sampling(sampling: Sampling) -> None:
+    """Refuse settings under which nothing could be sampled.
+
+    Raises:
+        ValueError: names the setting.
+    """
+    for name in ("samples", "max_new_tokens", "batch_size"):
+        if getattr(sampling, name) < 1:
+            raise ValueError(f"--{name.replace('_', '-')} {getattr(sampling, name)}: must be at least 1")
+    if sampling.temperature < 0:
+        raise ValueError(f"--temperature {sampling.temperature}: must not be negative")
+    if not 0 < sampling.top_p <= 1:
+        raise ValueError(f"--top-p {sampling.top_p}: must be above 0 and at most 1")
+    if sampling.temperature == 0 and sampling.samples > 1:
+        raise ValueError(f"--samples {sampling.samples} at temperature 0 would be the same response each time")
+
+
+def _answer_all(
+    engine: Engine, loaded: LoadedBenchmark, sampling: Sampling, out: Path, grading: Grading, progress: Progress
+) -> None:
+    name = loaded.benchmark.name
+    problems = {problem.id: problem for problem in loaded.problems}
+    with ResponseStore(out / name) as store:
+        done = {response.key for response in store.read(problems, sampling.samples)}
+        bar = progress.add_task(name, total=len(problems) * sampling.samples, completed=len(done))
+
+        def keep(answers: list[Answer]) -> None:
+            store.append(grade_answers(answers, problems, grading))
+            progress.advance(bar, len(answers))
+
+        engine.answer(Task(name, loaded.problems, loaded.benchmark.instruction, sampling, done, out / name), keep)
+
+
+def _data_settings(loaded: LoadedBenchmark) -> DataSettings:
+    return DataSettings(
+        loaded.origin,
+        loaded.fingerprint,
+        len(loaded.problems),
+        loaded.found,
+        [[row.id, row.reason] for row in loaded.left_out],
+        loaded.benchmark.instruction,
+        prompt_text(prompt_parts(loaded.problems[0], loaded.benchmark.instruction)),
+        list(loaded.notes),
+    )
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("responses"),
+        TimeRemainingColumn(),
+    )  # fmt: skip

@@ -1,0 +1,77 @@
+"""The rows of a benchmark, from the hub or from parquet files."""
+
+import re
+from pathlib import Path
+
+import datasets
+from datasets.exceptions import DatasetsError
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+from ptdpo.evaluate.benchmark import Hub
+
+_CANNOT = (OSError, ValueError, DatasetsError, HfHubHTTPError, LocalEntryNotFoundError)
+
+
+def hub_rows(source: Hub) -> datasets.Dataset:
+    """Return a split of a data set of the hub.
+
+    Raises:
+        ValueError: if it cannot be loaded, for want of the network, the data set or the split.
+    """
+    try:
+        rows = datasets.load_dataset(source.repository, split=source.split)
+    except _CANNOT as error:
+        raise ValueError(
+            f"{source.repository}, split {source.split!r}, cannot be loaded: {error}; "
+            "a local copy can be given with --data NAME=PATH"
+        ) from error
+    assert isinstance(rows, datasets.Dataset)
+    return rows
+
+
+def hub_archive(source: Hub) -> Path | None:
+    """Return the zip file with the images of a split, downloaded unless it is there.
+
+    Raises:
+        ValueError: if it cannot be downloaded.
+    """
+    if source.archive is None:
+        return None
+    try:
+        return Path(hf_hub_download(source.repository, source.archive, repo_type="dataset"))
+    except _CANNOT as error:
+        raise ValueError(f"{source.repository}: the images {source.archive} cannot be loaded: {error}") from error
+
+
+def parquet_rows(path: Path, split: str | None, name: str) -> datasets.Dataset:
+    """Return the rows of a parquet file, or of the files of a split in a folder.
+
+    Args:
+        path: the file, or a folder whose files are named ``SPLIT-00000-of-00001.parquet``, or ``SPLIT.parquet``.
+        split: name of the split; ``None``: every parquet file of the folder.
+        name: of the benchmark, for messages.
+
+    Raises:
+        ValueError: if there is no such file or split; names what was found.
+    """
+    if path.is_dir():
+        there = sorted(path.glob("**/*.parquet"))
+        files = [file for file in there if split is None or _belongs(file, split)]
+        if not files:
+            found = ", ".join(file.name for file in there) or "no parquet file"
+            raise ValueError(f"{name}: {path} has no parquet file of the split {split or 'any'!r} (found: {found})")
+    elif path.is_file():
+        files = [path]
+    else:
+        raise ValueError(f"{name}: {path}: no such file or folder")
+    try:
+        rows = datasets.Dataset.from_parquet([str(file) for file in files])
+    except _CANNOT as error:
+        raise ValueError(f"{name}: {path} cannot be read as parquet: {error.__cause__ or error}") from error
+    assert isinstance(rows, datasets.Dataset)
+    return rows
+
+
+def _belongs(file: Path, split: str) -> bool:
+    return re.fullmatch(rf"{re.escape(split)}(-\d+-of-\d+(-\w+)?)?\.parquet", file.name) is not None

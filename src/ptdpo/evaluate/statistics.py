@@ -1,0 +1,122 @@
+"""What samples say about a model: averages with clustered bootstrap intervals, pass@k, majority vote."""
+
+import hashlib
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+RESAMPLES = 10_000
+LEVEL = 0.95
+_CELLS = 4_000_000
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean with its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """Majority vote over the samples of a question.
+
+    Attributes:
+        accuracy: of the answer most samples gave; in a tie, the share of tied answers that are right.
+        tied: whether several answers share the first place.
+    """
+
+    accuracy: float
+    tied: bool
+
+
+def resampled_means(values: Sequence[float], name: str, resamples: int = RESAMPLES) -> Float[Array, "b"]:
+    """Return the means of ``resamples`` draws of whole questions with replacement.
+
+    The question is the unit that is drawn: samples of one question are not independent, so each question enters as
+    the mean of its samples.
+
+    Args:
+        values: one mean per question.
+        name: decides the random stream, so that the same data give the same interval.
+        resamples: how many draws.
+
+    Raises:
+        ValueError: without values.
+    """
+    if not len(values):
+        raise ValueError(f"{name}: there are no questions to average")
+    data = np.asarray(values, dtype=np.float64)
+    rng = np.random.default_rng(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big"))
+    rows = max(1, _CELLS // len(data))
+    means = [
+        data[rng.integers(0, len(data), size=(min(rows, resamples - start), len(data)))].mean(axis=1)
+        for start in range(0, resamples, rows)
+    ]
+    return np.concatenate(means)
+
+
+def interval(means: Float[Array, "b"]) -> tuple[float, float]:
+    """Return the percentile interval of resampled means."""
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def estimate(values: Sequence[float], name: str) -> Estimate:
+    """Return mean and 95 % interval of one value per question, each between 0 and 1.
+
+    Where all questions came out the same, at 0 or at 1, resampling cannot see that this is chance: the far end is
+    then the exact binomial bound for that many questions.
+    """
+    low, high = interval(resampled_means(values, name))
+    mean = float(np.mean(np.asarray(values, dtype=np.float64)))
+    bound = ((1 - LEVEL) / 2) ** (1 / len(values))
+    if mean == 1.0:
+        low = bound
+    if mean == 0.0:
+        high = 1.0 - bound
+    return Estimate(mean, low, high)
+
+
+def pass_at_k(right: int, samples: int, k: int) -> float:
+    """Return the unbiased estimate of the chance that one of k samples is right: 1 - C(n - c, k) / C(n, k).
+
+    Chen et al. 2021 (arXiv 2107.03374), as a product so that nothing overflows.
+
+    Raises:
+        ValueError: unless 1 <= k <= samples and 0 <= right <= samples.
+    """
+    if not 1 <= k <= samples or not 0 <= right <= samples:
+        raise ValueError(f"pass@k needs 1 <= k <= samples and 0 <= right <= samples: k={k}, {right} of {samples}")
+    if samples - right < k:
+        return 1.0
+    return float(1.0 - np.prod([1.0 - k / n for n in range(samples - right + 1, samples + 1)]))
+
+
+def powers_of_two(samples: int) -> list[int]:
+    """Return the k at which pass@k is shown: 1, 2, 4 ... and the number of samples."""
+    return sorted({*(2**e for e in range(samples.bit_length())), samples})
+
+
+def majority_vote(answers: Sequence[Hashable | None], right: Sequence[float]) -> Vote:
+    """Return whether the answer given most often is right.
+
+    Args:
+        answers: what equal answers have in common, per sample; ``None``, no answer, does not vote.
+        right: 1.0 or 0.0 per sample.
+    """
+    groups: dict[Hashable, list[float]] = {}
+    for answer, accuracy in zip(answers, right, strict=True):
+        if answer is not None:
+            groups.setdefault(answer, []).append(accuracy)
+    if not groups:
+        return Vote(0.0, tied=False)
+    most = max(map(len, groups.values()))
+    first = [sum(group) / len(group) for group in groups.values() if len(group) == most]
+    return Vote(sum(first) / len(first), tied=len(first) > 1)
