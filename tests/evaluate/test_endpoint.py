@@ -15,6 +15,7 @@ from ptdpo.evaluate.endpoint import EndpointEngine, response_text
 from ptdpo.evaluate.run import DataChoice, evaluate
 from ptdpo.evaluate.settings import Sampling
 from ptdpo.evaluate.store import ResponseStore
+from ptdpo.evaluate.table import notes
 from ptdpo.hints.client import ClientSettings, Endpoint, EndpointError
 from ptdpo.hints.requests import ChatReply
 from tests.evaluate.fixtures import lines, png, rows_of, write_split
@@ -114,11 +115,26 @@ def test_an_endpoint_that_is_down_or_slow_is_one_clear_line(tmp_path, choice):
     assert "check the base URL and the model 'served'" in str(error)
 
 
+def test_a_server_that_knows_no_further_fields_is_told_how_and_the_folder_stays_free(tmp_path, choice):
+    _, error = ask(tmp_path, choice, lambda body, _: Refuse(422, "extra") if "top_k" in body else right(body))
+    assert "leave them out with --extra ''" in str(error)
+    _, results = ask(tmp_path, choice, right, sampling=replace(TWICE, extra=""))
+    assert results.settings.sampling.extra == ""
+
+
 def test_other_settings_are_refused_and_a_cut_off_answer_is_counted(tmp_path, choice):
     _, results = ask(tmp_path, choice, lambda body, _: Say("no end", finish_reason="length"))
     assert results.benchmarks[0].truncated == 1.0
     _, error = ask(tmp_path, choice, right, sampling=replace(TWICE, extra=""))
     assert "sampling.extra: '{\"top_k\": -1}' there, '' now" in str(error)
+
+
+def test_a_server_that_does_not_sample_is_noticed(tmp_path, choice):
+    """Every request of a question gets the same answer, as from a server that ignores the temperature."""
+    _, results = ask(tmp_path, choice, right)
+    assert any("the server may ignore the temperature" in note for note in notes(results))
+    _, results = ask(tmp_path, choice, lambda body, number: Say(f"{number} \\boxed{{1}}"), out="other")
+    assert notes(results) == ["Geo3K: 6 rows, the public source has 601"]
 
 
 def test_thinking_that_comes_apart_is_put_back():

@@ -54,6 +54,17 @@ def test_benchmarks_from_local_copies(ptdpo, tmp_path, tiny_path):
     assert "AVG Vision-dependent" in shown
 
 
+def test_runs_side_by_side(ptdpo, tmp_path, problems):
+    choice = DataChoice(["mine"], {"mine": problems})
+    for out in "ab":
+        evaluate(EchoEngine(), choice, Sampling(), tmp_path / out, cache=tmp_path)
+    _, shown, _ = ptdpo("table", tmp_path / "a", tmp_path / "b")
+    last = shown[shown.rindex("┏") :]
+    assert "mine" in last
+    assert last.count("100.00") == 2
+    assert "Geo3K" not in last, "no column without a result"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -11,7 +11,7 @@ from ptdpo.data.prompts import question_text
 from ptdpo.evaluate.settings import ModelSettings
 from ptdpo.evaluate.store import Answer
 from ptdpo.evaluate.task import Task, stream_seed
-from ptdpo.hints.client import ChatClient, ClientSettings, Endpoint, RequestError
+from ptdpo.hints.client import ChatClient, ClientSettings, Endpoint, EndpointError, RequestError
 from ptdpo.hints.limits import StopSignal
 from ptdpo.hints.pool import pooled, run_interruptible
 from ptdpo.hints.requests import ChatMessage, ChatReply, ChatRequest, Sampling
@@ -54,8 +54,11 @@ class EndpointEngine:
             EndpointError: if the endpoint is down, or refuses every request.
         """
         task.folder.mkdir(parents=True, exist_ok=True)
-        with RequestStore(task.folder / REQUESTS) as store:
-            failures = run_interruptible(lambda stop: self._ask_all(task, keep, store, stop), self._console.print)
+        try:
+            with RequestStore(task.folder / REQUESTS) as store:
+                failures = run_interruptible(lambda stop: self._ask_all(task, keep, store, stop), self._console.print)
+        except EndpointError as error:
+            raise EndpointError(f"{error}{_advice(str(error), task.sampling.extra)}") from error
         if failures:
             listed = ", ".join(f"{f.id} sample {f.sample} ({f.reason})" for f in failures[:_LISTED])
             more = f" and {len(failures) - _LISTED} more" if len(failures) > _LISTED else ""
@@ -101,6 +104,12 @@ class EndpointEngine:
             sample,
             prompt_version=self._revision,
         )
+
+
+def _advice(error: str, extra: str) -> str:
+    """Return what may help where a server refuses what it does not know."""
+    refused = "status 400" in error or "status 422" in error
+    return f"; it may not know the fields {extra}: leave them out with --extra ''" if refused and extra else ""
 
 
 def _missing(task: Task) -> Iterator[tuple[Problem, int]]:

@@ -40,6 +40,7 @@ class BenchmarkResult:
         truncated: share of responses that were cut at the longest length.
         disputed: share of responses on which math-verify disagrees; ``None`` where it was not asked.
         ungraded: responses that got no proper verdict, such as a time-out, and count as wrong.
+        alike: whether all samples of every question are the same text, though they were drawn.
         by_question: mean accuracy of each question, by id.
     """
 
@@ -55,6 +56,7 @@ class BenchmarkResult:
     truncated: float
     disputed: float | None
     ungraded: int
+    alike: bool
     by_question: Mapping[str, float]
 
     @property
@@ -132,6 +134,7 @@ def summarise(name: str, settings: RunSettings, responses: Sequence[GradedRespon
         truncated=float(np.mean([r.truncated for r in responses])),
         disputed=_disputed(responses),
         ungraded=sum(bool(r.note) for r in responses),
+        alike=samples > 1 and all(len({r.response for r in group}) == 1 for group in questions.values()),
         by_question=means,
     )
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from ptdpo.rewards import Mode
 
 FILE = "settings.json"
+RESPONSES = "responses.jsonl"
 Engine = Literal["transformers", "endpoint"]
 
 
@@ -126,7 +127,7 @@ def claim_folder(folder: Path, settings: RunSettings) -> RunSettings:
         ValueError: if the folder holds results with other settings; names each difference.
     """
     there = read_settings(folder)
-    if there is not None:
+    if there is not None and _holds_responses(folder):
         shared = {name: data for name, data in there.benchmarks.items() if name in settings.benchmarks}
         named = differences(_resumable(there, shared), _resumable(settings, settings.benchmarks, only=shared))
         if named:
@@ -137,6 +138,11 @@ def claim_folder(folder: Path, settings: RunSettings) -> RunSettings:
         settings = replace(settings, benchmarks={**there.benchmarks, **settings.benchmarks})
     write_settings(folder, settings)
     return settings
+
+
+def _holds_responses(folder: Path) -> bool:
+    """Return whether anything was answered; a run that was refused by its endpoint leaves settings only."""
+    return any(file.stat().st_size > 0 for file in folder.glob(f"*/{RESPONSES}"))
 
 
 def _resumable(

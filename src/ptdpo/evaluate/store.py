@@ -6,9 +6,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from ptdpo.evaluate.settings import RESPONSES
 from ptdpo.hints.store import AppendOnlyFile
-
-FILE = "responses.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +62,7 @@ class ResponseStore:
 
     def __init__(self, folder: Path) -> None:
         """Use ``responses.jsonl`` of the folder."""
-        self.path = folder / FILE
+        self.path = folder / RESPONSES
         self._file: AppendOnlyFile | None = None
 
     def read(self, expected: Collection[str] | None = None, samples: int | None = None) -> list[GradedResponse]:

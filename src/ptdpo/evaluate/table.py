@@ -54,8 +54,13 @@ def paper_columns() -> list[tuple[str, str]]:
 
 
 def paper_table(rows: Mapping[str, Sequence[BenchmarkResult]]) -> Table:
-    """Return the paper's table: one row per run, in percent; what is not there is a dash."""
-    columns = paper_columns()
+    """Return one row per run, in percent: the paper's columns if one of the nine was run, then any others.
+
+    What was not run is a dash, and so is an average that lacks a benchmark.
+    """
+    titles = {result.name: result.title for results in rows.values() for result in results}
+    columns = paper_columns() if any(name in PAPER for name in titles) else []
+    columns += [(name, title) for name, title in titles.items() if name not in PAPER]
     lines = []
     for label, results in rows.items():
         means: dict[str, float] = {result.name: result.accuracy.mean for result in results}
@@ -101,6 +106,8 @@ def notes(results: Results) -> list[str]:
     told = [f"{r.title}: {note}" for r in results.benchmarks for note in r.data.notes]
     told += [f"{r.title}: {r.ungraded} responses got no verdict and count as wrong" for r in results.benchmarks
              if r.ungraded]  # fmt: skip
+    told += [f"{r.title}: all samples of every question are the same text: the server may ignore the temperature"
+             for r in results.benchmarks if r.alike]  # fmt: skip
     return [*told, *results.missing]
 
 
