@@ -13,7 +13,7 @@ from ptdpo.evaluate import source as source_module
 from ptdpo.evaluate.benchmark import Benchmark, Hub
 from ptdpo.evaluate.benchmarks import BENCHMARKS
 from ptdpo.evaluate.loading import declare, load_benchmark
-from ptdpo.evaluate.prompts import prompt_parts
+from ptdpo.evaluate.prompts import chat_messages, prompt_parts
 from ptdpo.records import Problem
 from tests.evaluate.fixtures import NINE, PROMPT, WITHOUT_ID, png, rows_of, write_split
 
@@ -81,13 +81,17 @@ def test_the_fingerprint_sees_questions_answers_and_pixels(tmp_path):
     assert len(prints) == 4
 
 
-def test_several_images_stand_where_their_markers_are(tmp_path):
+def test_several_images_stand_where_their_markers_are(tmp_path, processor):
     rows = rows_of("mmmu-pro", 1)
     rows[0]["messages"][0]["content"] = "Compare <image> with <image>.\nWhich?"
     rows[0]["images"] = ["./data/images/x/a.png", "./data/images/x/b.png"]
     loaded = load("mmmu-pro", tmp_path, write_split(tmp_path / "copy", "mmmu-pro", rows))
     a, b = map(Path, loaded.problems[0].images)
-    assert prompt_parts(loaded.problems[0], None) == ["Compare ", a, " with ", b, ".\nWhich?"]
+    parts = prompt_parts(loaded.problems[0], None)
+    assert parts == ["Compare ", a, " with ", b, ".\nWhich?"]
+    shown = processor.apply_chat_template(chat_messages(parts), tokenize=False, add_generation_prompt=True)
+    picture = "<|vision_start|><|image_pad|><|vision_end|>"
+    assert f"user\nCompare {picture} with {picture}.\nWhich?<|im_end|>" in shown
 
 
 def test_an_instruction_follows_where_the_prompt_is_not_in_the_rows():
