@@ -1,7 +1,9 @@
 """``ptdpo evaluate`` as a user types it."""
 
 import pytest
+from typer.testing import CliRunner
 
+from ptdpo import cli
 from ptdpo.data.files import write_problems
 from ptdpo.evaluate.run import DataChoice, evaluate
 from ptdpo.evaluate.settings import Sampling
@@ -22,6 +24,13 @@ def ptdpo(monkeypatch, capsys, tmp_path):
 def problems(tmp_path, scenes):
     write_problems(tmp_path / "mine.jsonl", [scene.problem for scene in scenes[:3]])
     return tmp_path / "mine.jsonl"
+
+
+@pytest.mark.parametrize("command", ["run", "table", "compare", "paper", "list"])
+def test_every_command_explains_itself_with_an_example(command):
+    shown = CliRunner().invoke(cli.app, ["evaluate", command, "--help"])
+    assert shown.exit_code == 0
+    assert "Example:" in shown.output
 
 
 def test_a_model_and_a_problems_file_need_no_command(ptdpo, tmp_path, tiny_path, problems):
