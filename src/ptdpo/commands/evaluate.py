@@ -92,7 +92,8 @@ def run(
     sampling = Sampling(samples, max_new_tokens, temperature, top_p, 0, seed, batch_size, extra if base_url else "")
     if base_url:
         from ptdpo.evaluate.endpoint import EndpointEngine
-        from ptdpo.hints.client import ClientSettings, Endpoint, extra_fields
+        from ptdpo.hints.client import ClientSettings, Endpoint
+        from ptdpo.hints.protocol import extra_fields
 
         if extra:
             extra_fields(extra)
