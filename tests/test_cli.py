@@ -5,13 +5,14 @@ import subprocess
 import sys
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from ptdpo import cli
 from ptdpo.data.files import write_hints, write_problems
 
 COMMANDS = [
-    ["demo"], ["compare"], ["train"], ["sft"], ["evaluate"], ["data", "tiny-vlm"], ["data", "easy-vqa"],
+    ["demo"], ["compare"], ["train"], ["sft"], ["evaluate"], ["data", "tiny-vlm"], ["data", "easy-vqa"], ["data", "demo-world"],
     ["data", "check"], ["hints", "check"], ["hints", "review"],
     ["data", "attach-hints"], ["hints", "build"], ["hints", "recoverability"], ["hints", "usefulness"],
     ["solutions", "build"],
@@ -180,3 +181,14 @@ def test_an_unknown_command_is_a_users_mistake():
     done = subprocess.run([sys.executable, "-m", "ptdpo.cli", "trian"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "trian" in done.stderr
+
+
+def test_an_interrupted_command_says_how_to_go_on(monkeypatch, capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    app = typer.Typer()
+    app.command()(interrupted)
+    monkeypatch.setattr(cli, "app", app)
+    code, _, err = run(monkeypatch, capsys)
+    assert (code, err) == (130, "ptdpo: interrupted; the same command goes on where it stopped\n")

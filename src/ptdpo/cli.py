@@ -18,6 +18,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     help="Privileged tutoring distillation for RLVR: post-train vision-language models when most rollouts fail.",
 )
+INTERRUPTED = 130
 for command in (demo, train, sft, compare):
     app.command()(command)
 app.add_typer(data_app, name="data")
@@ -33,9 +34,11 @@ def main() -> None:
     except ValueError as error:
         print(f"ptdpo: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("ptdpo: interrupted; the same command goes on where it stopped", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as end:
+        # typer makes this of Ctrl-C, without a word.
+        if end.code == INTERRUPTED:
+            print("ptdpo: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        raise
 
 
 if __name__ == "__main__":

@@ -80,8 +80,6 @@ def run_interruptible(main: Callable[[StopSignal], Awaitable[Result]], tell: Cal
     except asyncio.CancelledError:
         result, interrupted = None, True
     if interrupted:
-        # Said here because typer ends on KeyboardInterrupt without a word.
-        tell("stopped; the same command goes on where it stopped")
         raise KeyboardInterrupt
     assert result is not None
     return result
