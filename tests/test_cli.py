@@ -12,8 +12,8 @@ from ptdpo import cli
 from ptdpo.data.files import write_hints, write_problems
 
 COMMANDS = [
-    ["demo"], ["compare"], ["train"], ["sft"], ["evaluate"], ["data", "tiny-vlm"], ["data", "easy-vqa"], ["data", "demo-world"],
-    ["data", "check"], ["hints", "check"], ["hints", "review"],
+    ["demo"], ["compare"], ["train"], ["sft"], ["evaluate"], ["data", "tiny-vlm"], ["data", "easy-vqa"],
+    ["data", "demo-world"], ["data", "check"], ["hints", "check"], ["hints", "review"],
     ["data", "attach-hints"], ["hints", "build"], ["hints", "recoverability"], ["hints", "usefulness"],
     ["solutions", "build"],
 ]  # fmt: skip
