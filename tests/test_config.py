@@ -107,7 +107,7 @@ def test_an_unknown_training_setting_gets_a_suggestion(tmp_path):
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 def test_every_preset_has_a_page_and_a_recipe(preset):
-    page = {"opd-sampled": "opd", "opsd-v1": "opsd"}.get(preset, preset)
+    page = {"opd-sampled": "opd", "opsd-v1": "opsd", "papo-code": "papo"}.get(preset, preset)
     text = (ROOT.parent / "docs" / "presets" / f"{page}.md").read_text()
     recipe = f"recipes/demo/{preset.replace('-', '_')}.yaml"
     assert read_recipe(ROOT.parent / recipe).preset == preset

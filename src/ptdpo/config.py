@@ -96,6 +96,13 @@ _PAPO: dict[str, Any] = {
     "perception_entropy_weight": 0.05,
     "masked_entropy_weight": 0.05,
 }
+# What the authors' code trains: the bounded estimator, masked images scored once, one entropy.
+_PAPO_CODE: dict[str, Any] = {
+    **_PAPO,
+    "perception_estimator": "code",
+    "perception_masked": "rollout",
+    "masked_entropy_weight": 0.0,
+}
 
 # Cross-entropy on accepted solutions; its settings are those of TRL's SFTConfig.
 SFT = "sft"
@@ -115,6 +122,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "sdpo": _SDPO,
     "hdpo": _HDPO,
     "papo": _PAPO,
+    "papo-code": _PAPO_CODE,
 }
 
 

@@ -61,3 +61,8 @@ def test_charts_are_valid_svg_and_smoothing_is_a_trailing_mean():
     for chart in (line_chart({"a": ROWS}, Curve("accuracy", "t")), group_chart("a", ROWS)):
         assert ElementTree.fromstring(chart).tag.endswith("svg")
     assert smoothed([1.0, 3.0, 5.0, 7.0], 2) == pytest.approx([1.0, 2.0, 4.0, 6.0])
+
+
+def test_more_runs_than_colours_are_all_drawn():
+    chart = line_chart({f"run-{n}": ROWS for n in range(14)}, Curve("accuracy", "accuracy"))
+    assert all(f"run-{n}" in chart for n in range(14))

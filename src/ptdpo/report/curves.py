@@ -9,6 +9,8 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 COLOURS = ("#1b6ca8", "#d1495b", "#2e8b57", "#8a5fb5", "#b7791f", "#555555")
+# For more runs than colours.
+DASHES = ("-", "--", ":")
 GROUP_COLOURS = {"groups/all_fail": "#d1495b", "groups/informative": "#edae49", "groups/all_pass": "#2e8b57"}
 
 Rows = Sequence[Mapping[str, Any]]
@@ -32,12 +34,13 @@ def line_chart(runs: Mapping[str, Rows], curve: Curve) -> str:
     """Return an SVG with one line per run that logged the metric."""
     figure = Figure(figsize=(5.2, 2.9), layout="constrained")
     axes = figure.add_subplot()
-    for colour, (name, rows) in zip(COLOURS, runs.items(), strict=False):
+    for number, (name, rows) in enumerate(runs.items()):
+        colour, dashes = COLOURS[number % len(COLOURS)], DASHES[number // len(COLOURS) % len(DASHES)]
         points = [(row["step"], row[curve.key]) for row in rows if curve.key in row]
         if points:
             steps, values = zip(*points, strict=True)
             axes.plot(steps, values, color=colour, alpha=0.2, linewidth=1)
-            axes.plot(steps, smoothed(values, curve.smooth), color=colour, label=name, linewidth=1.8)
+            axes.plot(steps, smoothed(values, curve.smooth), color=colour, linestyle=dashes, label=name, linewidth=1.8)
     _finish(axes, curve.title)
     return svg(figure)
 
@@ -76,7 +79,9 @@ def _finish(axes: Any, title: str) -> None:
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=8, frameon=False)
+        many = len(axes.get_legend_handles_labels()[0]) > len(COLOURS)
+        beside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if many else {}
+        axes.legend(fontsize=7 if many else 8, frameon=False, **beside)
 
 
 def svg(figure: Figure) -> str:
