@@ -47,6 +47,7 @@ from ptdpo.train.setup import (
     check_groups,
     check_images,
     install_scoring,
+    refuse_foreign_rollouts,
     with_overlong_penalty,
 )
 from ptdpo.train.teachers import MovingAverage, check_vocabulary, make_teacher
@@ -86,8 +87,7 @@ class PTDTrainer(GRPOTrainer):
         **kwargs: Any,
     ) -> None:
         args = args or PTDConfig(output_dir="ptdpo-output")
-        if args.tutors and (kwargs.get("tools") or kwargs.get("environment_factory")):
-            raise ValueError("tutoring does not support tools or environments: set tutoring_weight=0")
+        refuse_foreign_rollouts(args, kwargs)
         if reward_funcs is None:
             reward_funcs = [accuracy_reward, format_reward]
             args.reward_weights = args.reward_weights or [ACCURACY_WEIGHT, FORMAT_WEIGHT]
