@@ -7,23 +7,9 @@ from ptdpo.models import load_model
 from ptdpo.train import PTDConfig
 from ptdpo.train.metrics import read_metrics
 from ptdpo.train.privileged_rollouts import _put, exchange_rollouts
-from tests.train.helpers import largest_difference, make_trainer, parameters
+from tests.train.helpers import Staged, largest_difference, make_trainer, parameters
 
 SGD = {"optim": "sgd", "learning_rate": 0.5, "max_grad_norm": 0.0, "weight_decay": 0.0}
-
-
-class Staged:
-    """Grades the policy's own rollouts, then those drawn under the context, which are fewer or of another call."""
-
-    __name__ = "accuracy_reward"
-
-    def __init__(self, own, drawn):
-        self.own, self.drawn, self.calls = own, drawn, []
-
-    def __call__(self, completions, completion_ids, **_):
-        stage = self.own if len(self.calls) % 2 == 0 else self.drawn
-        self.calls.append([list(ids) for ids in completion_ids])
-        return [float(stage(n)) for n in range(len(completions))]
 
 
 @pytest.fixture
