@@ -185,6 +185,11 @@ def test_a_head_of_another_size_is_refused_before_the_policy_is_loaded(
         make_trainer(tmp_path / "run", tiny_path, processor, rows, **settings)
 
 
+def test_a_misspelt_teacher_is_refused_by_name(tmp_path, tiny_path, processor, rows):
+    with pytest.raises(ValueError, match="tutoring_teacher='frozn': neither frozen, current or ema nor a model"):
+        make_trainer(tmp_path, tiny_path, processor, rows, tutoring_teacher="frozn")
+
+
 def test_another_vocabulary_is_refused_when_the_model_brings_its_processor(tmp_path, tiny_path, rows):
     folder = make_tiny_vlm(tmp_path / "foreign", ["quite other words here"] * 20, TinyVLMSettings(hidden=32, heads=2))
     with pytest.raises(ValueError, match="its tokenizer is not the policy's"):

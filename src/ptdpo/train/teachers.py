@@ -98,7 +98,13 @@ def check_vocabulary(args: Any, processor: Any, model: Any) -> None:
     path = args.other_teacher
     if path is None:
         return
-    theirs = load_processor(path)
+    try:
+        theirs = load_processor(path)
+    except OSError as error:
+        raise ValueError(
+            f"tutoring_teacher={path!r}: neither frozen, current or ema nor a model that can be loaded "
+            f"({' '.join(str(error).split())})"
+        ) from error
     mine, other = (getattr(p, "tokenizer", p).get_vocab() for p in (processor, theirs))
     if mine != other:
         differing = len({*mine.items()} ^ {*other.items()})
