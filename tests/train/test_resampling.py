@@ -68,6 +68,14 @@ def test_groups_that_fail_as_a_whole_stay_when_they_carry_a_hint(run, scenes):
     assert all(row["groups/uninformative_left"] == 1.0 for row in rows)
 
 
+def test_each_generation_of_a_step_draws_other_prompts(run, train_rows):
+    reward = ByProblem(dict.fromkeys(train_rows["id"], "right"))
+    run(reward=reward, resampling_rounds=1, max_steps=1, gradient_accumulation_steps=8, steps_per_generation=1)
+    drawn = [tuple(ids) for ids in reward.seen[1::3]]
+    assert len(drawn) == 8, "graded: what is sampled, what is drawn, what is trained on"
+    assert len(set(drawn)) > 1
+
+
 def test_right_groups_are_exchanged_with_tutoring_too(run):
     assert metrics(run(preset="ptd-dapo", reward=always_right))[0]["groups/uninformative_left"] == 1.0
 

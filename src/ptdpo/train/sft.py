@@ -17,7 +17,6 @@ from ptdpo.data.load import LoadedData, instruction_of
 from ptdpo.models import load_model, load_processor
 from ptdpo.train.metrics import MetricsFile
 
-
 # A row with an image that loses tokens no longer matches its image features.
 _FIXED = {"max_length": None, "packing": False, "completion_only_loss": True}
 
