@@ -81,6 +81,8 @@ def test_numbers_in_scientific_notation_are_numbers(tmp_path, number):
         (BASE + "data: {source: web}\n", [], "data.source: must be one of jsonl"),
         (BASE + "data: {bad_rows: ignore}\n", [], "refuse, drop"),
         (BASE + "data: x\n", [], "expected a section"),
+        (BASE + "train: 5\n", [], "train: expected a section"),
+        (BASE + "grid: [1]\n", [], "grid: expected a section"),
         (BASE + "processes: many\n", [], "processes: expected a whole number, found 'many'"),
         ("- a\n", [], "mapping"),
         ("a: [\n", [], "not valid YAML"),

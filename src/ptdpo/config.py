@@ -316,6 +316,9 @@ def _recipe(content: dict[str, Any], where: str) -> Recipe:
     for name, kind in (("lora", LoraSettings), ("evaluate", EvaluateSettings)):
         if name in values:
             values[name] = _build(kind, values[name], f"{where}: {name}")
+    for name in ("train", "grid"):
+        if not isinstance(values.get(name) or {}, dict):
+            raise ValueError(f"{where}: {name}: expected a section with keys, found {values[name]!r}")
     for key, choices in (values.get("grid") or {}).items():
         if not isinstance(choices, list) or not choices:
             raise ValueError(f"{where}: grid.{key}: expected a list of values, found {choices!r}")

@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 import yaml
@@ -28,6 +29,7 @@ TRAIN = {
 @pytest.fixture
 def recipe_file(tmp_path, scenes, tiny_path):
     write_problems(tmp_path / "train.jsonl", [s.problem for s in scenes[:8]])
+    write_problems(tmp_path / "validation.jsonl", [s.problem for s in scenes[4:8]])
     write_problems(tmp_path / "held_out.jsonl", [s.problem for s in scenes[8:12]])
     write_hints(tmp_path / "hints.jsonl", {s.problem.id: s.hint for s in scenes}, model="rule")
     write_solutions(tmp_path / "solutions.jsonl", [s.solution for s in scenes[:8]])
@@ -38,7 +40,7 @@ def recipe_file(tmp_path, scenes, tiny_path):
             "model": tiny_path,
             "data": {"path": str(tmp_path / "train.jsonl"), "instruction": "", "max_prompt_tokens": 256},
             "train": {"output_dir": str(tmp_path / "{seed}"), **(TRAIN if preset != "sft" else SFT_TRAIN), **train},
-            "evaluate": {"validation": str(tmp_path / "held_out.jsonl"), "test": str(tmp_path / "held_out.jsonl"),
+            "evaluate": {"validation": str(tmp_path / "validation.jsonl"), "test": str(tmp_path / "held_out.jsonl"),
                          "max_new_tokens": 6},
             "grid": grid or {},
         }  # fmt: skip
@@ -85,6 +87,66 @@ def test_it_chooses_on_validation_tests_once_and_resumes(tmp_path, recipe_file):
     assert times == {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*.safetensors")}, "trained twice"
 
 
+@pytest.fixture
+def untrained(monkeypatch):
+    """Training and answering leave only what they were asked for."""
+    trained = []
+
+    def train(recipe):
+        trained.append(recipe)
+        home = Path(recipe.train["output_dir"])
+        home.mkdir(parents=True, exist_ok=True)
+        (home / "metrics.jsonl").write_text("")
+
+    monkeypatch.setattr("ptdpo.compare.run.train_recipe", train)
+    for name in ("load_model", "load_processor"):
+        monkeypatch.setattr(f"ptdpo.compare.run.{name}", lambda path: path)
+    monkeypatch.setattr("ptdpo.compare.run.score_problems", lambda *_: [])
+    monkeypatch.setattr("ptdpo.compare.run.mean_accuracy", lambda _: 0.5)
+    return trained
+
+
+def test_a_finished_run_counts_for_its_own_settings_only(recipe_file, tmp_path, untrained):
+    path = recipe_file("grpo", "grpo")
+    run_comparison(tmp_path / "out", make_compare_plan([path], (0, 1)))
+    run_comparison(tmp_path / "out", make_compare_plan([path], (0, 1)))
+    assert len(untrained) == 2
+    with pytest.raises(ValueError, match=r"made with train.max_steps=2, but now train.max_steps=9"):
+        run_comparison(tmp_path / "out", make_compare_plan([path], (0, 1), overrides=["max_steps=9"]))
+    text = path.read_text()
+    path.write_text(text.replace("max_new_tokens: 6", "max_new_tokens: 7"))
+    with pytest.raises(ValueError, match=r"start.json: made with sampling.max_new_tokens=6"):
+        run_comparison(tmp_path / "out", make_compare_plan([path], (0, 1)))
+    path.write_text(text.replace("held_out", "train"))
+    with pytest.raises(ValueError, match=r"start.json: made with problems="):
+        run_comparison(tmp_path / "out", make_compare_plan([path], (0, 1)))
+
+
+def test_an_interrupted_run_does_not_go_on_with_other_settings(recipe_file, tmp_path, untrained, monkeypatch):
+    def interrupted(recipe):
+        raise KeyboardInterrupt
+
+    path = recipe_file("grpo", "grpo")
+    plan = make_compare_plan([path], (0, 1))
+    with monkeypatch.context() as patch:
+        patch.setattr("ptdpo.compare.run.train_recipe", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run_comparison(tmp_path / "out", plan)
+    assert not list((tmp_path / "out").rglob("finished.json"))
+    with pytest.raises(ValueError, match=r"made with train.learning_rate=None, but now train.learning_rate=0.1 is"):
+        run_comparison(tmp_path / "out", make_compare_plan([path], (0, 1), overrides=["learning_rate=0.1"]))
+    run_comparison(tmp_path / "out", make_compare_plan([path], (0, 1)))
+    assert len(untrained) == 2
+
+
+def test_the_place_of_the_folder_does_not_count(recipe_file, tmp_path, untrained):
+    path = recipe_file("grpo", "grpo")
+    run_comparison(tmp_path / "out", make_compare_plan([path], (0, 1)))
+    (tmp_path / "out").rename(tmp_path / "moved")
+    run_comparison(tmp_path / "moved", make_compare_plan([path], (0, 1)))
+    assert len(untrained) == 2
+
+
 def test_every_seed_has_its_own_recipe(recipe_file, tmp_path):
     path = recipe_file("grpo", "grpo", resume_note="")
     text = path.read_text().replace("resume_note: ''", "run_name: run-{seed}")
@@ -107,6 +169,9 @@ def test_plans_that_make_no_sense(recipe_file):
     with pytest.raises(ValueError, match="no tuning seed"):
         make_compare_plan([one], (0, 1), (), {"learning_rate": [1e-4, 1e-3]})
     content = yaml.safe_load(one.read_text())
+    one.write_text(yaml.safe_dump({**content, "evaluate": {"validation": "x.jsonl", "test": "./x.jsonl"}}))
+    with pytest.raises(ValueError, match="settings would be chosen on what recipes are compared on"):
+        make_compare_plan([one], (0, 1), (2,), {"learning_rate": [1e-4, 1e-3]})
     del content["evaluate"]["validation"]
     one.write_text(yaml.safe_dump(content))
     with pytest.raises(ValueError, match="no validation file"):

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 import ptdpo.train.trainer
 from ptdpo.models import load_processor
+from ptdpo.train.token_batches import split_by_tokens
 from tests.train.helpers import make_trainer
 
 SETTINGS = {
@@ -27,8 +28,26 @@ SETTINGS = {
 }
 
 
+# What a step does besides, by the first word of its name.
+PAPO = {"preset": "papo", "perception_weight": 1.0, "masked_entropy_weight": 1.0, "tutoring_weight": 0.0}
+METHODS = {
+    "papo": PAPO,
+    "papo_dapo": {**PAPO, "loss_type": "dapo"},
+    "hdpo": {"preset": "hdpo"},
+    "dapo": {"preset": "dapo", "tutoring_weight": 0.0},
+}
+
+
+def settings_of(name):
+    """Return the settings of a step."""
+    return {**SETTINGS, **METHODS.get(name.partition("-")[0], {})}
+
+
 def fixed_rollouts(trainer, pattern):
-    """Replace generation and accuracy by a fixed table over the rollouts of all processes."""
+    """Replace generation and accuracy by a fixed table over the rollouts of all processes.
+
+    What is drawn besides depends on its prompt and its place in the group, and every second one is right.
+    """
     processes, rank = trainer.accelerator.num_processes, trainer.accelerator.process_index
     rows = 8 // processes
     mine = slice(rank * rows, (rank + 1) * rows)
@@ -36,11 +55,19 @@ def fixed_rollouts(trainer, pattern):
     # Unequal lengths: the mean over tokens differs from a mean of means.
     table = [torch.randint(20, 60, (3 + n,), generator=generator).tolist() for n in range(8)][mine]
 
+    drawn, graded = [], []
+
     def generate(prompt_ids, *_, **__):
-        return table, None
+        drawn.append(prompt_ids)
+        if len(drawn) == 1:
+            return table, None
+        return [[20 + sum(ids) % 40, *range(20, 24 + n % 4)] for n, ids in enumerate(prompt_ids)], None
 
     def accuracy_reward(completions, **_):
-        return [float(right) for right in pattern[mine]]
+        graded.append(completions)
+        return (
+            [float(right) for right in pattern[mine]] if len(graded) == 1 else [n % 2 for n in range(len(completions))]
+        )
 
     trainer._generate_single_turn = generate
     trainer.reward_funcs[0] = accuracy_reward
@@ -56,10 +83,12 @@ def main():
     job = json.loads(Path(sys.argv[1]).read_text())
     rows, processor = load_from_disk(job["rows"]), load_processor(job["model"])
     for name, pattern in job["patterns"].items():
-        settings = {**SETTINGS, "per_device_train_batch_size": 4}
+        settings = {**settings_of(name), "per_device_train_batch_size": 4}
         if name.endswith("in-parts"):
             settings["micro_batch_tokens"] = 1
             ptdpo.train.trainer.split_by_tokens = unequal_parts
+        else:
+            ptdpo.train.trainer.split_by_tokens = split_by_tokens
         trainer = make_trainer(f"{job['out']}/{name}", job["model"], processor, rows, **settings)
         assert trainer.accelerator.num_processes == 2
         fixed_rollouts(trainer, pattern)
@@ -67,8 +96,7 @@ def main():
         if trainer.accelerator.is_main_process:
             state = {k: v.contiguous().clone() for k, v in trainer.model.named_parameters()}
             save_file(state, f"{job['out']}/{name}.safetensors")
-            tutored = trainer.state.log_history[0]["tutored/rollouts"]
-            result = {"tutored": tutored, "tokens": trainer._tutored_tokens}
+            result = {"tokens": trainer._tutored_tokens, **trainer.state.log_history[0]}
             Path(job["out"], f"{name}.json").write_text(json.dumps(result))
     torch.distributed.destroy_process_group()
     # gloo's threads now and then keep a process from ending, as soon as what holds them is freed: leave with it.

@@ -39,6 +39,20 @@ class Alternating:
         return [float((n + self.offset) % self.every == 0) for n in range(len(completions))]
 
 
+class Staged:
+    """Grades the policy's own rollouts, then those drawn under the context, which are fewer or of another call."""
+
+    __name__ = "accuracy_reward"
+
+    def __init__(self, own, drawn):
+        self.own, self.drawn, self.calls = own, drawn, []
+
+    def __call__(self, completions, completion_ids, **_):
+        stage = self.own if len(self.calls) % 2 == 0 else self.drawn
+        self.calls.append([list(ids) for ids in completion_ids])
+        return [float(stage(n)) for n in range(len(completions))]
+
+
 def always_wrong(completions, **_):
     return [0.0 for _ in completions]
 

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 from safetensors.torch import load_file
 
 from tests.torchrun import torchrun
@@ -18,9 +17,18 @@ PATTERNS = {
     "all-on-second": [1, 1, 1, 1, 0, 0, 0, 0],
     "none": [1] * 8,
     "everywhere": [0] * 8,
-    # The last, because the worker then splits unequally: one process has one part, the other two.
+    # One process then has one part, the other two.
     "spread-in-parts": [1, 0, 0, 1, 0, 1, 1, 0],
+    # Two forwards before a backward.
+    "papo": [1, 0, 0, 1, 0, 1, 1, 0],
+    "papo_dapo-in-parts": [1, 0, 0, 1, 0, 1, 1, 0],
+    # Only the second process has a group to draw anew, or both have.
+    "hdpo-on-second": [0, 0, 1, 0, 0, 0, 0, 0],
+    "hdpo-everywhere": [0] * 8,
 }
+# Only the second process has a group to exchange; which prompts are drawn depends on the process.
+RESAMPLED = {"dapo": [0, 0, 1, 0, 1, 1, 1, 1]}
+TUTORED = {"papo": 0, "papo_dapo-in-parts": 0, "hdpo-on-second": 2, "hdpo-everywhere": 4}
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +36,7 @@ def two_processes(tmp_path_factory, tiny_path, train_rows):
     """Parameters and metrics after one optimiser step on two processes, per pattern."""
     folder = tmp_path_factory.mktemp("ddp")
     train_rows.save_to_disk(str(folder / "rows"))
-    job = {"model": tiny_path, "rows": str(folder / "rows"), "out": str(folder), "patterns": PATTERNS}
+    job = {"model": tiny_path, "rows": str(folder / "rows"), "out": str(folder), "patterns": PATTERNS | RESAMPLED}
     (folder / "job.json").write_text(json.dumps(job))
     torchrun(WORKER, folder / "job.json")
     return folder
@@ -37,11 +45,13 @@ def two_processes(tmp_path_factory, tiny_path, train_rows):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(PATTERNS))
 def test_two_processes_equal_one(two_processes, tmp_path, tiny_path, processor, train_rows, name):
-    from tests.train.distributed_worker import SETTINGS, fixed_rollouts
+    from tests.train.distributed_worker import fixed_rollouts, settings_of
 
     result = json.loads((two_processes / f"{name}.json").read_text())
-    assert result["tutored"] == PATTERNS[name].count(0), "the count is that of both processes"
-    trainer = make_trainer(tmp_path, tiny_path, processor, train_rows, **{**SETTINGS, "per_device_train_batch_size": 8})
+    tutored = TUTORED.get(name, PATTERNS[name].count(0))
+    assert result.get("tutored/rollouts", 0) == tutored, "the count is that of both processes"
+    settings = {**settings_of(name), "per_device_train_batch_size": 8}
+    trainer = make_trainer(tmp_path, tiny_path, processor, train_rows, **settings)
     fixed_rollouts(trainer, PATTERNS[name])
     start = parameters(trainer)
     trainer.train()
@@ -50,4 +60,11 @@ def test_two_processes_equal_one(two_processes, tmp_path, tiny_path, processor, 
     assert largest_difference(parameters(trainer), theirs) < 2e-6
     if name != "none":
         assert largest_difference(start, theirs) > 1e-4
-    assert torch.is_tensor(next(iter(theirs.values())))
+
+
+@pytest.mark.slow
+def test_processes_resample_together(two_processes):
+    """A process that needs no other group draws as many as the one that needs most."""
+    result = json.loads((two_processes / "dapo.json").read_text())
+    assert result["groups/resampled"] == 0.5
+    assert result["groups/uninformative_left"] == 0

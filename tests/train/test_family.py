@@ -169,6 +169,35 @@ def test_another_vocabulary_is_refused_before_the_policy_is_loaded(tmp_path, tin
     assert load_processor(str(folder)) is not None
 
 
+def test_a_head_of_another_size_is_refused_before_the_policy_is_loaded(
+    tmp_path, tiny_path, processor, rows, other_model, monkeypatch
+):
+    """As in Qwen2.5-VL, whose larger models pad their head further: one tokenizer, two sizes."""
+    model = load_model(other_model)
+    model.resize_token_embeddings(model.config.get_text_config().vocab_size + 8)
+    model.save_pretrained(other_model)
+    settings = {"preset": "opd", "tutoring_teacher": other_model, "reward": Alternating(3), "max_steps": 1}
+    sampled = {**settings, "preset": "opd-sampled"}
+    trainer = make_trainer(tmp_path / "run", tiny_path, processor, rows, **sampled)
+    trainer.train()
+    monkeypatch.setattr("trl.GRPOTrainer.__init__", lambda *a, **k: pytest.fail("weights were loaded"))
+    with pytest.raises(ValueError, match=r"its head has \d+ ids, the policy's \d+, .* or tutoring_use=advantage"):
+        make_trainer(tmp_path / "run", tiny_path, processor, rows, **settings)
+
+
+def test_a_misspelt_teacher_is_refused_by_name(tmp_path, tiny_path, processor, rows):
+    with pytest.raises(ValueError, match="tutoring_teacher='frozn': neither frozen, current or ema nor a model"):
+        make_trainer(tmp_path, tiny_path, processor, rows, tutoring_teacher="frozn")
+
+
+def test_another_vocabulary_is_refused_when_the_model_brings_its_processor(tmp_path, tiny_path, rows):
+    folder = make_tiny_vlm(tmp_path / "foreign", ["quite other words here"] * 20, TinyVLMSettings(hidden=32, heads=2))
+    with pytest.raises(ValueError, match="its tokenizer is not the policy's"):
+        make_trainer(
+            tmp_path, load_model(tiny_path), None, rows, preset="opd", tutoring_teacher=str(folder), reward=always_wrong
+        )
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -6,24 +6,10 @@ import torch
 from ptdpo.models import load_model
 from ptdpo.train import PTDConfig
 from ptdpo.train.metrics import read_metrics
-from ptdpo.train.privileged_rollouts import _put
-from tests.train.helpers import largest_difference, make_trainer, parameters
+from ptdpo.train.privileged_rollouts import _put, exchange_rollouts
+from tests.train.helpers import Staged, largest_difference, make_trainer, parameters
 
 SGD = {"optim": "sgd", "learning_rate": 0.5, "max_grad_norm": 0.0, "weight_decay": 0.0}
-
-
-class Staged:
-    """Grades the policy's own rollouts, then those drawn under the context, which are fewer or of another call."""
-
-    __name__ = "accuracy_reward"
-
-    def __init__(self, own, drawn):
-        self.own, self.drawn, self.calls = own, drawn, []
-
-    def __call__(self, completions, completion_ids, **_):
-        stage = self.own if len(self.calls) % 2 == 0 else self.drawn
-        self.calls.append([list(ids) for ids in completion_ids])
-        return [float(stage(n)) for n in range(len(completions))]
 
 
 @pytest.fixture
@@ -60,9 +46,52 @@ def test_right_rollouts_take_the_place_of_failed_ones(run, tiny_path):
         for ids, mask in zip(batch["completion_ids"], batch["completion_mask"], strict=True)
     ]
     assert sum(ids in (drawn[1], drawn[2]) for ids in trained) >= 2
-    advantages = torch.cat([batch["advantages"] for batch in trainer._buffered_inputs])
-    assert (advantages == 0).sum() >= 4
     assert moved(trainer, tiny_path) > 1e-5, "without a policy gradient, what moves is the tutoring term"
+
+
+def test_rollouts_that_the_policy_did_not_draw_have_no_advantage(run):
+    """The first group fails; its own rollouts differ in a second reward, and two of its four are exchanged."""
+    reward = Staged(own=lambda n: n == 5, drawn=lambda n: n in (1, 2))
+    trainer = run(reward=[reward, numbered], max_steps=1, reward_weights=[1.0, 1.0])
+    drawn = [ids for n, ids in enumerate(reward.calls[1]) if n in (1, 2)]
+    rows = [
+        (ids[mask.bool()].tolist() in drawn, advantage.item())
+        for batch in trainer._buffered_inputs
+        for ids, mask, advantage in zip(
+            batch["completion_ids"], batch["completion_mask"], batch["advantages"], strict=True
+        )
+    ]
+    assert [advantage for exchanged, advantage in rows if exchanged] == [0.0, 0.0]
+    assert all(advantage != 0 for exchanged, advantage in rows if not exchanged)
+
+
+def numbered(completions, **_):
+    """A second reward, different for every rollout of a batch."""
+    return [float(n**2) for n in range(len(completions))]
+
+
+@pytest.mark.parametrize("level", ["token", "sequence"])
+def test_old_log_probabilities_of_exchanged_rollouts_do_not_matter(run, monkeypatch, level):
+    """Those kept from the rollout before do not belong to the new response; without an advantage none is read."""
+    layout = {"num_iterations": 2, "gradient_accumulation_steps": 1, "steps_per_generation": 2, "max_steps": 4}
+    settings = {**layout, "importance_sampling_level": level, "learning_rate": 0.01}
+    results = []
+    for name, shift in (("kept", 0.0), ("shifted", 3.0)):
+
+        def shifted(*arguments, shift=shift):
+            exchanged = exchange_rollouts(*arguments)
+            arguments[2]["old_per_token_logps"][exchanged] -= shift
+            return exchanged
+
+        monkeypatch.setattr("ptdpo.train.tutoring.exchange_rollouts", shifted)
+        reward = Staged(own=lambda n: n in (5, 6), drawn=lambda n: True)
+        trainer = run(f"{name}-{level}", reward=reward, **settings)
+        results.append((parameters(trainer), metrics(trainer)))
+    (first, rows), (second, others) = results
+    assert rows[0]["tutored/exchanged"] == 0.5
+    assert largest_difference(first, second) == 0
+    for name in ("loss", "clip_ratio/region_mean", "entropy"):
+        assert [row[name] for row in rows] == [row[name] for row in others]
 
 
 def test_wrong_ones_are_not_tutored(run, tiny_path):
@@ -130,6 +159,8 @@ def test_longer_responses_widen_the_batch():
     [
         ({"tutoring_select": "failed"}, "set tutoring_select=all_fail_groups"),
         ({"beta": 0.1}, "set beta=0"),
+        ({"perception_weight": 0.1}, "perception terms would be taken on rollouts that the policy did not draw"),
+        ({"tutoring_ratio_clip": 2.0}, r"tutoring_ratio_clip=2\.0: .* no importance ratio"),
         ({"tutoring_context": "question", "tutoring_teacher": "frozen"}, "nothing is drawn anew"),
         ({"scale_rewards": "group"}, "set scale_rewards=none"),
         ({"tutoring_rollouts": "nobody"}, "tutoring_rollouts='nobody'"),

@@ -1,9 +1,11 @@
 """DAPO's dynamic sampling, and the over-long penalty."""
 
 import pytest
+import torch
+from trl.trainer.utils import split_pixel_values_by_grid
 
 from ptdpo.data.dataset import rl_dataset
-from ptdpo.rewards.functions import completion_text
+from ptdpo.data.prompts import attach_images
 from ptdpo.train import PTDConfig
 from ptdpo.train.metrics import read_metrics
 from ptdpo.train.setup import check_groups
@@ -66,6 +68,14 @@ def test_groups_that_fail_as_a_whole_stay_when_they_carry_a_hint(run, scenes):
     assert all(row["groups/uninformative_left"] == 1.0 for row in rows)
 
 
+def test_each_generation_of_a_step_draws_other_prompts(run, train_rows):
+    reward = ByProblem(dict.fromkeys(train_rows["id"], "right"))
+    run(reward=reward, resampling_rounds=1, max_steps=1, gradient_accumulation_steps=8, steps_per_generation=1)
+    drawn = [tuple(ids) for ids in reward.seen[1::3]]
+    assert len(drawn) == 8, "graded: what is sampled, what is drawn, what is trained on"
+    assert len(set(drawn)) > 1
+
+
 def test_right_groups_are_exchanged_with_tutoring_too(run):
     assert metrics(run(preset="ptd-dapo", reward=always_right))[0]["groups/uninformative_left"] == 1.0
 
@@ -103,21 +113,44 @@ def test_a_buffer_longer_than_the_response_is_refused(tmp_path):
         PTDConfig.from_preset("dapo", output_dir=str(tmp_path), **settings)
 
 
-def test_exchanged_rollouts_belong_to_their_rows(run, train_rows):
-    """Prompts, responses and answers of a row come from the same problem after an exchange."""
-    ids = train_rows["id"]
-    kinds = {name: ("wrong", "mixed")[n % 2] for n, name in enumerate(ids)}
-    seen = []
+def trained_rows(trainer):
+    """Yield prompt text, response ids and pixels of every row that is trained on."""
+    for batch in trainer._buffered_inputs:
+        split = split_pixel_values_by_grid(batch)
+        for row, (prompt, response) in enumerate(zip(batch["prompt_ids"], batch["completion_ids"], strict=True)):
+            text = trainer._tokenizer.decode(prompt[batch["prompt_mask"][row].bool()])
+            yield text, response[batch["completion_mask"][row].bool()].tolist(), split["pixel_values"][row]
 
-    class Checking(ByProblem):
-        def __call__(self, completions, prompts, **columns):
-            seen.append((prompts, columns["id"], [completion_text(c) for c in completions]))
-            return super().__call__(completions, **columns)
 
-    run(reward=Checking(kinds), resampling_rounds=20)
-    by_id = {row["id"]: row["prompt"][0]["content"] for row in train_rows}
-    for prompts, names, _ in seen:
-        for prompt, name in zip(prompts, names, strict=True):
-            content = prompt[0]["content"]
-            text = content if isinstance(content, str) else content[-1]["text"]
-            assert text == by_id[name]
+@pytest.mark.parametrize("images", ["everywhere", "here and there"])
+def test_exchanged_rollouts_belong_to_their_rows(tmp_path, tiny_path, processor, train_rows, images):
+    """Question, image, response and what it was sampled from are those of one problem after an exchange."""
+    if images == "here and there":
+        train_rows = train_rows.map(lambda row, n: {"images": row["images"][: n % 2]}, with_indices=True)
+    train_rows = train_rows.map(lambda row, n: {"prompt": question(row, 20 + n)}, with_indices=True)
+    kinds = {name: ("mixed", "wrong")[n % 3 > 0] for n, name in enumerate(train_rows["id"])}
+    settings = {"preset": "dapo", "resampling_rounds": 20, "max_steps": 3, "gradient_accumulation_steps": 2}
+    trainer = make_trainer(tmp_path, tiny_path, processor, train_rows, reward=ByProblem(kinds), **settings)
+
+    def answer(prompt_ids, *_, **__):
+        return [[sum(ids) % 40 + 20, sum(ids) % 37 + 20] for ids in prompt_ids], None
+
+    trainer._generate_single_turn = answer
+    trainer.train()
+    rows = metrics(trainer)
+    assert max(row["groups/resampled"] for row in rows) > 0
+    found = 0
+    for text, response, pixels in trained_rows(trainer):
+        (row,) = (row for row in train_rows if row["prompt"][0]["content"] in text)
+        assert kinds[row["id"]] == "mixed"
+        shown = processor.image_processor(images=row["images"], return_tensors="pt") if row["images"] else None
+        assert len(pixels) == 0 if shown is None else torch.equal(pixels, shown["pixel_values"])
+        ids = trainer._tokenize_prompts([attach_images(row["prompt"], row["images"])])[0]
+        assert [response] == answer(ids)[0]
+        found += 1
+    assert found == 8
+
+
+def question(row, number):
+    """Return the row's prompt with a number that no other row has."""
+    return [{**message, "content": f"{message['content']} {number}."} for message in row["prompt"]]

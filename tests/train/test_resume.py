@@ -9,7 +9,7 @@ import torch
 from ptdpo.train import PTDConfig
 from ptdpo.train.examples import read_examples
 from ptdpo.train.metrics import read_metrics
-from tests.train.helpers import Alternating, make_trainer, parameters, small_settings
+from tests.train.helpers import Alternating, Staged, always_wrong, make_trainer, parameters, small_settings
 
 EXACT = ("loss", "divergence", "kl", "entropy", "grad_norm", "tutored/tokens", "accuracy")
 
@@ -70,6 +70,34 @@ def test_checkpoints_inside_a_buffer_are_moved_to_its_end_with_a_warning(tmp_pat
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert config(tmp_path, save_steps=8, **layout).save_steps == 8
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"preset": "dapo", "resampling_rounds": 2, "reward": always_wrong},
+        {"preset": "papo"},
+        {"preset": "opsd", "tutoring_context": "answer", "tutoring_schedule": "cosine"},
+        {"preset": "hdpo", "num_iterations": 2, "reward": Staged(own=lambda n: n > 5, drawn=lambda n: n % 2)},
+    ],
+    ids=lambda settings: settings["preset"],
+)
+def test_other_methods_resume_to_the_last_bit(tmp_path, tiny_path, processor, train_rows, settings):
+    """What they draw, blacken and weigh depends on the step, not on what ran before in the process."""
+    shared = {"reward": Alternating(5, 4), "max_steps": 4, "save_strategy": "steps", "save_steps": 2, **settings}
+    whole, again = (
+        make_trainer(tmp_path / name, tiny_path, processor, train_rows, **shared) for name in ("whole", "again")
+    )
+    whole.train()
+    torch.manual_seed(123)
+    again.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-2"))
+    mine, reference = parameters(again), parameters(whole)
+    assert all(torch.equal(mine[name], reference[name]) for name in reference)
+    rows = [read_metrics(tmp_path / name / "metrics.jsonl")[-2:] for name in ("whole", "again")]
+    for one, other in zip(*rows, strict=True):
+        names = {name for name in one if name in EXACT or name.startswith(("tutored/", "groups/"))}
+        assert {name: one[name] for name in names} == {name: other[name] for name in names}
+    assert settings["preset"] != "hdpo" or rows[1][0]["tutored/exchanged"] == 0.25
 
 
 def test_a_share_of_steps_cannot_be_aligned_and_is_refused(tmp_path):

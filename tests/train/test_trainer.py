@@ -379,10 +379,18 @@ def test_a_graded_reward_in_place_of_the_accuracy_is_refused(tmp_path, tiny_path
         trainer.train()
 
 
-def test_tools_are_refused(tmp_path, tiny_path, processor, train_rows):
-    args = PTDConfig(output_dir=str(tmp_path), **small_settings())
-    with pytest.raises(ValueError, match="does not support tools"):
-        PTDTrainer(tiny_path, None, args, train_dataset=train_rows, processing_class=processor, tools=[len])
+@pytest.mark.parametrize(
+    ("given", "preset", "setting"),
+    [
+        ({"tools": [len]}, "ptd-grpo", "tutoring_weight"),
+        ({"tools": [len]}, "papo", "perception_weight"),
+        ({"rollout_func": print}, "dapo", "resampling_rounds"),
+    ],
+)
+def test_tools_are_refused(tmp_path, tiny_path, processor, train_rows, given, preset, setting):
+    args = PTDConfig.from_preset(preset, output_dir=str(tmp_path), **small_settings())
+    with pytest.raises(ValueError, match=f"{next(iter(given))}: not supported .* set {setting}"):
+        PTDTrainer(tiny_path, None, args, train_dataset=train_rows, processing_class=processor, **given)
 
 
 def test_unsupported_engines_are_refused():

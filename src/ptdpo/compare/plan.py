@@ -83,8 +83,14 @@ def _arm(path: Path, seed: int, grid: dict[str, Sequence[Any]], overrides: Seque
     if not recipe.evaluate.test:
         raise ValueError(f"{path}: the section 'evaluate' names no test file, on which recipes are compared")
     choices = {**grid, **recipe.grid}
-    if any(len(values) > 1 for values in choices.values()) and not recipe.evaluate.validation:
+    chooses = any(len(values) > 1 for values in choices.values())
+    if chooses and not recipe.evaluate.validation:
         raise ValueError(f"{path}: the section 'evaluate' names no validation file, on which settings are chosen")
+    if chooses and Path(recipe.evaluate.validation) == Path(recipe.evaluate.test):
+        raise ValueError(
+            f"{path}: evaluate.validation and evaluate.test are both {recipe.evaluate.test}: settings would be "
+            "chosen on what recipes are compared on"
+        )
     candidates = itertools.product(*[[(key, value) for value in values] for key, values in choices.items()])
     return Arm(path.stem, path, tuple(candidates))
 

@@ -4,6 +4,7 @@ Protocol: on the tuning seeds every recipe is trained with each of its candidate
 validation accuracy is chosen. On the final seeds each recipe is trained with its choice only, and tested once.
 """
 
+import dataclasses
 import json
 import statistics
 from collections.abc import Mapping
@@ -26,7 +27,7 @@ from ptdpo.train.run import train_recipe
 
 # The tail of training over which entropy, KL and group shares are averaged.
 LAST_STEPS = 20
-FINISHED = "finished.json"
+STARTED, FINISHED = "started.json", "finished.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,11 @@ class Comparison:
 
 
 def run_comparison(folder: Path, plan: ComparePlan) -> Comparison:
-    """Run or resume a comparison in a folder; writes comparison.json and one SVG per metric there."""
+    """Run or resume a comparison in a folder; writes comparison.json and one SVG per metric there.
+
+    Raises:
+        ValueError: if something in the folder was made with other settings than the plan now asks for.
+    """
     console = Console(stderr=True)
     tuning = {arm.name: _tune(folder, arm, plan, console) for arm in plan.arms}
     chosen = {arm.name: _choice(arm, tuning[arm.name]) for arm in plan.arms}
@@ -102,9 +107,47 @@ def _home(folder: Path, seed: int, arm: Arm, setting: Setting) -> Path:
 
 def _train(home: Path, recipe: Recipe) -> None:
     """Train unless that was finished before; an interrupted run goes on from its newest checkpoint, or starts anew."""
+    settings = _training_settings(recipe)
+    for name in (STARTED, FINISHED):
+        _check_same(home / name, settings)
     if not (home / FINISHED).exists():
+        _write(home / STARTED, settings)
         train_recipe(recipe)
-        _write(home / FINISHED, {"preset": recipe.preset, "train": dict(recipe.train)})
+        _write(home / FINISHED, settings)
+
+
+def _training_settings(recipe: Recipe) -> dict[str, Any]:
+    """Return what decides the weights that a run ends with, as JSON has it."""
+    settings = dataclasses.asdict(recipe)
+    del settings["evaluate"], settings["grid"]
+    settings["train"] = {key: value for key, value in settings["train"].items() if key != "output_dir"}
+    return json.loads(json.dumps(settings))
+
+
+def _check_same(path: Path, asked: Mapping[str, Any]) -> None:
+    """Refuse a result that was made with other settings: it would count for what is asked now."""
+    if not path.exists():
+        return
+    made, wanted = _flat(json.loads(path.read_text(encoding="utf-8"))), _flat(asked)
+    sections = {key.partition(".")[0] for key in made}
+    changed = sorted(
+        key
+        for key in made.keys() | wanted.keys()
+        if key.partition(".")[0] in sections and key != "train.output_dir" and made.get(key) != wanted.get(key)
+    )
+    if changed:
+        key = changed[0]
+        raise ValueError(
+            f"{path}: made with {key}={made.get(key)!r}, but now {key}={wanted.get(key)!r} is asked for: "
+            "choose another --out folder"
+        )
+
+
+def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
 
 
 def _tested(home: Path, recipe: Recipe, seed: int) -> TestedRun:
@@ -131,20 +174,26 @@ def last_steps_mean(rows: list[dict[str, Any]], name: str) -> float:
 
 def _scores(path: Path, model_path: str, recipe: Recipe, split: str) -> dict[str, Any]:
     """Answer the questions of a split with a model, unless that was done before."""
-    if not path.exists():
-        how = recipe.evaluate
-        sampling = SamplingSettings(
-            max_new_tokens=how.max_new_tokens,
-            temperature=how.temperature,
-            top_p=how.top_p,
-            samples=how.samples,
-            batch_size=how.batch_size,
-            seed=int(recipe.train.get("seed", 0)),
-            instruction=instruction_of(recipe.data),
-        )
-        problems = read_problems(how.test if split == "test" else how.validation)
-        scored = list(score_problems(load_model(model_path), load_processor(model_path), problems, sampling))
-        _write(path, {"accuracy": mean_accuracy(scored), "by_source": accuracy_by_source(scored)})
+    how = recipe.evaluate
+    problems = how.test if split == "test" else how.validation
+    sampling = SamplingSettings(
+        max_new_tokens=how.max_new_tokens,
+        temperature=how.temperature,
+        top_p=how.top_p,
+        samples=how.samples,
+        batch_size=how.batch_size,
+        seed=int(recipe.train.get("seed", 0)),
+        instruction=instruction_of(recipe.data),
+    )
+    asked = {"model": recipe.model, "problems": problems, "sampling": dataclasses.asdict(sampling)}
+    if path.exists():
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        _check_same(path, {**kept, **asked})
+        return kept
+    scored = score_problems(load_model(model_path), load_processor(model_path), read_problems(problems), sampling)
+    scored = list(scored)
+    scores = {"accuracy": mean_accuracy(scored), "by_source": accuracy_by_source(scored)}
+    _write(path, {**scores, **asked})
     return json.loads(path.read_text(encoding="utf-8"))
 
 

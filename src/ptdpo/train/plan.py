@@ -20,6 +20,7 @@ class Plan:
     recipe: Recipe
     problems: int
     hinted: int
+    solved: int
     prompts_per_generation: int
     rollouts_per_generation: int
     rows_per_step: int
@@ -34,6 +35,7 @@ class Plan:
             ("model", self.recipe.model),
             ("problems", str(self.problems)),
             ("problems with a hint", str(self.hinted)),
+            ("problems with a solution", str(self.solved)),
             *self._generation_rows(),
             ("optimiser steps", str(self.optimiser_steps)),
             ("processes", str(self.processes)),
@@ -97,6 +99,7 @@ def make_plan(recipe: Recipe) -> Plan:
         recipe,
         len(data.problems),
         data.hinted,
+        _solved(data),
         prompts,
         rollouts,
         batch * recipe.processes * accumulation // generations,
@@ -120,14 +123,18 @@ def _processor_if_local(model: str) -> Any:
 
 
 def _sft_plan(recipe: Recipe, settings: dict[str, Any], data: LoadedData) -> Plan:
-    solved = sum(problem.id in data.solutions for problem in data.problems)
+    solved = _solved(data)
     if not solved:
         raise ValueError("preset=sft but no problem has a solution: set data.solutions to a solutions file")
     rows = settings.get("per_device_train_batch_size", 8) * recipe.processes
     rows *= settings.get("gradient_accumulation_steps", 1)
     max_steps = settings.get("max_steps", -1)
     steps = max_steps if max_steps > 0 else int(-(-solved // rows) * settings["num_train_epochs"])
-    return Plan(recipe, len(data.problems), data.hinted, 0, 0, rows, steps, recipe.processes, data.report)
+    return Plan(recipe, len(data.problems), data.hinted, solved, 0, 0, rows, steps, recipe.processes, data.report)
+
+
+def _solved(data: LoadedData) -> int:
+    return sum(problem.id in data.solutions for problem in data.problems)
 
 
 def check_contexts(settings: dict[str, Any], data: LoadedData) -> None:
@@ -145,7 +152,7 @@ def check_contexts(settings: dict[str, Any], data: LoadedData) -> None:
             f"tutoring_context=sibling with num_generations={settings['num_generations']}: a rollout alone has no "
             "sibling; set num_generations to 2 or more"
         )
-    if context == "solution" and not any(problem.id in data.solutions for problem in data.problems):
+    if context == "solution" and not _solved(data):
         raise ValueError(
             "tutoring_context=solution but no problem has a solution: set data.solutions to a solutions file, or "
             "choose another context"

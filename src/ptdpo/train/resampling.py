@@ -58,7 +58,10 @@ def _informative(trainer: Any, inputs: Rows, rollouts: Rollouts) -> list[bool]:
 
 def _draw(trainer: Any, groups: int, attempt: int) -> Rows:
     """Return rows of other prompts, G times each; the same ones when a step is repeated after a resume."""
-    place = f"{trainer.args.seed} {trainer.state.global_step} {trainer.accelerator.process_index} {attempt}"
+    # Where a step accumulates over several generations, each draws other prompts.
+    micro_step = trainer._step % trainer.args.gradient_accumulation_steps
+    step = f"{trainer.state.global_step} {micro_step}"
+    place = f"{trainer.args.seed} {step} {trainer.accelerator.process_index} {attempt}"
     data = trainer.train_dataset
     chosen = random.Random(place).sample(range(len(data)), min(groups, len(data)))
     chosen += chosen[:1] * (groups - len(chosen))

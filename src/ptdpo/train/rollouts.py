@@ -33,13 +33,17 @@ class Rollouts:
             own = getattr(self, name)
             if not isinstance(own, list) or not own:
                 return own
-            return [
-                getattr(replaced[row][0], name)[replaced[row][1]] if row in replaced else value
-                for row, value in enumerate(own)
-            ]
+            return [value if row not in replaced else entry(name, *replaced[row]) for row, value in enumerate(own)]
+
+        def entry(name: str, source: Rollouts, row: int) -> Any:
+            values = getattr(source, name)
+            # Rollouts of prompts without any image have no list of images.
+            return [] if name == "images" and values is None else values[row]
 
         names = ("prompt_ids", "completion_ids", "tool_mask", "completions", "log_probs", "images", "tool_images")
-        return replace(self, **{name: merged(name) for name in names})
+        rows = replace(self, **{name: merged(name) for name in names})
+        # TRL takes images from the data set where there are none here, and image processors refuse a batch of none.
+        return rows if rows.images and any(rows.images) else replace(rows, images=None)
 
 
 def generate(trainer: Any, inputs: Sequence[dict[str, Any]], prompts: Sequence[list[Message]]) -> Rollouts:

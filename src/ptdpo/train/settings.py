@@ -300,6 +300,16 @@ class PTDConfig(GRPOConfig):
                     f"beta={self.beta}: the reference KL would be taken on rollouts that the policy did not draw; with "
                     "tutoring_rollouts=teacher set beta=0"
                 )
+            if self.perceives:
+                raise ValueError(
+                    "tutoring_rollouts=teacher: perception terms would be taken on rollouts that the policy did not "
+                    "draw; set their weights to 0"
+                )
+            if self.tutoring_ratio_clip is not None:
+                raise ValueError(
+                    f"tutoring_ratio_clip={self.tutoring_ratio_clip}: rollouts that the policy did not draw have no "
+                    "importance ratio; with tutoring_rollouts=teacher leave it out"
+                )
             if self.tutoring_context == "question":
                 raise ValueError("tutoring_rollouts=teacher: with tutoring_context=question nothing is drawn anew")
 

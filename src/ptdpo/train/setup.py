@@ -29,6 +29,24 @@ def accuracy_column(trainer: Any) -> int:
     return trainer.reward_func_names.index(trainer.args.accuracy_reward)
 
 
+def refuse_foreign_rollouts(args: Any, given: Mapping[str, Any]) -> None:
+    """Refuse arguments of ``GRPOTrainer`` that put other tokens than the policy's into responses.
+
+    Raises:
+        ValueError: if tools, environments or a rollout function are given and something of ours would read the
+            responses, or exchange them.
+    """
+    names = [name for name in ("tools", "environment_factory", "rollout_func") if given.get(name)]
+    reads = {
+        "tutoring_weight": args.tutors,
+        "perception_weight, perception_entropy_weight and masked_entropy_weight": args.perceives,
+        "resampling_rounds": args.resampling_rounds > 0,
+    }
+    used = [name for name, value in reads.items() if value]
+    if names and used:
+        raise ValueError(f"{names[0]}: not supported with tutoring, perception or resampling: set {used[0]} to 0")
+
+
 def check_groups(trainer: Any) -> None:
     """Refuse layouts in which groups cannot be exchanged, by resampling or for rollouts under the teacher's context.
 

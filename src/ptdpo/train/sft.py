@@ -17,13 +17,22 @@ from ptdpo.data.load import LoadedData, instruction_of
 from ptdpo.models import load_model, load_processor
 from ptdpo.train.metrics import MetricsFile
 
+# A row with an image that loses tokens no longer matches its image features.
+_FIXED = {"max_length": None, "packing": False, "completion_only_loss": True}
+
 
 def check_sft_settings(settings: Mapping[str, Any]) -> None:
-    """Refuse names that TRL's ``SFTConfig`` does not have.
+    """Refuse names that TRL's ``SFTConfig`` does not have, and what supervised fine-tuning here never does.
 
     Raises:
-        ValueError: naming the unknown setting and the nearest known one.
+        ValueError: naming the unknown setting and the nearest known one, or the setting that would have no effect.
     """
+    for name, only in _FIXED.items():
+        if settings.get(name, only) != only:
+            raise ValueError(
+                f"{name}={settings[name]!r}: rows are trained on whole, one by one and on their responses only; leave "
+                "it out"
+            )
     known = [f.name for f in dataclasses.fields(SFTConfig) if f.init]
     for name in settings:
         if name not in known:

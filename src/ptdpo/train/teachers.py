@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from accelerate.utils import is_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import TrainerCallback
+from transformers import AutoConfig, TrainerCallback
 from trl.trainer.utils import use_adapter
 
 from ptdpo.models.loading import load_processor
@@ -83,19 +83,42 @@ def make_teacher(trainer: Any, given_model: Any, *, given_adapter: bool) -> Teac
     )
 
 
-def check_vocabulary(path: str, processor: Any) -> None:
-    """Compare the tokenizer of another model with the policy's.
+def check_vocabulary(args: Any, processor: Any, model: Any) -> None:
+    """Compare the vocabulary of another model, if one teaches, with the policy's.
+
+    Args:
+        args: the settings, of which ``other_teacher`` names it.
+        processor: the policy's.
+        model: the policy or its path.
 
     Raises:
-        ValueError: if they differ: the teacher's distribution would be over other tokens.
+        ValueError: if the tokenizers differ, or the heads where whole distributions are compared: the teacher's would
+            be over other tokens.
     """
-    theirs = load_processor(path)
+    path = args.other_teacher
+    if path is None:
+        return
+    try:
+        theirs = load_processor(path)
+    except OSError as error:
+        raise ValueError(
+            f"tutoring_teacher={path!r}: neither frozen, current or ema nor a model that can be loaded "
+            f"({' '.join(str(error).split())})"
+        ) from error
     mine, other = (getattr(p, "tokenizer", p).get_vocab() for p in (processor, theirs))
     if mine != other:
         differing = len({*mine.items()} ^ {*other.items()})
         raise ValueError(
             f"tutoring_teacher={path}: its tokenizer is not the policy's ({differing} entries differ); choose a "
             "teacher of the same family"
+        )
+    config = AutoConfig.from_pretrained(model) if isinstance(model, str) else model.config
+    ids = [c.get_text_config().vocab_size for c in (AutoConfig.from_pretrained(path), config)]
+    if ids[0] != ids[1] and args.tutoring_use == "loss":
+        raise ValueError(
+            f"tutoring_teacher={path}: its head has {ids[0]} ids, the policy's {ids[1]}, though their tokenizers are "
+            "one: such distributions cannot be compared; choose a teacher of the same size of head, or "
+            "tutoring_use=advantage"
         )
 
 

@@ -47,6 +47,7 @@ from ptdpo.train.setup import (
     check_groups,
     check_images,
     install_scoring,
+    refuse_foreign_rollouts,
     with_overlong_penalty,
 )
 from ptdpo.train.teachers import MovingAverage, check_vocabulary, make_teacher
@@ -86,8 +87,7 @@ class PTDTrainer(GRPOTrainer):
         **kwargs: Any,
     ) -> None:
         args = args or PTDConfig(output_dir="ptdpo-output")
-        if args.tutors and (kwargs.get("tools") or kwargs.get("environment_factory")):
-            raise ValueError("tutoring does not support tools or environments: set tutoring_weight=0")
+        refuse_foreign_rollouts(args, kwargs)
         if reward_funcs is None:
             reward_funcs = [accuracy_reward, format_reward]
             args.reward_weights = args.reward_weights or [ACCURACY_WEIGHT, FORMAT_WEIGHT]
@@ -95,10 +95,12 @@ class PTDTrainer(GRPOTrainer):
             reward_funcs, args.reward_weights = with_overlong_penalty(reward_funcs, args)
         if kwargs.get("processing_class") is None and isinstance(model, str):
             kwargs["processing_class"] = load_processor(model)
-        if args.other_teacher is not None and kwargs.get("processing_class") is not None:
-            check_vocabulary(args.other_teacher, kwargs["processing_class"])
+        if kwargs.get("processing_class") is not None:
+            check_vocabulary(args, kwargs["processing_class"], model)
         given_adapter = not isinstance(model, str) and bool(is_peft_model(model))
         super().__init__(model, reward_funcs=reward_funcs, args=args, **kwargs)
+        if kwargs.get("processing_class") is None:
+            check_vocabulary(args, self.processing_class, model)
         if args.micro_batch_tokens is not None and self.is_deepspeed_enabled:
             raise ValueError("micro_batch_tokens does not support DeepSpeed, which steps at every backward pass")
         self._accuracy_column = accuracy_column(self)

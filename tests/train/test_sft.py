@@ -1,0 +1,61 @@
+"""The preset sft: resumes, trains an adapter, and says what it does not do."""
+
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+import yaml
+
+from ptdpo.config import read_recipe
+from ptdpo.data.files import write_problems, write_solutions
+from ptdpo.models import load_model
+from ptdpo.train.plan import make_plan
+from ptdpo.train.run import train_recipe
+
+
+@pytest.fixture
+def recipe(tmp_path, scenes, tiny_path):
+    """Return a recipe: eight problems, three of them without an image, and some solutions."""
+    problems = [replace(s.problem, images=()) if n in (1, 2, 3) else s.problem for n, s in enumerate(scenes[:8])]
+    write_problems(tmp_path / "train.jsonl", problems)
+
+    def write(name, solutions=8, lora=None, **train):
+        write_solutions(tmp_path / "solutions.jsonl", [s.solution for s in scenes[:solutions]])
+        settings = {"max_steps": 4, "per_device_train_batch_size": 4, "save_strategy": "steps", "save_steps": 2}
+        settings |= {"report_to": "none", "use_cpu": True, "bf16": False, "disable_tqdm": True}
+        data = {"path": str(tmp_path / "train.jsonl"), "solutions": str(tmp_path / "solutions.jsonl")}
+        content = {
+            "preset": "sft",
+            "model": tiny_path,
+            "data": {**data, "instruction": "", "max_prompt_tokens": 256},
+            "train": {"output_dir": str(tmp_path / name), "activation_checkpointing": False, **settings, **train},
+            "lora": lora or {},
+        }
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(content))
+        return read_recipe(tmp_path / f"{name}.yaml")
+
+    return write
+
+
+def test_it_resumes_to_the_last_bit(recipe, tmp_path):
+    whole = load_model(str(train_recipe(recipe("whole"))))
+    shutil.copytree(tmp_path / "whole" / "checkpoint-2", tmp_path / "cut" / "checkpoint-2")
+    resumed = dict(load_model(str(train_recipe(recipe("cut")))).named_parameters())
+    assert all(torch.equal(resumed[name], value) for name, value in whole.named_parameters())
+
+
+def test_it_trains_an_adapter_that_loads_as_a_model(recipe):
+    model = load_model(str(train_recipe(recipe("lora", lora={"rank": 2}))))
+    assert max(p.abs().max().item() for name, p in model.named_parameters() if "lora_B" in name) > 0
+
+
+def test_the_plan_counts_problems_with_a_solution(recipe):
+    assert ("problems with a solution", "3") in make_plan(recipe("few", solutions=3)).rows()
+
+
+@pytest.mark.parametrize("setting", [{"max_length": 16}, {"packing": True}, {"completion_only_loss": False}])
+def test_settings_without_effect_are_refused(recipe, setting):
+    ((name, value),) = setting.items()
+    with pytest.raises(ValueError, match=f"{name}={value}: rows are trained on whole"):
+        make_plan(recipe("refused", **setting))
