@@ -4,24 +4,13 @@ import dataclasses
 import difflib
 import warnings
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any
 
 from trl import GRPOConfig
 
-from ptdpo.algo.divergence import Kind, Support, Tail
-from ptdpo.algo.objectives import Estimator, Schedule
-from ptdpo.algo.routing import Select
 from ptdpo.config import preset_settings
-from ptdpo.tutor.context import Context
+from ptdpo.train.setting_checks import check_combinations, check_ranges
 from ptdpo.tutor.head import Divergence
-
-Head = Literal["fused", "dense"]
-Use = Literal["loss", "advantage"]
-Drawn = Literal["student", "teacher"]
-Mean = Literal["tutored", "all"]
-Masked = Literal["current", "rollout"]
-# Loss types whose micro-batch loss is a sum over rows, up to a factor that does not depend on the responses.
-SPLITTABLE_LOSSES = ("grpo", "dapo", "dr_grpo")
 
 
 @dataclass
@@ -137,8 +126,8 @@ class PTDConfig(GRPOConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_ranges()
-        self._check_combinations()
+        check_ranges(self)
+        check_combinations(self)
         self._check_windows()
         self._align_checkpoints()
 
@@ -179,139 +168,6 @@ class PTDConfig(GRPOConfig):
         """Return how many optimiser steps one buffer of rollouts serves."""
         assert self.steps_per_generation is not None
         return self.steps_per_generation * self.num_iterations // self.gradient_accumulation_steps
-
-    def _check_ranges(self) -> None:
-        choices = {
-            "tutoring_select": Select,
-            "tutoring_divergence": Kind,
-            "tutoring_support": Literal[Support, "full"],
-            "tutoring_context": Context,
-            "tutoring_tail": Tail,
-            "tutoring_schedule": Schedule,
-            "tutoring_use": Use,
-            "tutoring_rollouts": Drawn,
-            "tutoring_mean": Mean,
-            "perception_masked": Masked,
-            "perception_estimator": Estimator,
-            "head": Head,
-        }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in get_args(allowed):
-                raise ValueError(f"{name}={getattr(self, name)!r}: must be one of {', '.join(get_args(allowed))}")
-        weights = ("perception_weight", "perception_entropy_weight", "masked_entropy_weight", "resampling_rounds")
-        for name in ("tutoring_weight", "rl_weight", *weights):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}={getattr(self, name)}: must not be negative")
-        if not 0 < self.tutoring_threshold <= 1:
-            raise ValueError(f"tutoring_threshold={self.tutoring_threshold}: must be in (0, 1]")
-        if not 0 < self.perception_mask_share <= 1:
-            raise ValueError(f"perception_mask_share={self.perception_mask_share}: must be in (0, 1]")
-        assert self.max_completion_length is not None
-        if not 0 <= self.overlong_buffer <= self.max_completion_length:
-            raise ValueError(
-                f"overlong_buffer={self.overlong_buffer}: must lie between 0 and max_completion_length="
-                f"{self.max_completion_length}"
-            )
-        if self.perception_patch < 1:
-            raise ValueError(f"perception_patch={self.perception_patch}: must be at least 1")
-        if self.tutoring_k < 1:
-            raise ValueError(f"tutoring_k={self.tutoring_k}: must be at least 1")
-        by_entropy = self.entropy_coef != 0 or self.use_adaptive_entropy or self.top_entropy_quantile < 1
-        if self.micro_batch_tokens is not None and by_entropy:
-            raise ValueError(
-                f"micro_batch_tokens={self.micro_batch_tokens}: entropy_coef, use_adaptive_entropy and "
-                "top_entropy_quantile look at whole micro-batches; leave them at their defaults"
-            )
-        for name in ("tutoring_clip", "tutoring_ratio_clip"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name}={value}: must be positive")
-        if not 0 < self.tutoring_ema_rate <= 1:
-            raise ValueError(f"tutoring_ema_rate={self.tutoring_ema_rate}: must be in (0, 1]")
-        for name in ("teacher_batch_size", "micro_batch_tokens"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name}={value}: must be at least 1")
-        if self.micro_batch_tokens is not None and self.loss_type not in SPLITTABLE_LOSSES:
-            raise ValueError(
-                f"micro_batch_tokens={self.micro_batch_tokens}: loss_type={self.loss_type!r} cannot be split, only "
-                f"{', '.join(SPLITTABLE_LOSSES)}"
-            )
-
-    def _check_combinations(self) -> None:
-        """Refuse answers that make no sense together."""
-        if self.perceives:
-            self._check_perception()
-        if self.leave_one_out and self.scale_rewards != "none":
-            raise ValueError(
-                f"leave_one_out=True: advantages are not scaled then; set scale_rewards=none, "
-                f"not {self.scale_rewards!r}"
-            )
-        if not self.tutors:
-            return
-        self._check_use()
-        if self.tutoring_context == "sibling" and self.tutoring_select != "with_sibling":
-            raise ValueError(
-                f"tutoring_select={self.tutoring_select}: with tutoring_context=sibling only rollouts that have a "
-                "right sibling can be tutored; set tutoring_select=with_sibling"
-            )
-        alike = self.tutoring_teacher == "current" or (self.tutoring_teacher == "frozen" and self.rl_weight == 0)
-        if self.tutoring_context == "question" and alike:
-            raise ValueError(
-                f"tutoring_context=question: a {self.tutoring_teacher} teacher that reads the same question has "
-                "nothing to teach; show it more (hint, answer, solution, sibling), or set tutoring_teacher to the "
-                "path of another model"
-            )
-        if self.tutoring_clip is not None and self.tutoring_support != "full":
-            raise ValueError(
-                f"tutoring_clip={self.tutoring_clip}: ids are clipped over the whole vocabulary; set "
-                "tutoring_support=full"
-            )
-        if self.tutoring_support == "full" and self.head == "dense":
-            raise ValueError("head=dense: the full vocabulary has one implementation; leave head=fused")
-
-    def _check_perception(self) -> None:
-        if self.loss_type not in ("grpo", "dapo"):
-            raise ValueError(
-                f"loss_type={self.loss_type!r}: perception terms are reduced as grpo or dapo reduce theirs"
-            )
-        if self.masked_entropy_weight > 0 and self.perception_masked == "rollout":
-            raise ValueError(
-                f"masked_entropy_weight={self.masked_entropy_weight}: scored once at the rollout it has no gradient "
-                "and trains nothing; set perception_masked=current, or the weight to 0"
-            )
-
-    def _check_use(self) -> None:
-        """Refuse uses of the teacher that its other settings contradict."""
-        if self.tutoring_use == "advantage" and (self.tutoring_support == "full" or self.tutoring_clip is not None):
-            raise ValueError(
-                "tutoring_use=advantage looks at the sampled token only: leave tutoring_support=union and tutoring_clip"
-            )
-        if self.tutoring_tail == "student" and self.tutoring_divergence == "reverse_kl":
-            raise ValueError("tutoring_tail=student: KL(student‖teacher) is infinite then; choose jsd or forward_kl")
-        if self.tutoring_rollouts == "teacher":
-            if self.tutoring_select != "all_fail_groups":
-                raise ValueError(
-                    f"tutoring_select={self.tutoring_select}: only groups that fail as a whole are drawn anew; with "
-                    "tutoring_rollouts=teacher set tutoring_select=all_fail_groups"
-                )
-            if self.beta != 0:
-                raise ValueError(
-                    f"beta={self.beta}: the reference KL would be taken on rollouts that the policy did not draw; with "
-                    "tutoring_rollouts=teacher set beta=0"
-                )
-            if self.perceives:
-                raise ValueError(
-                    "tutoring_rollouts=teacher: perception terms would be taken on rollouts that the policy did not "
-                    "draw; set their weights to 0"
-                )
-            if self.tutoring_ratio_clip is not None:
-                raise ValueError(
-                    f"tutoring_ratio_clip={self.tutoring_ratio_clip}: rollouts that the policy did not draw have no "
-                    "importance ratio; with tutoring_rollouts=teacher leave it out"
-                )
-            if self.tutoring_context == "question":
-                raise ValueError("tutoring_rollouts=teacher: with tutoring_context=question nothing is drawn anew")
 
     def _check_windows(self) -> None:
         """The tutored-token count of an optimiser step needs all its micro-batches in one buffer."""
