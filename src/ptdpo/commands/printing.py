@@ -5,7 +5,12 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+# A file or a pipe has no width: tables are written whole.
+PIPED_WIDTH = 200
+
 out = Console()
+if not out.is_terminal:
+    out.width = PIPED_WIDTH
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
