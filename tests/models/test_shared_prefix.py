@@ -10,8 +10,9 @@ from PIL import Image
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen3Config, Qwen3ForCausalLM
 
 from ptdpo.data.prompts import attach_images, conversation
-from ptdpo.models import load_model
-from ptdpo.models.shared_prefix import ATTENTION, enable_shared_prefix, shared_hidden_states
+from ptdpo.models import load_model, packed_attention
+from ptdpo.models.packed_attention import ATTENTION
+from ptdpo.models.shared_prefix import enable_shared_prefix, shared_hidden_states
 
 NOISE, OTHER = (Image.effect_noise((48, 48), sigma).convert("RGB") for sigma in (40, 90))
 WIDE = Image.effect_noise((64, 48), 60).convert("RGB")
@@ -107,8 +108,10 @@ def sharing(model):
     return model.eval()
 
 
+@pytest.mark.parametrize("least_block", [2, packed_attention.LEAST_BLOCK])
 @pytest.mark.parametrize("name", CASES)
-def test_shared_equals_plain(sharing, processor, name):
+def test_shared_equals_plain(sharing, processor, monkeypatch, name, least_block):
+    monkeypatch.setattr(packed_attention, "LEAST_BLOCK", least_block)
     assert_same(sharing, *batch(processor, CASES[name]))
 
 

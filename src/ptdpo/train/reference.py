@@ -7,8 +7,8 @@ from torch.distributed.tensor import DTensor
 from trl.models import prepare_deepspeed, prepare_fsdp
 from trl.trainer.utils import create_model_from_path, disable_dropout_in_model, get_config_model_id
 
+from ptdpo.models.packed_attention import ATTENTION
 from ptdpo.models.sharded import gathered
-from ptdpo.models.shared_prefix import ATTENTION
 
 
 def refuse_unsupported(trainer: Any) -> None:

@@ -1,0 +1,162 @@
+"""Attention within a packed row [prompt, response 1 .. G, next prompt, ...], in transformers' attention interface.
+
+The prompt attends to itself, each response to (prompt, itself): ordinary ``sdpa`` calls, no mask over the packed row.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+ATTENTION = "ptdpo_shared_prefix"
+# A kernel with a mask computes what the mask hides. In blocks of queries, each against the keys up to its end, less is
+# hidden; but every block is a call of its own and adds a gradient to all keys.
+LEAST_BLOCK, MOST_BLOCKS = 128, 4
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The response positions ``start`` to ``stop``, of the first ``rows`` responses: those that reach so far."""
+
+    rows: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Where one prompt and its G responses lie in the packed row, the longest response, of R tokens, first.
+
+    Attributes:
+        prompt: the prompt's P positions.
+        responses: the positions of all responses, one after the other.
+        shape: (G, R).
+        padded: [G R], for each padded slot which token of ``responses`` to take; ``None`` if all are equally long.
+        blocks: how the queries of the responses are cut.
+        tokens: for each token of ``responses`` its place in the blocks' slots, one block after the other; ``None`` if
+            there is one block without padding.
+        mask: [1, 1, R, P + R] bool: a response token sees the prompt and its own response so far.
+    """
+
+    prompt: slice
+    responses: slice
+    shape: tuple[int, int]
+    padded: Tensor | None
+    blocks: tuple[Block, ...]
+    tokens: Tensor | None
+    mask: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class PackedRow:
+    """The layout that the attention function needs. A plain object: engines cast or split the containers they know."""
+
+    groups: tuple[Group, ...]
+
+
+def lay_out(start: int, prompt: int, lengths: Sequence[int], device: torch.device) -> Group:
+    """Return the group of a prompt of P = ``prompt`` tokens at ``start`` and responses of descending lengths."""
+    end, longest = start + prompt, max(lengths, default=0)
+    blocks = _blocks(lengths)
+    padded, tokens = _padding(lengths, blocks, device)
+    seen = torch.ones(longest, prompt, dtype=torch.bool, device=device)
+    own = torch.ones(longest, longest, dtype=torch.bool, device=device).tril()
+    mask = torch.cat([seen, own], dim=1)[None, None]
+    shape = (len(lengths), longest)
+    return Group(slice(start, end), slice(end, end + sum(lengths)), shape, padded, blocks, tokens, mask)
+
+
+def _blocks(lengths: Sequence[int]) -> tuple[Block, ...]:
+    longest = max(lengths, default=0)
+    count = min(max(longest // LEAST_BLOCK, 1), MOST_BLOCKS)
+    edges = [round(longest * number / count) for number in range(count + 1)]
+    return tuple(Block(sum(length > start for length in lengths), start, stop) for start, stop in pairwise(edges))
+
+
+def _padding(
+    lengths: Sequence[int], blocks: Sequence[Block], device: torch.device
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return ``Group.padded`` and ``Group.tokens``."""
+    longest = max(lengths, default=0)
+    even = min(lengths, default=0) == longest
+    if even and len(blocks) == 1:
+        return None, None
+    sizes = torch.tensor(lengths, device=device).unsqueeze(1)
+    steps = torch.arange(longest, device=device)
+    # Padding takes any token of its own row: nothing ever looks at it.
+    padded = sizes.cumsum(0) - sizes + torch.minimum(steps, sizes - 1)
+    slots = torch.zeros(len(lengths), longest, dtype=torch.long, device=device)
+    first = 0
+    for block in blocks:
+        here = slots[: block.rows, block.start : block.stop]
+        here += torch.arange(first, first + here.numel(), device=device).view_as(here)
+        first += here.numel()
+    return None if even else padded.flatten(), slots[steps < sizes]
+
+
+def shared_prefix_attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    packed: PackedRow | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attend within a packed row [1, heads, L, d]; without one this is transformers' ``sdpa``."""
+    if packed is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    pieces = []
+    for group in packed.groups:
+        q, k, v = (states[:, :, group.prompt] for states in (query, key, value))
+        pieces.append(sdpa_attention_forward(module, q, k, v, None, **kwargs)[0][0])
+        if group.shape[1]:
+            pieces.append(_responses(query, key, value, group, kwargs.get("dropout", 0.0), kwargs.get("scaling")))
+    return torch.cat(pieces).unsqueeze(0), None
+
+
+def _responses(
+    query: Tensor, key: Tensor, value: Tensor, group: Group, dropout: float, scaling: float | None
+) -> Tensor:
+    """Return the attention output [tokens, heads, d] of a group's responses, one after the other."""
+    own_query, own_key, own_value = (_one_row_each(states, group) for states in (query, key, value))
+    count, repeats = group.shape[0], query.size(1) // key.size(1)
+    # Masked kernels know no grouped heads: the keys and values of all blocks are repeated once.
+    keys, values = (
+        repeat_kv(torch.cat([states[:, :, group.prompt].expand(count, -1, -1, -1), own], dim=2), repeats)
+        for states, own in ((key, own_key), (value, own_value))
+    )
+    prompt = keys.size(2) - group.shape[1]
+    outputs = []
+    for block in group.blocks:
+        seen = prompt + block.stop
+        out = torch.nn.functional.scaled_dot_product_attention(
+            own_query[: block.rows, :, block.start : block.stop],
+            keys[: block.rows, :, :seen],
+            values[: block.rows, :, :seen],
+            attn_mask=group.mask[:, :, block.start : block.stop, :seen],
+            dropout_p=dropout,
+            scale=scaling,
+        )
+        outputs.append(out.transpose(1, 2).flatten(0, 1))
+    if group.tokens is None:
+        return outputs[0]
+    return torch.cat(outputs).index_select(0, group.tokens)
+
+
+def _one_row_each(states: Tensor, group: Group) -> Tensor:
+    """Return the responses' states [G, heads, R, d] out of a packed row's [1, heads, L, d]."""
+    # index_select, because the backward pass of advanced indexing is far slower on a CPU.
+    own = states[0, :, group.responses]
+    own = own if group.padded is None else own.index_select(1, group.padded)
+    return own.unflatten(1, group.shape).transpose(0, 1)
+
+
+AttentionInterface.register(ATTENTION, shared_prefix_attention)
+AttentionMaskInterface.register(ATTENTION, sdpa_mask)
