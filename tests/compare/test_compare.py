@@ -207,4 +207,5 @@ def test_tables_report_spread_paired_differences_and_what_is_missing(recipe_file
 def test_settings_have_readable_names():
     assert setting_name(()) == "as-is"
     assert setting_name((("learning_rate", 5e-5), ("data.limit", 3))) == "learning_rate5e-05-limit3"
+    assert setting_name((("learning_rate", 0.00012345678),)) == "learning_rate0.00012345678"
     assert setting_name((("tutoring_select", "all"),)) == "tutoring_selectall"

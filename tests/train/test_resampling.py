@@ -1,5 +1,7 @@
 """DAPO's dynamic sampling, and the over-long penalty."""
 
+import asyncio
+
 import pytest
 import torch
 from trl.trainer.utils import split_pixel_values_by_grid
@@ -74,6 +76,34 @@ def test_each_generation_of_a_step_draws_other_prompts(run, train_rows):
     drawn = [tuple(ids) for ids in reward.seen[1::3]]
     assert len(drawn) == 8, "graded: what is sampled, what is drawn, what is trained on"
     assert len(set(drawn)) > 1
+
+
+class Waiting(ByProblem):
+    """As an accuracy that asks a server: awaited, and logging."""
+
+    async def __call__(self, completions, id, log_metric, **_):
+        await asyncio.sleep(0)
+        log_metric("calls", len(self.seen))
+        return [None if self.kinds[name] == "unknown" else value
+                for name, value in zip(id, super().__call__(completions, id), strict=True)]  # fmt: skip
+
+
+def test_an_accuracy_may_be_asynchronous_log_and_know_nothing(run, train_rows):
+    kinds = {name: ("mixed", "unknown")[n % 2] for n, name in enumerate(train_rows["id"])}
+    reward = Waiting(kinds)
+    rows = metrics(run(reward=reward, resampling_rounds=20))
+    assert all(row["groups/informative"] == 1.0 for row in rows)
+    assert {kinds[name] for name in reward.seen[-1]} == {"mixed"}
+    final = [n for n, ids in enumerate(reward.seen) if {kinds[name] for name in ids} == {"mixed"}]
+    assert rows[-1]["calls"] == final[-1], "what is exchanged is not logged"
+
+
+def test_logged_lengths_are_those_of_the_first_draw(run):
+    with_rounds, without = (metrics(run(str(n), reward=always_right, resampling_rounds=n))[0] for n in (3, 0))
+    assert with_rounds["groups/uninformative_left"] == 1.0
+    names = [name for name in without if name.startswith("completions/")]
+    assert "completions/mean_length" in names
+    assert {name: with_rounds[name] for name in names} == {name: without[name] for name in names}
 
 
 def test_right_groups_are_exchanged_with_tutoring_too(run):

@@ -97,7 +97,7 @@ def _arm(path: Path, seed: int, grid: dict[str, Sequence[Any]], overrides: Seque
 
 def setting_name(setting: Setting) -> str:
     """Return a setting as a folder name; ``as-is`` when there is nothing to choose."""
-    return "-".join(f"{key.rpartition('.')[2]}{value:g}" if _is_number(value) else f"{key}{value}"
+    return "-".join(f"{key.rpartition('.')[2]}{value:.15g}" if _is_number(value) else f"{key}{value}"
                     for key, value in setting) or "as-is"  # fmt: skip
 
 

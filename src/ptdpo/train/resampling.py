@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from ptdpo.train.rollouts import Rollouts, accuracy_of, generate
+from ptdpo.train.rollouts import Rollouts, accuracy_of, generate, unlogged
 from ptdpo.tutor.context import privileged_prompt
 
 Rows = list[dict[str, Any]]
@@ -17,7 +17,8 @@ def resample(trainer: Any, inputs: Rows) -> tuple[Rows, Rollouts]:
     """Sample responses, and exchange uninformative groups until none is left or the rounds are used up.
 
     A group is informative if some but not all of its rollouts are right. With tutoring, a group that fails as a whole
-    is kept too when the teacher has something to show for it: that is the signal tutoring lives on.
+    is kept too when the teacher has something to show for it: that is the signal tutoring lives on. Logged response
+    lengths are those of the first draw, before any choice.
 
     Returns:
         The rows to train on and their rollouts, in the same order and number as ``inputs``.
@@ -32,7 +33,8 @@ def resample(trainer: Any, inputs: Rows) -> tuple[Rows, Rollouts]:
         if most == 0:
             break
         fresh = _draw(trainer, most, attempt)
-        others = generate(trainer, fresh, [row["prompt"] for row in fresh])
+        with unlogged(trainer):
+            others = generate(trainer, fresh, [row["prompt"] for row in fresh])
         good = [group for group, keep in enumerate(_informative(trainer, fresh, others)) if keep]
         pairs = list(zip(missing, good, strict=False))
         inputs, rollouts = _exchange(trainer.num_generations, inputs, rollouts, fresh, others, pairs)

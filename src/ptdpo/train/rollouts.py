@@ -1,5 +1,8 @@
 """Rollouts before TRL batches them: one entry per row, so that rows can be chosen and replaced."""
 
+import asyncio
+import inspect
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
@@ -61,16 +64,28 @@ def generate(trainer: Any, inputs: Sequence[dict[str, Any]], prompts: Sequence[l
 
 
 def accuracy_of(trainer: Any, inputs: Sequence[dict[str, Any]], rollouts: Rollouts) -> list[float]:
-    """Return 0 or 1 per rollout, by the reward function that routing reads."""
+    """Return 0 or 1 per rollout, by the reward function that routing reads; NaN where it returns ``None``.
+
+    What it logs is dropped: TRL calls it again for the rollouts that are kept.
+    """
     keys = [key for key in inputs[0] if key not in ("prompt", "completion", "completion_ids")]
     columns = {key: [row[key] for row in inputs] for key in keys}
-    return trainer.reward_funcs[trainer._accuracy_column](
+    accuracy = trainer.reward_funcs[trainer._accuracy_column](
         prompts=[row["prompt"] for row in inputs],
         completions=rollouts.completions,
         completion_ids=rollouts.completion_ids,
         trainer_state=trainer.state,
+        log_extra=_drop,
+        log_metric=_drop,
         **columns,
     )
+    if inspect.iscoroutine(accuracy):
+        accuracy = asyncio.run_coroutine_threadsafe(accuracy, trainer.async_loop).result()
+    return [math.nan if value is None else value for value in accuracy]
+
+
+def _drop(*_: Any) -> None:
+    """Stand in for TRL's ``log_extra`` and ``log_metric``."""
 
 
 @contextmanager
