@@ -11,7 +11,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from ptdpo.algo.lm_head import teacher_topk
-from ptdpo.models import load_model, load_processor
+from ptdpo.models import load_model, load_processor, shared_prefix
 from ptdpo.tutor.head import Divergence, ScoreRequest, TeacherView, add_scoring_head, head_of
 from tests.models.test_shared_prefix import CASES, batch
 
@@ -46,10 +46,15 @@ def main():
     dist.init_process_group("gloo")
     names = ["two groups of unequal responses", "with and without images"]
     inputs, mask = batch(load_processor(path), CASES[names[dist.get_rank()]])
+    pack, packed = shared_prefix._pack, []
+    shared_prefix._pack = lambda *given: (packed.append(len(given[2])), pack(*given))[1]
     start, reference = train(path, "plain", "dense", inputs, mask)
+    assert not packed
     result = {"moved": max((reference[n] - start[n]).abs().max().item() for n in start)}
     for layout, head in (("plain", "fused"), ("shared", "dense"), ("shared", "fused")):
+        packed.clear()
         _, got = train(path, layout, head, inputs, mask)
+        assert len(packed) == (5 if layout == "shared" else 0), "steps whose rows were packed"
         result[f"{layout} {head}"] = max((reference[n] - got[n]).abs().max().item() for n in start)
     if dist.get_rank() == 0:
         Path(out).write_text(json.dumps(result))

@@ -12,7 +12,7 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Q
 from ptdpo.data.prompts import attach_images, conversation
 from ptdpo.models import load_model, packed_attention
 from ptdpo.models.packed_attention import ATTENTION
-from ptdpo.models.shared_prefix import enable_shared_prefix, shared_hidden_states
+from ptdpo.models.shared_prefix import enable_shared_prefix, say_plain, shared_hidden_states
 
 NOISE, OTHER = (Image.effect_noise((48, 48), sigma).convert("RGB") for sigma in (40, 90))
 WIDE = Image.effect_noise((64, 48), 60).convert("RGB")
@@ -165,16 +165,27 @@ def test_other_calls_are_untouched(tiny_path, processor):
 
 
 def test_unsupported_models_fall_back_with_one_line(tiny_path, caplog):
+    say_plain.cache_clear()
     model = load_model(tiny_path)
     model.set_attn_implementation("eager")
     with caplog.at_level(logging.WARNING):
         assert not enable_shared_prefix(model)
+        assert not enable_shared_prefix(model), "as for a reference of the same kind"
     assert [r.getMessage() for r in caplog.records] == [
         "Qwen3VLForConditionalGeneration is scored without a shared prefix: attention 'eager' is not 'sdpa'"
     ]
     model.config.model_type = "martian_vl"
     assert not enable_shared_prefix(model)
     assert model.config.get_text_config()._attn_implementation != ATTENTION
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_another_attention_since_takes_the_plain_path(sharing, processor, attention):
+    """Under it a packed row would see everything: other prompts, and what comes later."""
+    inputs, mask = batch(processor, CASES["two groups of unequal responses"])
+    assert shared_hidden_states(sharing, inputs, mask) is not None
+    sharing.set_attn_implementation(attention)
+    assert shared_hidden_states(sharing, inputs, mask) is None
 
 
 def test_gradient_checkpointing_recomputes_the_packed_row(sharing, processor):

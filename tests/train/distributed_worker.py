@@ -9,7 +9,7 @@ import torch
 from datasets import load_from_disk
 from safetensors.torch import save_file
 
-import ptdpo.train.trainer
+import ptdpo.train.token_batches
 from ptdpo.models import load_processor
 from ptdpo.train.token_batches import split_by_tokens
 from tests.train.helpers import make_trainer
@@ -86,9 +86,9 @@ def main():
         settings = {**settings_of(name), "per_device_train_batch_size": 4}
         if name.endswith("in-parts"):
             settings["micro_batch_tokens"] = 1
-            ptdpo.train.trainer.split_by_tokens = unequal_parts
+            ptdpo.train.token_batches.split_by_tokens = unequal_parts
         else:
-            ptdpo.train.trainer.split_by_tokens = split_by_tokens
+            ptdpo.train.token_batches.split_by_tokens = split_by_tokens
         trainer = make_trainer(f"{job['out']}/{name}", job["model"], processor, rows, **settings)
         assert trainer.accelerator.num_processes == 2
         fixed_rollouts(trainer, pattern)

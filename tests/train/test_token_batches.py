@@ -1,10 +1,12 @@
 """Parts of a batch: whole groups, within the budget, images with their rows."""
 
+import math
+
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptdpo.train.token_batches import GROUP, select_rows, split_by_tokens
+from ptdpo.train.token_batches import GROUP, combined, select_rows, split_by_tokens
 
 
 def made(groups):
@@ -41,6 +43,16 @@ def test_every_row_once_in_order(groups, budget, shared):
         for part in parts:
             inside = {batch[GROUP][row] for row in part}
             assert len(inside) == 1 or sum(sizes[n] for n in inside) <= budget
+
+
+def test_metrics_of_parts_are_those_of_the_whole():
+    assert combined("kl", [1.0, 4.0], [3.0, 1.0]) == 1.75
+    assert combined("kl", [float("nan"), 4.0], [3.0, 1.0]) == 4.0
+    assert combined("kl", [5.0, 4.0], [0.0, 2.0]) == 4.0, "a part that is only there for other processes"
+    assert combined("clip_ratio/low_min", [0.5, 0.25], [1.0, 9.0]) == 0.25
+    assert combined("clip_ratio/high_max", [0.5, 0.25], [1.0, 9.0]) == 0.5
+    assert math.isnan(combined("kl", [float("nan")], [1.0]))
+    assert combined("kl", [2.0, 2.0], [0.0, 0.0]) == 2.0
 
 
 def test_images_follow_their_rows():

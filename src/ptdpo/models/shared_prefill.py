@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import DynamicCache
 
 from ptdpo.models.plain_batch import KNOWN_INPUTS, PlainBatch
 
@@ -14,19 +14,16 @@ from ptdpo.models.plain_batch import KNOWN_INPUTS, PlainBatch
 def share_prefill(model: Any) -> None:
     """Let ``model.generate`` prefill each distinct (prompt, images) of a batch once; samples stay the same.
 
-    Batches in which nothing is shared, and calls that bring a cache of their own or search with beams, are
-    generated as before.
+    Batches in which nothing is shared, and calls with a cache of their own or a given kind of cache, without a cache,
+    with beams, or with several sequences per row, are generated as before.
     """
     generate = model.generate
 
     @functools.wraps(type(model).generate)
     def shared(self: Any, *args: Any, **kwargs: Any) -> Any:
         inputs = {name: kwargs[name] for name in KNOWN_INPUTS & kwargs.keys() if kwargs[name] is not None}
-        config = kwargs.get("generation_config") or self.generation_config
-        foreign = [name for name, value in kwargs.items() if isinstance(value, Tensor) and name not in KNOWN_INPUTS]
-        one_each = (config.num_beams or 1) == 1 and (config.num_return_sequences or 1) == 1
-        usable = not args and not foreign and one_each and {"input_ids", "attention_mask"} <= inputs.keys()
-        cache = _prefilled(self, inputs) if usable and kwargs.get("past_key_values") is None else None
+        usable = not args and {"input_ids", "attention_mask"} <= inputs.keys() and _is_plain_sampling(self, kwargs)
+        cache = _prefilled(self, inputs) if usable else None
         if cache is None:
             return generate(*args, **kwargs)
         rest = {name: value for name, value in kwargs.items() if name not in KNOWN_INPUTS}
@@ -36,8 +33,22 @@ def share_prefill(model: Any) -> None:
     model.generate = types.MethodType(shared, model)
 
 
+def _is_plain_sampling(model: Any, kwargs: dict[str, Any]) -> bool:
+    """Return whether a call of ``generate`` samples one response per row into a cache that it makes itself."""
+    config = kwargs.get("generation_config") or model.generation_config
+
+    def setting(name: str) -> Any:
+        # As in generate, an argument overrules the configuration.
+        return kwargs[name] if kwargs.get(name) is not None else getattr(config, name, None)
+
+    foreign = any(isinstance(value, Tensor) and name not in KNOWN_INPUTS for name, value in kwargs.items())
+    one_each = (setting("num_beams") or 1) == 1 and (setting("num_return_sequences") or 1) == 1
+    own_cache = setting("use_cache") is not False and setting("cache_implementation") is None
+    return not foreign and one_each and own_cache and kwargs.get("past_key_values") is None
+
+
 @torch.no_grad()
-def _prefilled(model: PreTrainedModel, inputs: dict[str, Tensor]) -> DynamicCache | None:
+def _prefilled(model: Any, inputs: dict[str, Tensor]) -> DynamicCache | None:
     """Return the cache of all rows but for their last token; ``None`` if no two rows have a prompt in common."""
     plain = PlainBatch(model, inputs, 0)
     groups = plain.groups()
@@ -46,8 +57,11 @@ def _prefilled(model: PreTrainedModel, inputs: dict[str, Tensor]) -> DynamicCach
     first = [rows[0] for rows in groups]
     cache = DynamicCache(config=model.config.get_text_config())
     per_row = {name: inputs[name][first] for name in inputs if name not in ("pixel_values", "image_grid_thw")}
+    given = {**per_row, **plain.images_of(first)}
+    # Where generate goes on, it counts positions without padding, from the offsets that this call leaves in the model.
+    positions = model._prepare_position_ids_for_generation(given["input_ids"], given)
     # Through the whole model, so that an engine's wrapper sees an ordinary call.
-    model(**per_row, **plain.images_of(first), past_key_values=cache, use_cache=True, logits_to_keep=1)
+    model(**given, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1)
     if cache.get_seq_length() == 0:
         return None
     group_of = torch.empty(len(plain.prompts), dtype=torch.long, device=plain.prompts.device)

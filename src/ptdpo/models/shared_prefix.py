@@ -5,6 +5,7 @@ followed by its responses: [prompt, response 1 .. G, next prompt, ...]. Position
 attention is the prompt to itself plus each response to (prompt, itself), through transformers' attention interface.
 """
 
+import functools
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -34,10 +35,16 @@ def enable_shared_prefix(model: PreTrainedModel) -> bool:
     elif getattr(text, "use_sliding_window", False):
         reason = "it attends to a sliding window"
     if reason is not None:
-        _logger.warning("%s is scored without a shared prefix: %s", type(model).__name__, reason)
+        say_plain(type(model).__name__, reason)
         return False
     model.set_attn_implementation(ATTENTION if text is model.config else {"text_config": ATTENTION})
     return True
+
+
+@functools.cache
+def say_plain(model: str, reason: str) -> None:
+    """Log, once per reason, that a model is scored in the plain layout."""
+    _logger.warning("%s is scored without a shared prefix: %s", model, reason)
 
 
 def shared_hidden_states(model: PreTrainedModel, inputs: dict[str, Any], response_mask: Tensor) -> Tensor | None:
@@ -46,11 +53,15 @@ def shared_hidden_states(model: PreTrainedModel, inputs: dict[str, Any], respons
     Args:
         model: a model for which ``enable_shared_prefix`` was true.
         inputs: the plain layout: prompts padded on the left, then the T response columns.
-        response_mask: [B, T] bool, which response tokens count; the states of others are arbitrary.
+        response_mask: [B, T] bool, False only at the padding on the right, where the states are arbitrary.
 
     Returns:
-        ``None`` if nothing can be shared: no two rows have a prompt in common, or there are inputs of other kinds.
+        ``None`` if nothing can be shared: no two rows have a prompt in common, there are inputs of other kinds, or the
+        model was given another attention since.
     """
+    if model.config.get_text_config()._attn_implementation != ATTENTION:
+        say_plain(type(model).__name__, "its attention was changed")
+        return None
     inputs = {name: value for name, value in inputs.items() if value is not None}
     if set(inputs) - KNOWN_INPUTS:
         return None

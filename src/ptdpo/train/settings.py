@@ -57,8 +57,10 @@ class PTDConfig(GRPOConfig):
         share_prefix: score the rows of a group from one packed row that holds prompt and images once, and keep
             groups together in micro-batches; ``None``: when tutoring. True does so without tutoring too, which is
             then TRL's GRPO up to rounding and the order of rollouts, no longer bit for bit.
-        micro_batch_tokens: score and differentiate at most so many tokens at once: each micro-batch is split into
-            parts of whole groups. The step is the same; only memory changes. For loss types grpo, dapo, dr_grpo.
+        micro_batch_tokens: let policy and reference read at most so many tokens at once, in scoring and in training:
+            each micro-batch is split into parts of whole groups; a group that exceeds the budget alone is read as a
+            whole. The step is the same; only memory changes. For loss types grpo, dapo, dr_grpo. The teacher's
+            forwards are bounded by ``teacher_batch_size``.
         teacher_on_cpu: keep what the teacher left in CPU memory between scoring and training.
         example_steps: write one tutored rollout token by token every so many steps; 0: never.
         ban_special_tokens: never sample a special token other than those that end a response. Small models

@@ -9,7 +9,7 @@ from trl.rewards import get_soft_overlong_punishment
 
 from ptdpo.models.sampling import banned_token_ids
 from ptdpo.models.shared_prefill import share_prefill
-from ptdpo.models.shared_prefix import enable_shared_prefix
+from ptdpo.models.shared_prefix import say_plain
 from ptdpo.train.reference import refuse_unsupported
 from ptdpo.tutor.context import images_of
 from ptdpo.tutor.head import add_scoring_head
@@ -108,16 +108,20 @@ def check_images(trainer: Any, rows: Sequence[Mapping[str, Any]]) -> None:
         )
 
 
-def install_scoring(trainer: Any) -> None:
-    """Let policy and reference score through ``ptdpo.tutor.head``."""
+def install_scoring(trainer: Any) -> bool:
+    """Let policy and reference score through ``ptdpo.tutor.head``; returns whether they share prefixes."""
     refuse_unsupported(trainer)
-    for model in (trainer.model, trainer.ref_model):
+    wanted = trainer.args.shares_prefix
+    if wanted and trainer.args.use_transformers_continuous_batching:
+        say_plain("the policy", "use_transformers_continuous_batching=True needs an attention of its own")
+        wanted = False
+    shares = False
+    for model in (trainer.ref_model, trainer.model):
         if model is not None:
             unwrapped: Any = trainer.accelerator.unwrap_model(model)
             unwrapped = unwrapped.get_base_model() if is_peft_model(unwrapped) else unwrapped
-            add_scoring_head(unwrapped, share_prefix=trainer.args.shares_prefix)
-            # A process whose prompts all differ would make one forward less, and sharded ones wait for it.
-            shares = model is trainer.model and trainer.args.shares_prefix
-            shares &= not (trainer.is_fsdp_enabled or uses_zero3(trainer))
-            if shares and enable_shared_prefix(unwrapped):
-                share_prefill(unwrapped)
+            shares = add_scoring_head(unwrapped, share_prefix=wanted)
+    # A process whose prompts all differ would make one forward less, and sharded ones wait for it.
+    if shares and not (trainer.is_fsdp_enabled or uses_zero3(trainer)):
+        share_prefill(unwrapped)
+    return shares

@@ -63,7 +63,7 @@ def make_teacher(trainer: Any, given_model: Any, *, given_adapter: bool) -> Teac
     else:
         model = load_frozen_copy(trainer, args.other_teacher)
         unwrapped = trainer.accelerator.unwrap_model(model)
-        add_scoring_head(unwrapped, share_prefix=args.shares_prefix)
+        add_scoring_head(unwrapped, share_prefix=trainer.shares_prefix)
     if kind in ("frozen", "ema") and not is_peft_model(policy) and not isinstance(given_model, str):
         check_reference(policy, unwrapped)
     if kind == "ema" and not is_peft_model(policy):

@@ -1,8 +1,9 @@
 """Micro-batches measured in tokens: as many groups of a batch as fit a budget are scored together."""
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -36,6 +37,81 @@ def split_by_tokens(batch: dict[str, Any], budget: int, *, shared: bool) -> list
             parts.append(group)
             filled = size
     return parts
+
+
+def rows_within(trainer: Any, attention_mask: Tensor, response_length: int, most: int) -> int:
+    """Return how many rows of a batch, in order, are scored at once: the same number on every process.
+
+    Args:
+        trainer: for the budget, the groups, and whether their prompts are shared.
+        attention_mask: [B, P + T].
+        response_length: T.
+        most: rows that memory allows without looking at tokens.
+    """
+    rows, width = attention_mask.shape
+    budget, generations = trainer.args.micro_batch_tokens, trainer.num_generations
+    if not trainer.model.training:
+        generations = trainer.num_generations_eval
+    if trainer.shares_prefix and rows % generations == 0 and most >= generations:
+        prompts = attention_mask[:, :-response_length].sum(dim=1).view(-1, generations)[:, 0]
+        responses = attention_mask[:, -response_length:].sum(dim=1).view(-1, generations).sum(dim=1)
+        groups = max(budget // int((prompts + responses).max()), 1)
+        fitting = generations * min(groups, most // generations)
+    else:
+        fitting = min(max(budget // width, 1), most)
+    return int(trainer.accelerator.gather(torch.tensor([fitting], device=attention_mask.device)).min())
+
+
+def loss_in_parts(trainer: Any, model: Any, inputs: dict[str, Any]) -> Tensor:
+    """Return the loss of a micro-batch of which all parts but the last are differentiated here.
+
+    Logged metrics are those of the micro-batch: means over its tokens, not over its parts.
+    """
+    accelerator, metrics = trainer.accelerator, trainer._metrics["train"]
+    parts = _parts(trainer, inputs)
+    before = {name: len(values) for name, values in metrics.items()}
+    done = torch.zeros((), device=accelerator.device)
+    for number, (part, share) in enumerate(parts):
+        last = number == len(parts) - 1
+        with ragged_gather(accelerator), nullcontext() if last else accelerator.no_sync(model):
+            loss = trainer.loss_of_part(model, part, share)
+            if not last:
+                with torch.autocast(accelerator.device.type, enabled=False):
+                    accelerator.backward(loss)
+                loss = loss.detach()
+        done = done + loss
+    tokens = [float(part["completion_mask"].sum()) * (share > 0) for part, share in parts]
+    weights = accelerator.reduce(torch.tensor(tokens, device=accelerator.device), reduction="sum").tolist()
+    for name, values in metrics.items():
+        new = values[before.get(name, 0) :]
+        if len(new) == len(parts) > 1:
+            values[before.get(name, 0) :] = [combined(name, new, weights)]
+    return done
+
+
+def combined(name: str, values: Sequence[float], weights: Sequence[float]) -> float:
+    """Return what a metric of several parts is as a whole: their extreme if that is its name, else their mean."""
+    valid = [(value, weight) for value, weight in zip(values, weights, strict=True) if not math.isnan(value)]
+    if not valid:
+        return math.nan
+    if name.endswith(("_min", "_max")):
+        return (min if name.endswith("_min") else max)(value for value, _ in valid)
+    total = sum(weight for _, weight in valid)
+    return sum(value * weight for value, weight in valid) / total if total else valid[0][0]
+
+
+def _parts(trainer: Any, inputs: dict[str, Any]) -> list[tuple[dict[str, Any], float]]:
+    """Split a micro-batch by tokens; returns each part with its share of the RL loss.
+
+    Sharded models need the same number of forwards on every process: those with fewer parts repeat one with share 0.
+    """
+    rows = split_by_tokens(inputs, trainer.args.micro_batch_tokens, shared=trainer.shares_prefix)
+    total = sum(map(len, rows))
+    # Means over rows are shared out by rows; DAPO divides by the tokens of the whole step itself.
+    shares = [1.0 if trainer.args.loss_type == "dapo" else len(part) / total for part in rows]
+    most = int(trainer.accelerator.gather(torch.tensor([len(rows)], device=trainer.accelerator.device)).max())
+    parts = [(select_rows(inputs, part), share) for part, share in zip(rows, shares, strict=True)]
+    return [(parts[0][0], 0.0)] * (most - len(rows)) + parts
 
 
 def select_rows(batch: dict[str, Any], rows: Sequence[int]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ HDPO's rollouts: ``ptdpo.train.privileged_rollouts``.
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -51,7 +52,7 @@ from ptdpo.train.setup import (
     with_overlong_penalty,
 )
 from ptdpo.train.teachers import MovingAverage, check_vocabulary, make_teacher
-from ptdpo.train.token_batches import GROUP, ragged_gather, select_rows, split_by_tokens
+from ptdpo.train.token_batches import GROUP, loss_in_parts, rows_within
 from ptdpo.train.tutoring import Tutor
 from ptdpo.tutor.head import HeadWeights, ScoredTokens
 
@@ -115,8 +116,7 @@ class PTDTrainer(GRPOTrainer):
         if args.ban_special_tokens and not self.use_vllm:
             ban_special_tokens(self)
         self._own_scoring = args.tutors or args.perceives or args.shares_prefix
-        if self._own_scoring:
-            install_scoring(self)
+        self.shares_prefix = self._own_scoring and install_scoring(self)
         self.teacher = make_teacher(self, model, given_adapter=given_adapter) if args.tutors else None
         self._tutor = None if self.teacher is None else Tutor(self, self.teacher)
         self._perception = PerceptionTerms(self) if args.perceives else None
@@ -204,7 +204,7 @@ class PTDTrainer(GRPOTrainer):
         return inputs
 
     def _grouping(self) -> AbstractContextManager[None]:
-        if not self.args.shares_prefix:
+        if not self.shares_prefix:
             return nullcontext()
         assert self.num_generations is not None
         assert self.args.steps_per_generation is not None
@@ -228,19 +228,21 @@ class PTDTrainer(GRPOTrainer):
         input_ids: Tensor,
         attention_mask: Tensor,
         logits_to_keep: int,
-        *args: Any,
+        batch_size: int | None = None,
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Score old, reference and current policy through one head, so that they round alike."""
-        score = super()._get_per_token_logps_and_entropies
+        if batch_size is not None and self.args.micro_batch_tokens is not None:
+            batch_size = rows_within(self, attention_mask, logits_to_keep, batch_size)
+        score = partial(super()._get_per_token_logps_and_entropies, batch_size=batch_size)
         if not self._own_scoring:
             return score(
                 lambda **inputs: model(**without_empty_images(inputs)),
-                input_ids, attention_mask, logits_to_keep, *args, **kwargs,
+                input_ids, attention_mask, logits_to_keep, **kwargs,
             )  # fmt: skip
         dense = self.args.head == "dense"
         scoring = self._scoring or ScoringModel(model, logits_to_keep, self.temperature, dense=dense)
-        scores = score(scoring, input_ids, attention_mask, logits_to_keep, *args, **kwargs)
+        scores = score(scoring, input_ids, attention_mask, logits_to_keep, **kwargs)
         if self._scoring is not None and self._kl_free is not None:
             reference, rows = self._kl_free
             # k3 and its gradient vanish where reference and policy agree.
@@ -253,37 +255,13 @@ class PTDTrainer(GRPOTrainer):
         """The loss of a micro-batch; with ``micro_batch_tokens`` all parts but the last are differentiated here."""
         if self.args.micro_batch_tokens is None or not self._training:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        parts = self._parts(inputs)
-        done = torch.zeros((), device=self.accelerator.device)
-        for part, share in parts[:-1]:
-            with self.accelerator.no_sync(model):
-                loss = self._loss_of_part(model, part, share)
-                with torch.autocast(self.accelerator.device.type, enabled=False):
-                    self.accelerator.backward(loss)
-            done += loss.detach()
-        return self._loss_of_part(model, *parts[-1]) + done
+        return loss_in_parts(self, model, inputs)
 
-    def _parts(self, inputs: dict[str, Any]) -> list[tuple[dict[str, Any], float]]:
-        """Split a micro-batch by tokens; returns each part with its share of the RL loss.
-
-        Sharded models need the same number of forwards on every process: those with fewer parts repeat one with
-        share 0.
-        """
-        assert self.args.micro_batch_tokens is not None
-        rows = split_by_tokens(inputs, self.args.micro_batch_tokens, shared=self.args.shares_prefix)
-        total = sum(map(len, rows))
-        # Means over rows are shared out by rows; DAPO divides by the tokens of the whole step itself.
-        shares = [1.0 if self.args.loss_type == "dapo" else len(part) / total for part in rows]
-        most = int(self._gathered(torch.tensor([len(rows)], device=self.accelerator.device)).max())
-        missing = most - len(rows)
-        parts = [(select_rows(inputs, part), share) for part, share in zip(rows, shares, strict=True)]
-        return [(parts[0][0], 0.0)] * missing + parts
-
-    def _loss_of_part(self, model: Any, inputs: dict[str, Any], share: float) -> Tensor:
+    def loss_of_part(self, model: Any, inputs: Any, share: float) -> Tensor:
+        """Return the loss of a part of a micro-batch, with ``share`` of J."""
         self._rl_share = share
         try:
-            with ragged_gather(self.accelerator):
-                return self._compute_loss(model, inputs)
+            return self._compute_loss(model, inputs)
         finally:
             self._rl_share = 1.0
 

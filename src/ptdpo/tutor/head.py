@@ -128,12 +128,15 @@ class ScoredTokens(ModelOutput):
 _Result = tuple[Tensor | None, Beside]
 
 
-def add_scoring_head(model: PreTrainedModel, *, share_prefix: bool = False) -> None:
+def add_scoring_head(model: PreTrainedModel, *, share_prefix: bool = False) -> bool:
     """Let ``model(..., score=ScoreRequest)`` return ``ScoredTokens``; other calls stay as they are.
 
     Args:
         model: the model, without an engine's wrapper.
         share_prefix: read a prompt that several rows have in common once, if the model can.
+
+    Returns:
+        Whether it can, and does.
 
     Raises:
         ValueError: if the model transforms its logits (soft-capping, scales), which scoring would ignore.
@@ -161,6 +164,7 @@ def add_scoring_head(model: PreTrainedModel, *, share_prefix: bool = False) -> N
         return ScoredTokens(*_in_forward_of(self.get_output_embeddings(), work, hidden, score))
 
     model.forward = types.MethodType(forward, model)
+    return share_prefix
 
 
 @torch.no_grad()
