@@ -15,6 +15,7 @@ import pytest
 import torch
 import transformers
 from hypothesis import settings
+from transformers import AutoConfig, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from ptdpo.data.dataset import rl_dataset
 from ptdpo.data.mosaic import NAMES, hidden_rules, make_scenes
@@ -50,6 +51,46 @@ def tiny_path(tmp_path_factory, scenes):
         for name, parameter in model.named_parameters():
             if parameter.ndim == 2:
                 parameter.mul_(8.0 if "embed_tokens" in name else 3.0)
+    model.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def qwen2_5_path(tmp_path_factory, tiny_path):
+    """A tiny Qwen2.5-VL that reads with the tiny Qwen3-VL's processor."""
+    tiny = AutoConfig.from_pretrained(tiny_path)
+    names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+    config = Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": tiny.text_config.vocab_size,
+            "pad_token_id": tiny.text_config.pad_token_id,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [2, 1, 1]},
+        },
+        vision_config={
+            "depth": 2,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_heads": 2,
+            "patch_size": tiny.vision_config.patch_size,
+            "out_hidden_size": 32,
+            "window_size": 32,
+            "fullatt_block_indexes": [1],
+        },
+        **{name: getattr(tiny, name) for name in names},
+    )
+    torch.manual_seed(0)
+    model = Qwen2_5_VLForConditionalGeneration(config)
+    model.generation_config = load_model(tiny_path).generation_config
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim == 2:
+                parameter.mul_(8.0 if "embed_tokens" in name else 3.0)
+    folder = tmp_path_factory.mktemp("tiny-qwen2-5-vl")
     model.save_pretrained(folder)
     return str(folder)
 

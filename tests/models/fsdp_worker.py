@@ -42,10 +42,10 @@ def train(path, layout, head, inputs, mask):
 
 
 def main():
-    path, out = sys.argv[1:]
+    path, processor, out = sys.argv[1:]
     dist.init_process_group("gloo")
     names = ["two groups of unequal responses", "with and without images"]
-    inputs, mask = batch(load_processor(path), CASES[names[dist.get_rank()]])
+    inputs, mask = batch(load_processor(processor), CASES[names[dist.get_rank()]])
     pack, packed = shared_prefix._pack, []
     shared_prefix._pack = lambda *given: (packed.append(len(given[2])), pack(*given))[1]
     start, reference = train(path, "plain", "dense", inputs, mask)

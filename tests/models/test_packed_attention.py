@@ -15,7 +15,7 @@ def layout(groups):
     """The packed row of (prompt, response lengths) groups, and its dense mask."""
     laid, start = [], 0
     for prompt, lengths in groups:
-        laid.append(lay_out(start, prompt, lengths, torch.device("cpu")))
+        laid.append(lay_out(start, prompt, lengths, torch.device("cpu"), torch.float64))
         start += prompt + sum(lengths)
     mask = torch.zeros(start, start, dtype=torch.bool)
     first = 0
@@ -107,7 +107,7 @@ def test_blocks_leave_out_hidden_keys_and_ended_responses(monkeypatch):
     module = torch.nn.Module()
     module.num_key_value_groups = HEADS // KEY_HEADS
     shared_prefix_attention(module, *states(len(mask)), None, packed=packed)
-    prompt, first, second = seen
+    prompt, *first = seen[:3]
     assert prompt == (1, 3, 3)
-    assert first == (3, 4, 3 + 4)
-    assert second == (1, 4, 3 + 8), "two of the responses have ended"
+    assert first == [(3, 4, 3 + 4)] * 2, "heads that share keys take turns"
+    assert seen[3:] == [(1, 4, 3 + 8)] * 2, "two of the responses have ended"

@@ -1,10 +1,19 @@
 """Prompts prefilled once give the samples of the plain way."""
 
 import copy
+import inspect
 
 import pytest
 import torch
-from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    GenerationConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    Qwen3VLForConditionalGeneration,
+)
 
 from ptdpo.models import load_model
 from ptdpo.models.shared_prefill import share_prefill
@@ -123,3 +132,10 @@ def test_a_scoring_forward_after_generation_is_untouched(models, processor):
     sampled(shared, prompts(processor, ROWS["groups"]))
     inputs, _ = batch(processor, CASES["several images, of several sizes"])
     assert torch.equal(plain(**inputs).logits, shared(**inputs).logits)
+
+
+def test_transformers_still_gives_generation_its_positions():
+    """Private, and what ``generate`` itself calls: prefilled prompts must stand where it counts on from."""
+    for family in (Qwen3VLForConditionalGeneration, Qwen2_5_VLForConditionalGeneration, Qwen3ForCausalLM):
+        parameters = inspect.signature(family._prepare_position_ids_for_generation).parameters
+        assert list(parameters) == ["self", "inputs_tensor", "model_kwargs"]

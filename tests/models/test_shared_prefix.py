@@ -276,6 +276,29 @@ def text_model():
     return model
 
 
+@pytest.fixture(scope="module", params=["tiny_path", "qwen2_5_path"])
+def vision_model(request):
+    model = load_model(request.getfixturevalue(request.param)).eval()
+    assert enable_shared_prefix(model)
+    return model
+
+
+questions = st.tuples(
+    st.sampled_from(["red?", "what is blue in the top row?", "x"]),
+    st.lists(st.sampled_from([NOISE, OTHER, WIDE]), max_size=2),
+)
+answers = st.lists(st.sampled_from(["top", "top row red", "x y z blue", "1"]), min_size=1, max_size=3)
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(st.tuples(questions, answers), min_size=1, max_size=3), st.randoms())
+def test_any_shape_of_groups_with_images(vision_model, processor, groups, random):
+    rows = [(*question, answer) for question, given in groups for answer in [*given, given[0]]]
+    random.shuffle(rows)
+    inputs, mask = batch(processor, rows)
+    assert_same(vision_model, inputs, mask)
+
+
 tokens = st.lists(st.integers(1, 49), min_size=1, max_size=9)
 
 

@@ -1,5 +1,6 @@
 """The hooks, seen from outside: normalisation, routing, KL, metrics, refusals."""
 
+import copy
 import inspect
 import json
 from contextlib import nullcontext
@@ -255,6 +256,7 @@ CHECKPOINTED = {"activation_checkpointing": True}
 BFLOAT16 = {"bf16": True, "learning_rate": 0.05}
 
 
+@pytest.mark.parametrize("family", ["tiny_path", "qwen2_5_path"])
 @pytest.mark.parametrize(
     ("preset", "wrapper", "tolerance"),
     [
@@ -266,17 +268,17 @@ BFLOAT16 = {"bf16": True, "learning_rate": 0.05}
         ("ptd-grpo", BFLOAT16, 2e-3),
     ],
 )
-def test_a_shared_prefix_gives_the_same_curve(run, preset, wrapper, tolerance, monkeypatch):
+def test_a_shared_prefix_gives_the_same_curve(run, family, preset, wrapper, tolerance, monkeypatch, request):
     """Student, reference, old policy and teacher read each prompt once, over five steps."""
-    calls = []
+    calls, path = [], request.getfixturevalue(family)
     monkeypatch.setattr("ptdpo.models.shared_prefix._pack", counted(shared_prefix._pack, calls))
     shared = {"reward": Alternating(3), "preset": preset, "max_steps": 5, "per_device_train_batch_size": 8}
-    shared |= {"gradient_accumulation_steps": 1, **SGD, **wrapper}
+    shared |= {"gradient_accumulation_steps": 1, **SGD, **copy.deepcopy(wrapper)}
     # The same random stream for both: whole batches hold whole groups in any order.
     monkeypatch.setattr(PTDTrainer, "_grouping", lambda self: nullcontext())
-    plain = run("plain", share_prefix=False, **shared)
+    plain = run("plain", model=path, share_prefix=False, **shared)
     assert not calls
-    packed = run("packed", share_prefix=True, **shared)
+    packed = run("packed", model=path, share_prefix=True, **shared)
     assert len(calls) >= 5 * (3 if preset == "ptd-grpo" else 2)
     trained = [
         {n: p for n, p in parameters(t).items() if "lora_B" in n or wrapper is not LORA} for t in (packed, plain)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 ATTENTION = "ptdpo_shared_prefix"
@@ -41,7 +41,8 @@ class Group:
         blocks: how the queries of the responses are cut.
         tokens: for each token of ``responses`` its place in the blocks' slots, one block after the other; ``None`` if
             there is one block without padding.
-        mask: [1, 1, R, P + R] bool: a response token sees the prompt and its own response so far.
+        mask: [1, 1, R, P + R]: 0 where a response token looks, at the prompt and at its own response so far, else
+            minus infinity. Of the model's dtype: a kernel would convert and keep any other once per call.
     """
 
     prompt: slice
@@ -60,13 +61,15 @@ class PackedRow:
     groups: tuple[Group, ...]
 
 
-def lay_out(start: int, prompt: int, lengths: Sequence[int], device: torch.device) -> Group:
+def lay_out(
+    start: int, prompt: int, lengths: Sequence[int], device: torch.device, dtype: torch.dtype = torch.float32
+) -> Group:
     """Return the group of a prompt of P = ``prompt`` tokens at ``start`` and responses of descending lengths."""
     end, longest = start + prompt, max(lengths, default=0)
     blocks = _blocks(lengths)
     padded, tokens = _padding(lengths, blocks, device)
-    seen = torch.ones(longest, prompt, dtype=torch.bool, device=device)
-    own = torch.ones(longest, longest, dtype=torch.bool, device=device).tril()
+    seen = torch.zeros(longest, prompt, dtype=dtype, device=device)
+    own = torch.full((longest, longest), -torch.inf, dtype=dtype, device=device).triu(1)
     mask = torch.cat([seen, own], dim=1)[None, None]
     shape = (len(lengths), longest)
     return Group(slice(start, end), slice(end, end + sum(lengths)), shape, padded, blocks, tokens, mask)
@@ -126,25 +129,31 @@ def _responses(
 ) -> Tensor:
     """Return the attention output [tokens, heads, d] of a group's responses, one after the other."""
     own_query, own_key, own_value = (_one_row_each(states, group) for states in (query, key, value))
-    count, repeats = group.shape[0], query.size(1) // key.size(1)
-    # Masked kernels know no grouped heads: the keys and values of all blocks are repeated once.
+    count, key_heads = group.shape[0], key.size(1)
     keys, values = (
-        repeat_kv(torch.cat([states[:, :, group.prompt].expand(count, -1, -1, -1), own], dim=2), repeats)
+        torch.cat([states[:, :, group.prompt].expand(count, -1, -1, -1), own], dim=2)
         for states, own in ((key, own_key), (value, own_value))
     )
+    # Masked kernels know no grouped heads, and keys repeated for every head would be kept for the backward pass: the
+    # heads that share keys take turns instead.
+    turns = own_query.unflatten(1, (key_heads, -1)).unbind(2)
     prompt = keys.size(2) - group.shape[1]
     outputs = []
     for block in group.blocks:
         seen = prompt + block.stop
-        out = torch.nn.functional.scaled_dot_product_attention(
-            own_query[: block.rows, :, block.start : block.stop],
-            keys[: block.rows, :, :seen],
-            values[: block.rows, :, :seen],
-            attn_mask=group.mask[:, :, block.start : block.stop, :seen],
-            dropout_p=dropout,
-            scale=scaling,
-        )
-        outputs.append(out.transpose(1, 2).flatten(0, 1))
+        mask = group.mask[:, :, block.start : block.stop, :seen].to(query.dtype)
+        out = [
+            torch.nn.functional.scaled_dot_product_attention(
+                heads[: block.rows, :, block.start : block.stop],
+                keys[: block.rows, :, :seen],
+                values[: block.rows, :, :seen],
+                attn_mask=mask,
+                dropout_p=dropout,
+                scale=scaling,
+            )
+            for heads in turns
+        ]
+        outputs.append(torch.stack(out, dim=2).flatten(1, 2).transpose(1, 2).flatten(0, 1))
     if group.tokens is None:
         return outputs[0]
     return torch.cat(outputs).index_select(0, group.tokens)

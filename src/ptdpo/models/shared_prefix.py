@@ -89,6 +89,8 @@ def _pack(
 ) -> tuple[PackedRow, Tensor, Tensor, Tensor]:
     """Return the layout, ids [1, L], positions [dimensions, 1, L] or [1, L], and predictors [B, T] of a packed row."""
     device = plain.prompts.device
+    autocast = torch.is_autocast_enabled(device.type)
+    dtype = torch.get_autocast_dtype(device.type) if autocast else plain.model.dtype
     prompt_positions = plain.prompt_positions([rows[0] for rows in groups])
     ids, positions, layout, start = [], [], [], 0
     predictors = torch.zeros(kept_responses.shape, dtype=torch.long, device=device)
@@ -100,7 +102,7 @@ def _pack(
         positions.append(places)
         # The attention cuts queries into blocks and leaves out the responses that ended before a block.
         written = sorted((row for row in rows if lengths[row]), key=lambda row: -lengths[row])
-        group = lay_out(start, places.size(1), [lengths[row] for row in written], device)
+        group = lay_out(start, places.size(1), [lengths[row] for row in written], device, dtype)
         end = group.prompt.stop
         for row in written:
             steps = torch.arange(lengths[row], device=device)
