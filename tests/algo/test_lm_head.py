@@ -225,6 +225,18 @@ def test_a_tail_that_underflows_stays_finite(kind, support):
     assert stats.divergence[0] == 0
 
 
+@pytest.mark.parametrize(("kind", "tail"), KIND_TAILS)
+@pytest.mark.parametrize("support", SUPPORTS)
+@pytest.mark.parametrize("k", [4, 8, 10, 12])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-5)])
+def test_impossible_tokens_on_both_sides(kind, support, tail, k, dtype, tolerance):
+    """A union that names every possible token leaves no mass outside, on either side."""
+    case = Case(vocabulary=12, tokens=20, tutored=20, bias=True)
+    case.bias[[3, 7]] = case.teacher_bias[[3, 7]] = -torch.inf
+    case.targets = torch.full_like(case.targets, 5)
+    case.compare(kind=kind, support=support, tail=tail, k=k, dtype=dtype, value=tolerance, gradient=tolerance)
+
+
 @pytest.mark.parametrize("kind", ["forward_kl", "reverse_kl"])
 def test_tails_that_the_other_side_uses_up_stay_finite(kind):
     """Rounding leaves nothing of the teacher's rest when the student names almost all of it."""

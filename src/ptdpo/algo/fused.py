@@ -158,11 +158,10 @@ def _compare(
     log_outside, mean_outside = log_sum(logits)
     normaliser = torch.logaddexp(inside.logsumexp(dim=-1), log_outside)
     log_p, log_p_tail = inside - normaliser.unsqueeze(-1), log_outside - normaliser
-    log_q, log_q_tail = _teacher_side(teacher, student_ids, teacher_ids, how.support)
+    log_q, log_q_tail = _teacher_side(teacher, student_ids, teacher_ids, how.support, log_outside == -torch.inf)
     p, p_tail = log_p.exp(), log_p_tail.exp()
     entropy = -torch.special.xlogy(p, p).sum(dim=-1) - p_tail * (mean_outside + log_p_tail.clamp_min(NEVER))
     log_q = log_q.masked_fill(~counted, -torch.inf)
-    log_q_tail = log_q_tail.masked_fill(counted.sum(dim=-1) == logits.size(1), -torch.inf)
     q_tail = log_q_tail.exp()
     if how.tail == "student":
         log_q, log_q_tail = log_q.log_softmax(dim=-1), torch.full_like(log_q_tail, -torch.inf)
@@ -200,12 +199,13 @@ def _alone(student_ids: Tensor, teacher_ids: Tensor, how: How) -> tuple[Tensor, 
 
 
 def _teacher_side(
-    teacher: TeacherTopK, student_ids: Tensor, teacher_ids: Tensor, support: Support
+    teacher: TeacherTopK, student_ids: Tensor, teacher_ids: Tensor, support: Support, nothing_outside: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return log q on the support, in the order of its ids, and the log of the teacher's mass outside it.
 
     That mass is what the teacher left outside its own Top-K, less the student's other ids: nothing large is
-    subtracted, so that a small tail keeps its digits.
+    subtracted, so that a small tail keeps its digits. Where the student has nothing outside (``nothing_outside`` [n]),
+    what rounding leaves of the teacher's mass is taken for nothing too: KL(teacher‖student) would be infinite.
     """
     if support == "teacher":
         return teacher.log_probs, teacher.log_rest
@@ -216,7 +216,9 @@ def _teacher_side(
     others = log_q.masked_fill(kept, -torch.inf).logsumexp(dim=-1)
     share = (others - teacher.log_rest).exp().nan_to_num(0.0, posinf=1.0)
     # What rounding leaves of a used-up rest is not 0: outside ids have some probability, and KL divides by it.
-    left = teacher.log_rest + torch.log1p(-share.clamp_max(1.0 - torch.finfo(share.dtype).eps))
+    eps = torch.finfo(share.dtype).eps
+    left = teacher.log_rest + torch.log1p(-share.clamp_max(1.0 - eps))
+    left = left.masked_fill(nothing_outside & (share > 1.0 - 1e3 * eps), -torch.inf)
     if support == "union":
         return torch.cat([log_q, teacher.log_probs], dim=-1), left
     missed = teacher.log_probs.masked_fill(same.any(dim=-2), -torch.inf).logsumexp(dim=-1)
