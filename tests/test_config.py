@@ -119,3 +119,24 @@ def test_every_preset_has_a_page_and_a_recipe(preset):
         assert setting in known or not setting.startswith(
             ("tutoring", "perception", "masked", "overlong", "resampling")
         )
+
+
+@pytest.mark.parametrize(
+    ("preset", "values"),
+    [
+        # Those of docs/presets, with their sources.
+        ("ptd-grpo", {"tutoring_weight": 0.5, "tutoring_threshold": 1.0, "tutoring_k": 100, "beta": 0.01}),
+        ("ptd-dapo", {"tutoring_weight": 0.5, "epsilon": 0.2, "epsilon_high": 0.28, "beta": 0.0}),
+        ("ptd-gspo", {"tutoring_weight": 0.5, "epsilon": 3e-4, "epsilon_high": 4e-4, "beta": 0.0}),
+        ("grpo", {"tutoring_weight": 0.0, "epsilon": 0.2, "beta": 0.01}),
+        ("dapo", {"tutoring_weight": 0.0, "epsilon_high": 0.28, "resampling_rounds": 3}),
+        ("gspo", {"importance_sampling_level": "sequence", "epsilon": 3e-4, "epsilon_high": 4e-4}),
+        ("sdpo", {"tutoring_ema_rate": 0.05, "tutoring_k": 100, "tutoring_ratio_clip": 2.0}),
+        ("hdpo", {"tutoring_weight": 0.01, "tutoring_k": 64}),
+        ("opsd", {"tutoring_clip": 0.05}),
+        ("papo", {"perception_weight": 0.02, "perception_entropy_weight": 0.05, "masked_entropy_weight": 0.05}),
+        ("papo-code", {"perception_weight": 0.02, "perception_entropy_weight": 0.05, "masked_entropy_weight": 0.0}),
+    ],
+)
+def test_presets_hold_the_values_of_their_papers(preset, values):
+    assert {name: PRESETS[preset][name] for name in values} == values

@@ -194,7 +194,7 @@ def test_the_teacher_receives_no_gradient():
 
 
 def test_a_gradient_step_reduces_the_divergence():
-    """The released reference code has a zero gradient here (METHOD 4.1)."""
+    """The released reference code has a zero gradient here."""
     student, teacher = rows(8, 30), rows(8, 30, seed=1)
     before, gradient = value_and_gradient(student, teacher, k=10)
     after = topk_divergence(student - 0.1 * gradient, teacher, k=10)

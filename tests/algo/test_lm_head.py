@@ -282,7 +282,7 @@ def test_gradients_only_where_they_are_wanted():
 
 
 def test_a_gradient_step_reduces_the_divergence():
-    """The released reference code has a zero gradient here (METHOD 4.1)."""
+    """The released reference code has a zero gradient here."""
     case = Case()
     record = teacher_topk(case.teacher_hidden, case.teacher_weight, k=9)
     hidden = case.hidden.requires_grad_()

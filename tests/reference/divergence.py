@@ -71,7 +71,7 @@ def topk_gradient(student, teacher, k, step=1e-6, **settings):
 
 
 def jsd_closed_form_gradient(student, teacher, k):
-    """METHOD: p_v (a_v - E) on the support, p_v (a_tail - E) outside it."""
+    """p_v (a_v - E) on the support, p_v (a_tail - E) outside it."""
     p, q = softmax(student), softmax(teacher)
     ids = support_of(student, teacher, k, "union")
 

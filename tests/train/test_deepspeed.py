@@ -35,7 +35,7 @@ METRICS = ("loss", "grad_norm", "entropy", "kl", "divergence", "tutored/tokens")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
-        importlib.util.find_spec("deepspeed") is None, reason="DeepSpeed is not installed: pip install ptdpo[deepspeed]"
+        importlib.util.find_spec("deepspeed") is None, reason="DeepSpeed is not installed: pip install -e '.[deepspeed]'"
     ),
 ]
 

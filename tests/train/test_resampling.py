@@ -61,7 +61,7 @@ def test_training_goes_on_when_nothing_informative_is_found(run):
 
 
 def test_groups_that_fail_as_a_whole_stay_when_they_carry_a_hint(run, scenes):
-    """METHOD 4.8: they are PTD's signal."""
+    """They are the signal of PTD."""
     rows = metrics(run("hinted", preset="ptd-dapo", reward=always_wrong))
     assert all(row["groups/resampled"] == 0 and row["groups/uninformative_left"] == 0 for row in rows)
     assert all(row["tutored/rollouts"] == 8 for row in rows)

@@ -80,7 +80,7 @@ def parameters_of_start(trainer):
 
 
 def test_the_tutoring_term_alone_moves_the_parameters(run):
-    """METHOD 4.1 and 4.7: neither a zero gradient nor a stale loss."""
+    """Neither a zero gradient nor a stale loss."""
     trainer = run(reward=always_wrong, rl_weight=0.0, beta=0.0, **SGD)
     assert largest_difference(parameters(trainer), parameters_of_start(trainer)) > 1e-5
     first = run("second", reward=always_right, rl_weight=0.0, beta=0.0, **SGD)

@@ -64,7 +64,7 @@ def test_several_images_no_image_and_mixed_batches(teacher, model, processor):
 
 
 def test_the_distribution_changes_with_the_image(teacher, processor):
-    """METHOD 4.2: the released reference teaches blind."""
+    """The released reference code teaches blind."""
     red, blue = logits(teacher, lesson(processor), lesson(processor, images=[BLUE]))
     assert (red - blue).abs().max() > 1e-3
 

@@ -1,4 +1,4 @@
-"""Problems from parquet files or the hub, in the schemas of ViRL39K, PAPO and EasyR1 (METHOD section 8)."""
+"""Problems from parquet files or the hub, in the schemas of ViRL39K, PAPO and EasyR1."""
 
 import hashlib
 import io

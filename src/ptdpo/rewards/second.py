@@ -1,4 +1,4 @@
-"""math-verify's opinion of a response. An extra: ``pip install 'ptdpo[math-verify]'``."""
+"""math-verify's opinion of a response. An extra: ``pip install -e '.[math-verify]'``."""
 
 from importlib.util import find_spec
 
@@ -10,7 +10,7 @@ def require_math_verify() -> None:
         ValueError: if it is not, with how to install it.
     """
     if find_spec("math_verify") is None:
-        raise ValueError("a second opinion needs math-verify: pip install 'ptdpo[math-verify]'")
+        raise ValueError("a second opinion needs math-verify: pip install -e '.[math-verify]'")
 
 
 def math_verify_opinion(response: str, expected: str) -> bool:
