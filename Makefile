@@ -35,6 +35,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/step.py --ratios 4 1 0.25 --arms "PTD-GRPO" "PTD-GRPO, plain layout" \
 		--out benchmarks/results/step_ratios.json
 	$(BIN)/python benchmarks/prefix.py
+	$(BIN)/python benchmarks/prefix_counts.py
 	$(BIN)/python benchmarks/generate.py
 	test -d runs/worlds/0/expert || $(BIN)/ptdpo data demo-world 0 --out runs/worlds/0
 	$(BIN)/python benchmarks/presets.py
