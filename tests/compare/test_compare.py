@@ -11,6 +11,7 @@ from ptdpo.compare.plan import make_compare_plan, setting_name
 from ptdpo.compare.run import Comparison, TestedRun, run_comparison
 from ptdpo.compare.tables import comparison_tables, write_tables
 from ptdpo.data.files import write_hints, write_problems, write_solutions
+from ptdpo.train.made_with import made_with, write_json
 
 TRAIN = {
     "max_steps": 2,
@@ -95,7 +96,8 @@ def untrained(monkeypatch):
     def train(recipe):
         trained.append(recipe)
         home = Path(recipe.train["output_dir"])
-        home.mkdir(parents=True, exist_ok=True)
+        for name in ("started.json", "finished.json"):
+            write_json(home / name, made_with(recipe))
         (home / "metrics.jsonl").write_text("")
 
     monkeypatch.setattr("ptdpo.compare.run.train_recipe", train)
@@ -124,6 +126,7 @@ def test_a_finished_run_counts_for_its_own_settings_only(recipe_file, tmp_path, 
 
 def test_an_interrupted_run_does_not_go_on_with_other_settings(recipe_file, tmp_path, untrained, monkeypatch):
     def interrupted(recipe):
+        write_json(Path(recipe.train["output_dir"]) / "started.json", made_with(recipe))
         raise KeyboardInterrupt
 
     path = recipe_file("grpo", "grpo")
@@ -133,7 +136,7 @@ def test_an_interrupted_run_does_not_go_on_with_other_settings(recipe_file, tmp_
         with pytest.raises(KeyboardInterrupt):
             run_comparison(tmp_path / "out", plan)
     assert not list((tmp_path / "out").rglob("finished.json"))
-    with pytest.raises(ValueError, match=r"made with train.learning_rate=None, but now train.learning_rate=0.1 is"):
+    with pytest.raises(ValueError, match=r"made with train.learning_rate=1e-06, but now train.learning_rate=0.1 is"):
         run_comparison(tmp_path / "out", make_compare_plan([path], (0, 1), overrides=["learning_rate=0.1"]))
     run_comparison(tmp_path / "out", make_compare_plan([path], (0, 1)))
     assert len(untrained) == 2

@@ -22,12 +22,11 @@ from ptdpo.evaluate.scoring import SamplingSettings, accuracy_by_source, mean_ac
 from ptdpo.models import load_model, load_processor
 from ptdpo.report.curves import line_chart, mean_over_runs
 from ptdpo.report.page import CURVES
-from ptdpo.train.metrics import METRICS_FILE, read_metrics, step_seconds
+from ptdpo.train.made_with import FINISHED, STARTED, check_same, made_with, write_json
+from ptdpo.train.metrics import METRICS_FILE, last_steps_mean, read_metrics, step_seconds
 from ptdpo.train.run import train_recipe
 
-# The tail of training over which entropy, KL and group shares are averaged.
-LAST_STEPS = 20
-STARTED, FINISHED = "started.json", "finished.json"
+ANOTHER_FOLDER = "choose another --out folder"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,47 +106,14 @@ def _home(folder: Path, seed: int, arm: Arm, setting: Setting) -> Path:
 
 def _train(home: Path, recipe: Recipe) -> None:
     """Train unless that was finished before; an interrupted run goes on from its newest checkpoint, or starts anew."""
-    settings = _training_settings(recipe)
-    for name in (STARTED, FINISHED):
-        _check_same(home / name, settings)
+    _check_made_with(home, recipe)
     if not (home / FINISHED).exists():
-        _write(home / STARTED, settings)
         train_recipe(recipe)
-        _write(home / FINISHED, settings)
 
 
-def _training_settings(recipe: Recipe) -> dict[str, Any]:
-    """Return what decides the weights that a run ends with, as JSON has it."""
-    settings = dataclasses.asdict(recipe)
-    del settings["evaluate"], settings["grid"]
-    settings["train"] = {key: value for key, value in settings["train"].items() if key != "output_dir"}
-    return json.loads(json.dumps(settings))
-
-
-def _check_same(path: Path, asked: Mapping[str, Any]) -> None:
-    """Refuse a result that was made with other settings: it would count for what is asked now."""
-    if not path.exists():
-        return
-    made, wanted = _flat(json.loads(path.read_text(encoding="utf-8"))), _flat(asked)
-    sections = {key.partition(".")[0] for key in made}
-    changed = sorted(
-        key
-        for key in made.keys() | wanted.keys()
-        if key.partition(".")[0] in sections and key != "train.output_dir" and made.get(key) != wanted.get(key)
-    )
-    if changed:
-        key = changed[0]
-        raise ValueError(
-            f"{path}: made with {key}={made.get(key)!r}, but now {key}={wanted.get(key)!r} is asked for: "
-            "choose another --out folder"
-        )
-
-
-def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in content.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
+def _check_made_with(home: Path, recipe: Recipe) -> None:
+    for name in (STARTED, FINISHED):
+        check_same(home / name, made_with(recipe), ANOTHER_FOLDER)
 
 
 def _tested(home: Path, recipe: Recipe, seed: int) -> TestedRun:
@@ -166,12 +132,6 @@ def _tested(home: Path, recipe: Recipe, seed: int) -> TestedRun:
     )
 
 
-def last_steps_mean(rows: list[dict[str, Any]], name: str) -> float:
-    """Return the mean of a metric over the last steps that logged it; NaN if none did."""
-    values = [row[name] for row in rows if name in row][-LAST_STEPS:]
-    return statistics.fmean(values) if values else float("nan")
-
-
 def _scores(path: Path, model_path: str, recipe: Recipe, split: str) -> dict[str, Any]:
     """Answer the questions of a split with a model, unless that was done before."""
     how = recipe.evaluate
@@ -188,20 +148,13 @@ def _scores(path: Path, model_path: str, recipe: Recipe, split: str) -> dict[str
     asked = {"model": recipe.model, "problems": problems, "sampling": dataclasses.asdict(sampling)}
     if path.exists():
         kept = json.loads(path.read_text(encoding="utf-8"))
-        _check_same(path, {**kept, **asked})
+        check_same(path, {**kept, **asked}, ANOTHER_FOLDER)
         return kept
     scored = score_problems(load_model(model_path), load_processor(model_path), read_problems(problems), sampling)
     scored = list(scored)
     scores = {"accuracy": mean_accuracy(scored), "by_source": accuracy_by_source(scored)}
-    _write(path, {**scores, **asked})
+    write_json(path, {**scores, **asked})
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _write(path: Path, content: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content) + "\n", encoding="utf-8")
-    partial.replace(path)
 
 
 def _write_curves(folder: Path, result: Comparison) -> None:

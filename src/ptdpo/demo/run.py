@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from ptdpo.demo.setting import DemoData, DemoSettings, make_data
-from ptdpo.demo.training import ArmRun, evaluate, last_steps_mean, train_arm, warm_start
+from ptdpo.demo.training import ArmRun, evaluate, train_arm, warm_start
 from ptdpo.evaluate.scoring import ScoredResponse, accuracy_by_source, mean_accuracy
 from ptdpo.report.page import Page, ShownExample, render
 from ptdpo.train.examples import read_examples
-from ptdpo.train.metrics import PartsClock, read_metrics
+from ptdpo.train.metrics import PartsClock, last_steps_mean, read_metrics
 
 SHOWN_EXAMPLES = 5
 

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ptdpo.data.dataset import rl_dataset
 from ptdpo.data.mosaic import Scene
@@ -13,9 +12,6 @@ from ptdpo.models import TinyVLMSettings, load_model, load_processor, make_tiny_
 from ptdpo.train import PTDConfig, PTDTrainer
 from ptdpo.train.metrics import METRICS_FILE
 from ptdpo.train.sft import fine_tune_on_cpu
-
-# The tail of training over which entropy, KL and group shares are averaged.
-LAST_STEPS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +96,3 @@ def evaluate(model_folder: Path, scenes: Sequence[Scene], seed: int, settings: D
         max_new_tokens=settings.max_new_tokens, seed=seed, batch_size=120, instruction=INSTRUCTION
     )
     return list(score_problems(model, processor, [scene.problem for scene in scenes], sampling))
-
-
-def last_steps_mean(rows: Sequence[dict[str, Any]], name: str, steps: int = LAST_STEPS) -> float:
-    """Return the mean of a metric over the last steps that logged it; NaN if none did."""
-    values = [row[name] for row in rows if name in row][-steps:]
-    return sum(values) / len(values) if values else float("nan")

@@ -3,6 +3,7 @@
 import itertools
 import json
 import re
+import statistics
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from ptdpo.train.examples import EXAMPLES_FILE
 from ptdpo.tutor.head import Beside
 
 METRICS_FILE = "metrics.jsonl"
+# The tail of training over which entropy, KL and group shares are averaged in tables.
+LAST_STEPS = 20
 
 # Words of verification and backtracking; their loss is the known risk of privileged self-distillation.
 _RECONSIDERATION = re.compile(
@@ -132,6 +135,12 @@ def _is_number(value: Any) -> bool:
 def step_seconds(rows: Sequence[dict[str, Any]]) -> list[float]:
     """Return the seconds between consecutive logged steps; the first step, which warms up, is left out."""
     return [b["elapsed"] - a["elapsed"] for a, b in itertools.pairwise(rows) if b["elapsed"] > a["elapsed"]]
+
+
+def last_steps_mean(rows: Sequence[dict[str, Any]], name: str) -> float:
+    """Return the mean of a metric over the last ``LAST_STEPS`` steps that logged it; NaN if none did."""
+    values = [row[name] for row in rows if name in row][-LAST_STEPS:]
+    return statistics.fmean(values) if values else float("nan")
 
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """What a recipe would do: everything that can be checked without loading weights."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,24 @@ def make_plan(recipe: Recipe) -> Plan:
     """
     settings = resolved_settings(recipe)
     data = load_data(recipe.data, processor=_processor_if_local(recipe.model), image_folder=images_folder(settings))
+    plan = plan_of(recipe, settings, data)
+    if recipe.preset != SFT:
+        _check_on_this_machine(settings)
+    return plan
+
+
+def plan_of(recipe: Recipe, settings: dict[str, Any], data: LoadedData) -> Plan:
+    """Check a recipe against its data and return what the run would do; builds no training arguments.
+
+    Args:
+        recipe: the recipe.
+        settings: ``resolved_settings`` of the recipe.
+        data: its data, loaded.
+
+    Raises:
+        ValueError: if the data holds too little for one generation or lacks what the teacher reads, or batches do
+            not make up whole groups and generations.
+    """
     check_images(recipe.processes, data)
     if recipe.preset == SFT:
         return _sft_plan(recipe, settings, data)
@@ -88,13 +107,11 @@ def make_plan(recipe: Recipe) -> Plan:
         settings.get("steps_per_generation") or accumulation
     )
     _check_layout(settings, recipe.processes, batch, accumulation, generations, rollouts)
-    _check_on_this_machine(settings)
     prompts = rollouts // generations
     if prompts > len(data.problems):
         raise ValueError(f"one generation takes {prompts} prompts, but the data has only {len(data.problems)} problems")
-    steps_per_generation = rollouts // (batch * recipe.processes * accumulation)
-    epoch = len(data.problems) // prompts * steps_per_generation * settings.get("num_iterations", 1)
-    max_steps = settings.get("max_steps", -1)
+    micro_batches = rollouts // (batch * recipe.processes) * settings.get("num_iterations", 1)
+    epoch = -(-(len(data.problems) // prompts * micro_batches) // accumulation)
     return Plan(
         recipe,
         len(data.problems),
@@ -103,10 +120,16 @@ def make_plan(recipe: Recipe) -> Plan:
         prompts,
         rollouts,
         batch * recipe.processes * accumulation // generations,
-        max_steps if max_steps > 0 else int(epoch * settings.get("num_train_epochs", 3)),
+        _steps(settings, epoch),
         recipe.processes,
         data.report,
     )
+
+
+def _steps(settings: dict[str, Any], epoch: int) -> int:
+    """Return the optimiser steps of a run, counted as transformers does."""
+    max_steps = settings.get("max_steps", -1)
+    return max_steps if max_steps > 0 else math.ceil(epoch * settings.get("num_train_epochs", 3))
 
 
 def images_folder(settings: dict[str, Any]) -> Path:
@@ -128,8 +151,7 @@ def _sft_plan(recipe: Recipe, settings: dict[str, Any], data: LoadedData) -> Pla
         raise ValueError("preset=sft but no problem has a solution: set data.solutions to a solutions file")
     rows = settings.get("per_device_train_batch_size", 8) * recipe.processes
     rows *= settings.get("gradient_accumulation_steps", 1)
-    max_steps = settings.get("max_steps", -1)
-    steps = max_steps if max_steps > 0 else int(-(-solved // rows) * settings["num_train_epochs"])
+    steps = _steps(settings, -(-solved // rows))
     return Plan(recipe, len(data.problems), data.hinted, solved, 0, 0, rows, steps, recipe.processes, data.report)
 
 

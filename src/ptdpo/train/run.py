@@ -1,63 +1,117 @@
 """From a recipe to a finished run: check, train, resume."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
 from ptdpo.config import SFT, Recipe
 from ptdpo.data.dataset import rl_dataset
 from ptdpo.data.load import LoadedData, instruction_of, load_data
 from ptdpo.models import load_processor
-from ptdpo.train.plan import check_contexts, check_images, images_folder, resolved_settings
+from ptdpo.train.made_with import FINISHED, STARTED, check_same, made_with, write_json
+from ptdpo.train.plan import Plan, images_folder, plan_of, resolved_settings
 from ptdpo.train.settings import PTDConfig
 from ptdpo.train.sft import make_sft_trainer
 from ptdpo.train.trainer import PTDTrainer
+
+# That of transformers.
+DEFAULT_OUTPUT_FOLDER = "trainer_output"
 
 
 def train_recipe(recipe: Recipe) -> Path:
     """Train as the recipe says, from the newest checkpoint of the output folder if there is one.
 
+    A checkpoint that has all steps of the recipe is not trained further. ``started.json`` and ``finished.json`` in
+    the folder say what it was trained with.
+
     Returns:
         The folder with the trained model and its processor.
 
     Raises:
-        ValueError: on any mistake in the recipe or its data, or if another number of processes was launched.
+        ValueError: on any mistake in the recipe or its data, if another number of processes was launched, or if the
+            checkpoint was trained with other settings; its run may only be prolonged, laid out over other processes
+            and reported otherwise.
     """
     settings = resolved_settings(recipe)
+    check_processes(recipe)
+    content, folder = made_with(recipe), _output_folder(settings)
+    checkpoint = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    if checkpoint is not None:
+        remedy = f"set another output_dir, or delete {folder} to train anew"
+        check_same(folder / STARTED, content, remedy, may_go_on=True)
+    processor = load_processor(recipe.model)
+    data = load_data(recipe.data, processor=processor, image_folder=images_folder(settings))
+    plan = plan_of(recipe, settings, data)
+    _say(f"dropped: {data.report}" if data.report else "")
+    trained = checkpoint is not None and _has_all_steps(Path(checkpoint), settings, plan)
+    if trained and (folder / FINISHED).exists():
+        _say(f"{folder}: finished, {Path(checkpoint or '').name} has all steps; to go on, raise max_steps or epochs")
+        return folder
+    make = make_sft_trainer if recipe.preset == SFT else _make_rl_trainer
+    trainer = make(recipe, settings, data, processor, _lora(recipe))
+    if trained:
+        # The model itself was never saved. Without an epoch to train, the checkpoint is loaded and that is all.
+        trainer.args.max_steps, trainer.args.num_train_epochs = -1, 0
+    try:
+        _train(trainer, folder, checkpoint, processor, content)
+    finally:
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+    return folder
+
+
+def check_processes(recipe: Recipe) -> None:
+    """Refuse to run under another launcher than the recipe is laid out for.
+
+    Raises:
+        ValueError: if another number of processes was launched.
+    """
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if launched != recipe.processes:
         raise ValueError(
             f"the recipe is laid out for {recipe.processes} processes but {launched} were launched: use "
             f"torchrun --nproc-per-node, or set processes={launched} and adjust the batch sizes"
         )
-    processor = load_processor(recipe.model)
-    data = load_data(recipe.data, processor=processor, image_folder=images_folder(settings))
-    check_images(recipe.processes, data)
-    if data.report:
-        Console(stderr=True).print(f"dropped: {data.report}")
-    make = make_sft_trainer if recipe.preset == SFT else _make_rl_trainer
-    trainer = make(recipe, settings, data, processor, _lora(recipe))
-    folder = str(trainer.args.output_dir)
-    checkpoint = get_last_checkpoint(folder) if Path(folder).is_dir() else None
-    try:
-        trainer.train(resume_from_checkpoint=checkpoint)
-        trainer.save_model(folder)
-        if trainer.accelerator.is_main_process:
-            processor.save_pretrained(folder)
-    finally:
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
-    return Path(folder)
+
+
+def _train(trainer: Any, folder: Path, checkpoint: str | None, processor: Any, content: dict[str, Any]) -> None:
+    """Train and save. All processes have compared what the folder holds before the first of them writes there."""
+    if trainer.accelerator.is_main_process:
+        (folder / FINISHED).unlink(missing_ok=True)
+        write_json(folder / STARTED, content)
+    trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.save_model(str(folder))
+    if trainer.accelerator.is_main_process:
+        processor.save_pretrained(folder)
+        write_json(folder / FINISHED, content)
+
+
+def _has_all_steps(checkpoint: Path, settings: dict[str, Any], plan: Plan) -> bool:
+    """Return whether nothing is left to train; transformers would train one step more on such a checkpoint."""
+    state = json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+    if settings.get("max_steps", -1) > 0:
+        return state["global_step"] >= settings["max_steps"]
+    return state["global_step"] >= max(plan.optimiser_steps, state["max_steps"])
+
+
+def _output_folder(settings: dict[str, Any]) -> Path:
+    return Path(str(settings.get("output_dir") or DEFAULT_OUTPUT_FOLDER))
+
+
+def _say(text: str) -> None:
+    if text and os.environ.get("RANK", "0") == "0":
+        Console(stderr=True).print(text, soft_wrap=True)
 
 
 def _make_rl_trainer(
     recipe: Recipe, settings: dict[str, Any], data: LoadedData, processor: Any, adapter: Any
 ) -> PTDTrainer:
-    check_contexts(settings, data)
     rows = rl_dataset(data.problems, data.hints, instruction=instruction_of(recipe.data), solutions=data.solutions)
     args = PTDConfig(**settings)
     return PTDTrainer(recipe.model, None, args, train_dataset=rows, processing_class=processor, peft_config=adapter)

@@ -1,0 +1,116 @@
+"""What a folder was trained with: written down when a run begins and when it is finished, compared when it goes on."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from trl import SFTConfig
+
+from ptdpo.config import SFT, Recipe, preset_settings
+from ptdpo.train.settings import PTDConfig
+
+STARTED, FINISHED = "started.json", "finished.json"
+
+# How the same steps are laid out over processes and micro-batches; their products stand under "layout".
+_LAYOUT = {
+    "processes",
+    "train.per_device_train_batch_size",
+    "train.gradient_accumulation_steps",
+    "train.generation_batch_size",
+    "train.steps_per_generation",
+}
+_LENGTH = {"train.max_steps", "train.num_train_epochs"}
+# What is reported, where it runs, and what it costs; the numbers are the same.
+_BESIDE = {
+    f"train.{name}"
+    for name in (
+        "activation_checkpointing", "dataloader_num_workers", "dataloader_persistent_workers", "dataloader_pin_memory",
+        "dataloader_prefetch_factor", "ddp_timeout", "disable_tqdm", "ds3_gather_for_generation", "example_steps",
+        "gradient_checkpointing", "gradient_checkpointing_kwargs", "head", "micro_batch_tokens",
+        "num_completions_to_print", "per_device_eval_batch_size", "project", "push_to_hub", "report_to", "run_name",
+        "share_prefix", "teacher_batch_size", "teacher_on_cpu", "use_cpu", "vllm_gpu_memory_utilization",
+    )
+}  # fmt: skip
+_BESIDE_PREFIXES = tuple(f"train.{prefix}" for prefix in ("eval_", "hub_", "log_", "logging_", "save_", "vllm_server_"))
+
+
+def made_with(recipe: Recipe) -> dict[str, Any]:
+    """Return what decides the weights that a run ends with, as JSON has it."""
+    content = dataclasses.asdict(recipe)
+    del content["evaluate"], content["grid"]
+    content["train"] = {key: value for key, value in recipe.train.items() if key != "output_dir"}
+    return json.loads(json.dumps({**content, "layout": _layout(recipe)}, default=str))
+
+
+def check_same(path: Path, asked: Mapping[str, Any], remedy: str, *, may_go_on: bool = False) -> None:
+    """Refuse what was made with other settings: it would count for what is asked now.
+
+    Args:
+        path: JSON, as ``write_json`` leaves it; nothing is refused if there is none.
+        asked: ``made_with`` of a recipe, or other content; sections that the file lacks are not compared.
+        remedy: what to do, the end of the message.
+        may_go_on: let a run be prolonged, be laid out over other processes, and report otherwise.
+
+    Raises:
+        ValueError: naming each setting that differs, its value in the file and the one asked for.
+    """
+    if not path.exists():
+        return
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    defaults = _defaults(asked)
+    made, wanted = {**defaults, **_flat(kept)}, {**defaults, **_flat(asked)}
+    changed = sorted(
+        key
+        for key in made.keys() | wanted.keys()
+        if key.partition(".")[0] in kept
+        and key != "train.output_dir"
+        and made.get(key) != wanted.get(key)
+        and not (may_go_on and _may_change(key))
+    )
+    if changed:
+        before, now = (", ".join(f"{key}={side.get(key)!r}" for key in changed) for side in (made, wanted))
+        raise ValueError(f"{path}: made with {before}, but now {now} is asked for: {remedy}")
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a file that is either absent or whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def _may_change(key: str) -> bool:
+    return key in _LAYOUT | _LENGTH | _BESIDE or key.startswith(_BESIDE_PREFIXES)
+
+
+def _layout(recipe: Recipe) -> dict[str, int]:
+    """Return how many rows a step and a generation have over all processes; those decide what is trained."""
+    settings = _defaults({"preset": recipe.preset}) | {f"train.{key}": value for key, value in recipe.train.items()}
+    batch = settings["train.per_device_train_batch_size"] * recipe.processes
+    accumulation = settings["train.gradient_accumulation_steps"]
+    layout = {"rows_per_step": batch * accumulation}
+    if recipe.preset != SFT:
+        per_generation = settings.get("train.steps_per_generation") or accumulation
+        layout["rollouts_per_generation"] = settings.get("train.generation_batch_size") or batch * per_generation
+    return layout
+
+
+def _defaults(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the value of every training setting that a recipe of this preset does not name."""
+    if "preset" not in asked:
+        return {}
+    kind: Any = SFTConfig if asked["preset"] == SFT else PTDConfig
+    values = {field.name: field.default for field in dataclasses.fields(kind) if field.init}
+    values = {key: None if value is dataclasses.MISSING else value for key, value in values.items()}
+    values = json.loads(json.dumps({**values, **preset_settings(asked["preset"])}, default=str))
+    return {f"train.{key}": value for key, value in values.items()}
+
+
+def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
