@@ -479,6 +479,27 @@ def test_tools_are_refused(tmp_path, tiny_path, processor, train_rows, given, pr
         PTDTrainer(tiny_path, None, args, train_dataset=train_rows, processing_class=processor, **given)
 
 
+@pytest.mark.parametrize(
+    ("context", "gone", "message"),
+    [
+        ("hint", ["hint", "prompt_with_hint"], "no column 'hint' or 'prompt_with_hint' .it has .*misspelt"),
+        ("solution", ["solution"], "no column 'solution'"),
+        ("answer", ["answer"], "no column 'answer'"),
+    ],
+)
+def test_data_without_the_column_that_the_teacher_is_shown_is_refused(
+    tmp_path, tiny_path, processor, train_rows, context, gone, message
+):
+    rows = train_rows.rename_column(gone[0], "misspelt").remove_columns(gone[1:])
+    settings = {"tutoring_context": context, "reward": always_wrong}
+    with pytest.raises(ValueError, match=f"tutoring_context={context}: train_dataset has {message}"):
+        make_trainer(tmp_path, tiny_path, processor, rows, **settings)
+    make_trainer(tmp_path, tiny_path, processor, rows, tutoring_weight=0.0, **settings)
+    make_trainer(tmp_path, tiny_path, processor, train_rows.remove_columns(gone[1:]), **settings)
+    make_trainer(tmp_path, tiny_path, processor, rows, **{**settings, "tutoring_context": "question",
+                 "tutoring_teacher": "ema"})  # fmt: skip
+
+
 def test_unsupported_engines_are_refused():
     from types import SimpleNamespace
 

@@ -47,6 +47,30 @@ def refuse_foreign_rollouts(args: Any, given: Mapping[str, Any]) -> None:
         raise ValueError(f"{names[0]}: not supported with tutoring, perception or resampling: set {used[0]} to 0")
 
 
+# What ``privileged_prompt`` reads of a row; a context that is not here needs the prompt only.
+_CONTEXT_COLUMNS = {"hint": ("hint", "prompt_with_hint"), "answer": ("answer",), "solution": ("solution",)}
+
+
+def refuse_missing_context(args: Any, rows: Any) -> None:
+    """Refuse a data set without the column that the teacher is shown: nothing would be tutored.
+
+    Args:
+        args: the settings.
+        rows: the training data; nothing is refused if it does not know its columns, as a stream may.
+
+    Raises:
+        ValueError: if there is tutoring and none of the columns that its context reads exists.
+    """
+    needed, columns = _CONTEXT_COLUMNS.get(args.tutoring_context, ()), getattr(rows, "column_names", None)
+    if not args.tutors or not needed or not columns or set(needed) & set(columns):
+        return
+    raise ValueError(
+        f"tutoring_context={args.tutoring_context}: train_dataset has no column {' or '.join(map(repr, needed))} (it "
+        f"has {', '.join(columns)}), so the teacher would have nothing to read: name the column so, choose another "
+        "tutoring_context, or set tutoring_weight=0"
+    )
+
+
 def check_groups(trainer: Any) -> None:
     """Refuse layouts in which groups cannot be exchanged, by resampling or for rollouts under the teacher's context.
 

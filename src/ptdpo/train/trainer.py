@@ -49,6 +49,7 @@ from ptdpo.train.setup import (
     check_images,
     install_scoring,
     refuse_foreign_rollouts,
+    refuse_missing_context,
     with_overlong_penalty,
 )
 from ptdpo.train.teachers import MovingAverage, check_vocabulary, make_teacher
@@ -75,7 +76,8 @@ class PTDTrainer(GRPOTrainer):
         **kwargs: as for ``GRPOTrainer``.
 
     Raises:
-        ValueError: if the accuracy reward is missing, or the reference would differ from the start model.
+        ValueError: if the accuracy reward is missing, the data lacks the column that the teacher is shown, or the
+            reference would differ from the start model.
     """
 
     args: PTDConfig
@@ -89,6 +91,7 @@ class PTDTrainer(GRPOTrainer):
     ) -> None:
         args = args or PTDConfig(output_dir="ptdpo-output")
         refuse_foreign_rollouts(args, kwargs)
+        refuse_missing_context(args, kwargs.get("train_dataset"))
         if reward_funcs is None:
             reward_funcs = [accuracy_reward, format_reward]
             args.reward_weights = args.reward_weights or [ACCURACY_WEIGHT, FORMAT_WEIGHT]
