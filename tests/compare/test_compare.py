@@ -73,7 +73,6 @@ def test_it_chooses_on_validation_tests_once_and_resumes(tmp_path, recipe_file):
         "learning_rate0.0001-tutoring_weight2",
     ]
     assert result.tuning["grpo"] == {}
-    assert dict(result.chosen["tutored"])["tutoring_weight"] in (0.5, 2.0)
     validated = {path.parts[-3] for path in (tmp_path / "out").glob("seed-*/*/validation.json")}
     assert validated == {"seed-7"}, "validation is read on tuning seeds only"
     assert {path.parts[-3] for path in (tmp_path / "out").glob("seed-*/*/test.json")} == {"seed-0", "seed-1"}
@@ -90,7 +89,7 @@ def test_it_chooses_on_validation_tests_once_and_resumes(tmp_path, recipe_file):
 
 @pytest.fixture
 def untrained(monkeypatch):
-    """Training and answering leave only what they were asked for."""
+    """Training and answering leave only what they were asked for; a model is right as often as its folder says."""
     trained = []
 
     def train(recipe):
@@ -98,14 +97,95 @@ def untrained(monkeypatch):
         home = Path(recipe.train["output_dir"])
         for name in ("started.json", "finished.json"):
             write_json(home / name, made_with(recipe))
-        (home / "metrics.jsonl").write_text("")
+        rows = [{"step": n, "groups/all_fail": n / 100, "entropy": n / 10, "kl": n, "elapsed": n} for n in range(30)]
+        (home / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
     monkeypatch.setattr("ptdpo.compare.run.train_recipe", train)
     for name in ("load_model", "load_processor"):
         monkeypatch.setattr(f"ptdpo.compare.run.{name}", lambda path: path)
-    monkeypatch.setattr("ptdpo.compare.run.score_problems", lambda *_: [])
-    monkeypatch.setattr("ptdpo.compare.run.mean_accuracy", lambda _: 0.5)
+    monkeypatch.setattr("ptdpo.compare.run.score_problems", lambda model, *_: [model])
+    monkeypatch.setattr("ptdpo.compare.run.mean_accuracy", lambda scored: ACCURACY.get(Path(scored[0]).name, 0.1))
+    monkeypatch.setattr("ptdpo.compare.run.accuracy_by_source", lambda _: {})
     return trained
+
+
+ACCURACY = {"grpo-as-is": 0.2, "a-tutoring_weight0.5": 0.3, "a-tutoring_weight2": 0.7, "a-tutoring_weight4": 0.4}
+
+
+@pytest.mark.parametrize("weights", [[0.5, 2.0, 4.0], [2.0, 4.0, 0.5], [4.0, 0.5, 2.0]])
+def test_the_best_setting_is_chosen_and_the_trained_model_is_tested(recipe_file, tmp_path, untrained, weights):
+    paths = [recipe_file("grpo", "grpo"), recipe_file("a", "ptd-grpo", grid={"tutoring_weight": weights})]
+    result = run_comparison(tmp_path / "out", make_compare_plan(paths, (0, 1), (7,)))
+    assert result.chosen == {"grpo": (), "a": (("tutoring_weight", 2.0),)}
+    assert result.tuning["a"] == {"tutoring_weight0.5": [0.3], "tutoring_weight2": [0.7], "tutoring_weight4": [0.4]}
+    assert result.start == {0: 0.1, 1: 0.1}
+    assert {name: [run.accuracy for run in runs] for name, runs in result.runs.items()} == {
+        "grpo": [0.2, 0.2],
+        "a": [0.7, 0.7],
+    }
+    run = result.runs["grpo"][0]
+    assert (run.all_fail, run.entropy, run.kl) == pytest.approx((0.195, 1.95, 19.5)), "the last 20 of 30 steps"
+
+
+def test_a_mistake_in_a_later_recipe_is_found_before_anything_is_trained(recipe_file, tmp_path, untrained):
+    good = recipe_file("good", "grpo")
+    bad = [recipe_file("typo", "grpo", lerning_rate=1), recipe_file("groups", "grpo", num_generations=3)]
+    bad.append(recipe_file("seeds", "ptd-grpo"))
+    bad[-1].write_text(bad[-1].read_text().replace("train.jsonl", "{seed}.jsonl"))
+    (tmp_path / "train.jsonl").rename(tmp_path / "0.jsonl")
+    (tmp_path / "train.jsonl").write_bytes((tmp_path / "0.jsonl").read_bytes())
+    for path, message in zip(
+        bad, ("did you mean 'learning_rate'", "whole groups of 3", "1.jsonl: no such"), strict=True
+    ):
+        with pytest.raises(ValueError, match=f"{path.name}: .*{message}"):
+            run_comparison(tmp_path / "out", make_compare_plan([good, path], (0, 1)))
+    (tmp_path / "held_out.jsonl").unlink()
+    with pytest.raises(ValueError, match=r"held_out\.jsonl"):
+        run_comparison(tmp_path / "out", make_compare_plan([good], (0, 1)))
+    assert not untrained
+    assert not list(tmp_path.rglob("started.json"))
+
+
+def test_nothing_is_written_for_a_recipe_that_training_refuses(recipe_file, tmp_path, monkeypatch):
+    """What only the trainer finds leaves no folder that refuses the recipe once it is right."""
+    monkeypatch.setattr("ptdpo.compare.run.make_plan", lambda _: None)
+    monkeypatch.setattr("ptdpo.compare.run._scores", lambda *_: {"accuracy": 0.5, "by_source": {}})
+    with pytest.raises(ValueError, match="whole groups of 3"):
+        run_comparison(
+            tmp_path / "out", make_compare_plan([recipe_file("a", "grpo")], (0, 1), overrides=["num_generations=3"])
+        )
+    assert not list(tmp_path.rglob("started.json"))
+
+
+def test_recipes_that_are_tested_otherwise_are_not_paired(recipe_file, tmp_path):
+    paths = [recipe_file("a", "grpo"), recipe_file("b", "grpo")]
+    content = yaml.safe_load(paths[1].read_text())
+    changes = {
+        "model": {"model": "other"},
+        "data.instruction": {"data": {**content["data"], "instruction": "Think."}},
+        "evaluate.test": {"evaluate": {**content["evaluate"], "test": "other.jsonl"}},
+        "evaluate.temperature": {"evaluate": {**content["evaluate"], "temperature": 0.5}},
+    }
+    for key, change in changes.items():
+        paths[1].write_text(yaml.safe_dump({**content, **change}))
+        with pytest.raises(ValueError, match=f"b.yaml: {key}=.* but a has {key}=.* the same questions"):
+            make_compare_plan(paths, (0, 1))
+    paths[1].write_text(yaml.safe_dump(content).replace("held_out", "{seed}"))
+    (tmp_path / "a.yaml").write_text(paths[0].read_text().replace("held_out", "0"))
+    with pytest.raises(ValueError, match=r"evaluate.test=.*1.jsonl"):
+        make_compare_plan(paths, (0, 1))
+    with pytest.raises(ValueError, match=r"evaluate.top_p=0.5, but a has evaluate.top_p=0.9"):
+        make_compare_plan(paths[:1], (0, 1), (2,), {"evaluate.top_p": [0.9, 0.5]})
+
+
+@pytest.mark.parametrize("override", ["seed=4", "train.seed=4", "output_dir=x"])
+def test_what_a_comparison_sets_itself_is_not_overridden(recipe_file, override):
+    path = recipe_file("a", "grpo")
+    with pytest.raises(ValueError, match=f"--set {override}: .* use --"):
+        make_compare_plan([path], (0, 1), overrides=[override])
+    key, _, value = override.partition("=")
+    with pytest.raises(ValueError, match=rf"a.yaml: grid\.{key}: .* use --"):
+        make_compare_plan([path], (0, 1), (2,), {key: [value, "y"]})
 
 
 def test_a_finished_run_counts_for_its_own_settings_only(recipe_file, tmp_path, untrained):
@@ -188,7 +268,7 @@ def test_plans_that_make_no_sense(recipe_file):
         make_compare_plan([one], (0, 1))
 
 
-def test_tables_report_spread_paired_differences_and_what_is_missing(recipe_file):
+def test_tables_report_spread_paired_differences_and_what_is_missing(recipe_file, tmp_path):
     plan = make_compare_plan([recipe_file("a", "grpo"), recipe_file("b", "sft")], (0, 1, 2))
 
     def run(seed, accuracy, entropy):
@@ -199,6 +279,9 @@ def test_tables_report_spread_paired_differences_and_what_is_missing(recipe_file
         comparison_tables(Comparison(plan, {"a": {}, "b": {}}, {"a": (), "b": ()}, dict.fromkeys(range(3), 0.1), runs))
     )
     means, differences, per_seed = tables
+    write_tables(tmp_path, Comparison(plan, {"a": {}, "b": {}}, {"a": (), "b": ()}, {0: math.nan}, runs))
+    kept = json.loads((tmp_path / "comparison.json").read_text(), parse_constant=pytest.fail)
+    assert (kept["runs"]["b"][0]["entropy"], kept["runs"]["a"][0]["entropy"], kept["start"]["0"]) == (None, 0.3, None)
     assert means.rows[0][2] == "0.100 ± 0.000"
     assert means.rows[1][:3] == ("a", "as-is", "0.100 ± 0.100")
     assert means.rows[2][4] == "-", "what a method does not log is not a number"

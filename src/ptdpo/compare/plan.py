@@ -2,11 +2,12 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ptdpo.config import Recipe, read_recipe
+from ptdpo.data.load import instruction_of
 
 Setting = tuple[tuple[str, Any], ...]
 
@@ -61,8 +62,11 @@ def make_compare_plan(
 
     Raises:
         ValueError: if fewer than two seeds are given, a seed is given twice or tuned and tested on, two recipes have
-            the same name, a recipe has no ``evaluate`` section, or there is something to choose but no tuning seed.
+            the same name, a recipe has no ``evaluate`` section, there is something to choose but no tuning seed, an
+            override or a grid sets what the comparison sets for every run, or runs of one seed would start from
+            other models or be tested otherwise.
     """
+    _check_overrides(overrides)
     if len(set(seeds)) < 2 or len(set(seeds)) != len(seeds):
         raise ValueError(f"seeds {list(seeds)}: a comparison needs at least two different seeds")
     shared = sorted(set(seeds) & set(tuning_seeds))
@@ -75,7 +79,42 @@ def make_compare_plan(
     choosing = [arm.name for arm in arms if len(arm.candidates) > 1]
     if choosing and not tuning_seeds:
         raise ValueError(f"{', '.join(choosing)}: settings are to be chosen, but there is no tuning seed")
-    return ComparePlan(arms, tuple(seeds), tuple(tuning_seeds), tuple(overrides))
+    plan = ComparePlan(arms, tuple(seeds), tuple(tuning_seeds), tuple(overrides))
+    for seed in (*tuning_seeds, *seeds):
+        _check_paired(plan, seed)
+    return plan
+
+
+# What a comparison sets for every run, and how to ask for it.
+_OURS = {"seed": "--seeds and --tuning-seeds", "output_dir": "--out"}
+
+
+def _check_overrides(overrides: Sequence[str]) -> None:
+    for override in overrides:
+        name = override.partition("=")[0].removeprefix("train.")
+        if name in _OURS:
+            raise ValueError(f"--set {override}: every run of a comparison has its own: use {_OURS[name]}")
+
+
+def _check_paired(plan: ComparePlan, seed: int) -> None:
+    """Differences are paired by seed and the start row is one for all: only training may differ."""
+    first: tuple[str, dict[str, Any]] | None = None
+    for arm in plan.arms:
+        for setting in arm.candidates:
+            shared = _shared(plan.recipe(arm, seed, setting, Path()))
+            first = first or (arm.name, shared)
+            for key, value in shared.items():
+                if value != first[1][key]:
+                    raise ValueError(
+                        f"{arm.path}: {key}={value!r}, but {first[0]} has {key}={first[1][key]!r}: what is compared "
+                        "must start from the same model and answer the same questions in the same way; make them "
+                        "equal, or compare these recipes elsewhere"
+                    )
+
+
+def _shared(recipe: Recipe) -> dict[str, Any]:
+    tested = {f"evaluate.{key}": value for key, value in asdict(recipe.evaluate).items()}
+    return {"model": recipe.model, "data.instruction": instruction_of(recipe.data), **tested}
 
 
 def _arm(path: Path, seed: int, grid: dict[str, Sequence[Any]], overrides: Sequence[str]) -> Arm:
@@ -83,6 +122,10 @@ def _arm(path: Path, seed: int, grid: dict[str, Sequence[Any]], overrides: Seque
     if not recipe.evaluate.test:
         raise ValueError(f"{path}: the section 'evaluate' names no test file, on which recipes are compared")
     choices = {**grid, **recipe.grid}
+    for key in choices:
+        if key.removeprefix("train.") in _OURS:
+            asked = _OURS[key.removeprefix("train.")]
+            raise ValueError(f"{path}: grid.{key}: every run of a comparison has its own: use {asked}")
     chooses = any(len(values) > 1 for values in choices.values())
     if chooses and not recipe.evaluate.validation:
         raise ValueError(f"{path}: the section 'evaluate' names no validation file, on which settings are chosen")

@@ -24,7 +24,8 @@ from ptdpo.report.curves import line_chart, mean_over_runs
 from ptdpo.report.page import CURVES
 from ptdpo.train.made_with import FINISHED, STARTED, check_same, made_with, write_json
 from ptdpo.train.metrics import METRICS_FILE, last_steps_mean, read_metrics, step_seconds
-from ptdpo.train.run import train_recipe
+from ptdpo.train.plan import make_plan
+from ptdpo.train.run import check_processes, train_recipe
 
 ANOTHER_FOLDER = "choose another --out folder"
 
@@ -59,8 +60,10 @@ def run_comparison(folder: Path, plan: ComparePlan) -> Comparison:
     """Run or resume a comparison in a folder; writes comparison.json and one SVG per metric there.
 
     Raises:
-        ValueError: if something in the folder was made with other settings than the plan now asks for.
+        ValueError: on what ``check_comparison`` refuses, before anything is trained, or if answers in the folder
+            were given otherwise than the plan now asks for.
     """
+    check_comparison(folder, plan)
     console = Console(stderr=True)
     tuning = {arm.name: _tune(folder, arm, plan, console) for arm in plan.arms}
     chosen = {arm.name: _choice(arm, tuning[arm.name]) for arm in plan.arms}
@@ -77,6 +80,44 @@ def run_comparison(folder: Path, plan: ComparePlan) -> Comparison:
     result = Comparison(plan, tuning, chosen, start, runs)
     _write_curves(folder, result)
     return result
+
+
+def check_comparison(folder: Path, plan: ComparePlan) -> None:
+    """Find mistakes before the first training: a later recipe would fail after hours, with half a comparison made.
+
+    Every candidate of every arm is planned once, on the seed that it is first trained on; for the other seeds its
+    files must be there.
+
+    Raises:
+        ValueError: on any mistake in a recipe or its data, a questions file that cannot be read, or something in the
+            folder that was made with other settings than the plan now asks for.
+    """
+    questions: set[str] = set()
+    for arm in plan.arms:
+        chooses = len(arm.candidates) > 1
+        tuned = plan.tuning_seeds if chooses else ()
+        for setting in arm.candidates:
+            for n, seed in enumerate((*tuned, *plan.seeds)):
+                home = _home(folder, seed, arm, setting)
+                recipe = plan.recipe(arm, seed, setting, home)
+                questions.add(recipe.evaluate.validation if n < len(tuned) else recipe.evaluate.test)
+                _check_run(home, recipe, arm.path, in_full=n == 0)
+    for path in sorted(questions):
+        read_problems(path)
+
+
+def _check_run(home: Path, recipe: Recipe, path: Path, *, in_full: bool) -> None:
+    try:
+        if in_full:
+            check_processes(recipe)
+            make_plan(recipe)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    data = recipe.data
+    for name in (data.path if data.source in ("jsonl", "parquet") else "", data.hints, data.solutions):
+        if name and not Path(name).exists():
+            raise ValueError(f"{path}: {name}: no such file")
+    _check_made_with(home, recipe)
 
 
 def _tune(folder: Path, arm: Arm, plan: ComparePlan, console: Console) -> dict[str, list[float]]:

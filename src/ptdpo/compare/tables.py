@@ -3,9 +3,10 @@
 import json
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from ptdpo.compare.plan import setting_name
 from ptdpo.compare.run import Comparison, TestedRun
@@ -61,7 +62,7 @@ def comparison_tables(result: Comparison) -> Iterator[NamedTable]:
 
 
 def write_tables(folder: Path, result: Comparison) -> None:
-    """Write comparison.md and comparison.json."""
+    """Write comparison.md and comparison.json, which has null for what a method does not log."""
     tables = list(comparison_tables(result))
     (folder / "comparison.md").write_text("\n\n".join(_markdown(table) for table in tables) + "\n", encoding="utf-8")
     content = {
@@ -73,7 +74,17 @@ def write_tables(folder: Path, result: Comparison) -> None:
         "chosen": {name: dict(setting) for name, setting in result.chosen.items()},
         "runs": {name: [asdict(run) for run in runs] for name, runs in result.runs.items()},
     }
-    (folder / "comparison.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    text = json.dumps(_known(content), indent=1, allow_nan=False)
+    (folder / "comparison.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _known(value: Any) -> Any:
+    """Return the content with null in the place of NaN, which JSON does not have."""
+    if isinstance(value, Mapping):
+        return {key: _known(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_known(part) for part in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _markdown(table: NamedTable) -> str:
