@@ -115,6 +115,16 @@ def test_a_run_that_was_cut_before_it_was_saved_is_saved(recipe, preset):
     assert (folder / "finished.json").exists()
 
 
+def test_a_checkpoint_whose_saving_was_cut_off_is_named(recipe):
+    folder = train_recipe(recipe())
+    (folder / "checkpoint-2" / "trainer_state.json").unlink()
+    with pytest.raises(ValueError, match=r"checkpoint-2: has no trainer_state\.json.*delete it"):
+        train_recipe(recipe())
+    shutil.rmtree(folder / "checkpoint-2")
+    train_recipe(recipe())
+    assert checkpoints(folder) == ["checkpoint-1", "checkpoint-2"]
+
+
 def test_training_refuses_what_the_plan_refuses(recipe, tmp_path, monkeypatch):
     monkeypatch.setattr("ptdpo.train.run.PTDTrainer", None)
     with pytest.raises(ValueError, match="one generation takes 2 prompts, but the data has only 1 problems"):

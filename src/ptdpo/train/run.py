@@ -94,7 +94,10 @@ def _train(trainer: Any, folder: Path, checkpoint: str | None, processor: Any, c
 
 def _has_all_steps(checkpoint: Path, settings: dict[str, Any], plan: Plan) -> bool:
     """Return whether nothing is left to train; transformers would train one step more on such a checkpoint."""
-    state = json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+    path = checkpoint / TRAINER_STATE_NAME
+    if not path.exists():
+        raise ValueError(f"{checkpoint}: has no {path.name}, its saving was cut off: delete it to go on")
+    state = json.loads(path.read_text(encoding="utf-8"))
     if settings.get("max_steps", -1) > 0:
         return state["global_step"] >= settings["max_steps"]
     return state["global_step"] >= max(plan.optimiser_steps, state["max_steps"])
