@@ -35,7 +35,8 @@ METRICS = ("loss", "grad_norm", "entropy", "kl", "divergence", "tutored/tokens")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
-        importlib.util.find_spec("deepspeed") is None, reason="DeepSpeed is not installed: pip install -e '.[deepspeed]'"
+        importlib.util.find_spec("deepspeed") is None,
+        reason="DeepSpeed is not installed: pip install -e '.[deepspeed]'",
     ),
 ]
 
