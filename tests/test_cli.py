@@ -3,13 +3,16 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from ptdpo import cli
-from ptdpo.data.files import write_hints, write_problems
+from ptdpo.data.files import write_hints, write_problems, write_solutions
+from ptdpo.models import loading
+from ptdpo.records import Solution
 
 COMMANDS = [
     ["demo"], ["compare"], ["train"], ["sft"], ["evaluate"], ["data", "tiny-vlm"], ["data", "easy-vqa"],
@@ -192,3 +195,77 @@ def test_an_interrupted_command_says_how_to_go_on(monkeypatch, capsys):
     monkeypatch.setattr(cli, "app", app)
     code, _, err = run(monkeypatch, capsys)
     assert (code, err) == (130, "ptdpo: interrupted; the same command goes on where it stopped\n")
+
+
+def test_the_package_runs_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "ptdpo", "--help"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "tiny-vlm" in done.stdout or "evaluate" in done.stdout
+
+
+@pytest.fixture
+def written(recipe):
+    """A folder with problems, hints, solutions, a recipe that a comparison can read, and a folder in the way."""
+    folder = recipe.parent
+    ids = [json.loads(line)["id"] for line in (folder / "problems.jsonl").read_text().splitlines()]
+    write_solutions(folder / "solutions.jsonl", [Solution(key, "\\boxed{1}") for key in ids])
+    (folder / "dir").mkdir()
+    return folder
+
+
+IN_THE_WAY = [
+    (["data", "easy-vqa", "{}/dir"], "FILE {}/dir: is a folder"),
+    (["data", "easy-vqa", "{}/hints.jsonl/x/b.jsonl"], "{}/hints.jsonl is a file, not a folder"),
+    (["data", "tiny-vlm", "{}/hints.jsonl"], "FOLDER {}/hints.jsonl: is a file"),
+    (["data", "demo-world", "0", "--out", "{}/hints.jsonl"], "--out {}/hints.jsonl: is a file"),
+    (["data", "attach-hints", "{}/problems.jsonl", "{}/hints.jsonl", "--out", "{}/dir"], "--out {}/dir: is a folder"),
+    (["hints", "check", "{}/hints.jsonl", "--problems", "{}/problems.jsonl", "--out", "{}/dir"], "is a folder"),
+    (["hints", "review", "{}/hints.jsonl", "--problems", "{}/problems.jsonl", "--out", "{}/dir"], "is a folder"),
+    (["evaluate", "x/y", "{}/problems.jsonl", "--out", "{}/hints.jsonl/x"], "{}/hints.jsonl is a file, not a folder"),
+    (["evaluate", "compare", "a", "b", "--out", "{}/hints.jsonl"], "--out {}/hints.jsonl: is a file"),
+    (["compare", "{}/recipe.yaml", "--out", "{}/hints.jsonl"], "--out {}/hints.jsonl: is a file"),
+    (["demo", "--out", "{}/hints.jsonl"], "--out {}/hints.jsonl: is a file"),
+    (["sft", "x/y", "{}/problems.jsonl", "{}/solutions.jsonl", "--out", "{}/hints.jsonl"], "hints.jsonl: is a file"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("command", "message"), IN_THE_WAY, ids=lambda part: " ".join(part[:2]) if part else "")
+def test_what_lies_in_the_way_of_results_is_named_before_any_work(ptdpo, written, command, message):
+    code, out, err = ptdpo(*[part.format(written) for part in command])
+    assert (code, out) == (2, "")
+    assert err.startswith("ptdpo: ")
+    assert err.count("\n") == 1
+    assert message.format(written) in err
+    assert not list(written.glob("*.partial"))
+
+
+def test_a_fault_of_the_file_system_is_one_line(ptdpo, written, monkeypatch):
+    def refused(self, *_):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "mkdir", refused)
+    code, _, err = ptdpo("data", "easy-vqa", written / "new" / "p.jsonl", "--limit", 1)
+    assert (code, err) == (2, f"ptdpo: {written / 'new'}: Permission denied\n")
+
+
+def test_fine_tuning_names_a_missing_image_before_it_loads_the_model(ptdpo, written):
+    lines = (written / "problems.jsonl").read_text().splitlines()
+    row = {**json.loads(lines[0]), "images": ["gone.png"]}
+    (written / "problems.jsonl").write_text("\n".join([json.dumps(row), *lines[1:]]))
+    given = written / "problems.jsonl", written / "solutions.jsonl"
+    code, _, err = ptdpo("sft", "no/model", *given, "--out", written / "sft")
+    assert code == 2
+    assert f"1 bad row: {row['id']} ({written}/gone.png: no such image)" in err
+
+
+@pytest.mark.parametrize(("load", "inner"), [(loading.load_processor, "_load_processor"), (loading.load_model, None)])
+def test_a_model_that_cannot_be_loaded_is_named_in_one_line(monkeypatch, load, inner):
+    def unreachable(*_, **__):
+        raise OSError("We couldn't connect to the hub.\nCheck your internet connection.")
+
+    if inner:
+        monkeypatch.setattr(loading, inner, unreachable)
+    else:
+        monkeypatch.setattr(loading.AutoModelForImageTextToText, "from_pretrained", unreachable)
+    with pytest.raises(OSError, match=r"^nope: no model that can be loaded.*\(We couldn't connect to the hub\.\)$"):
+        load("nope")

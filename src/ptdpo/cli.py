@@ -28,17 +28,25 @@ app.add_typer(solutions_app, name="solutions")
 
 
 def main() -> None:
-    """Run the command line; a ``ValueError`` is the user's mistake: one line, exit code 2."""
+    """Run the command line; a ``ValueError`` or ``OSError`` is the user's mistake: one line, exit code 2."""
     try:
         app()
-    except ValueError as error:
-        print(f"ptdpo: {' '.join(str(error).split())}", file=sys.stderr)
+    except (ValueError, OSError) as error:
+        print(f"ptdpo: {_in_one_line(error)}", file=sys.stderr)
         sys.exit(2)
     except SystemExit as end:
         # typer makes this of Ctrl-C, without a word.
         if end.code == INTERRUPTED:
             print("ptdpo: interrupted; the same command goes on where it stopped", file=sys.stderr)
         raise
+
+
+def _in_one_line(error: ValueError | OSError) -> str:
+    """Return the message; of a fault of the file system, the path and the reason."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        # Two paths: the first is the partial file, the second the one that the user named.
+        return f"{error.filename2 or error.filename}: {error.strerror}"
+    return " ".join(str(error).split())
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ptdpo.commands.outputs import refuse_unwritable_folder
 from ptdpo.commands.printing import out, print_table
 
 
@@ -27,6 +28,7 @@ def compare(
     from ptdpo.compare.tables import comparison_tables, write_tables
     from ptdpo.config import parse_value
 
+    refuse_unwritable_folder("--out", folder)
     choices = {}
     for text in grid or []:
         key, equals, values = text.partition("=")

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ptdpo.commands.outputs import refuse_unwritable_file, refuse_unwritable_folder
 from ptdpo.commands.printing import out
 
 data_app = typer.Typer(no_args_is_help=True, help="Make and check data, and the tiny model of the demo.")
@@ -23,6 +24,7 @@ def tiny_vlm(
     from ptdpo.data.prompts import question_text
     from ptdpo.models import TinyVLMSettings, make_tiny_vlm
 
+    refuse_unwritable_folder("FOLDER", folder)
     texts = [f"{question_text(p)} {easy_vqa_solution(p)}" for p in load_easy_vqa("train")]
     make_tiny_vlm(folder, texts, TinyVLMSettings(seed=seed))
     out.print(f"saved to {folder}")
@@ -39,6 +41,7 @@ def demo_world(
     """
     from ptdpo.demo.world import make_world
 
+    refuse_unwritable_folder("--out", folder)
     start = make_world(folder, world)
     out.print(f"start model in {start}, data in {folder / 'data'}")
 
@@ -60,6 +63,7 @@ def easy_vqa(
     from ptdpo.data.files import write_hints, write_problems, write_solutions
     from ptdpo.records import Solution
 
+    refuse_unwritable_file("FILE", file)
     problems = load_easy_vqa(split, limit, seed)
     write_problems(file, problems)
     if hints:
@@ -109,6 +113,7 @@ def attach(
 
     if bad_rows not in ("refuse", "drop"):
         raise ValueError(f"--bad-rows {bad_rows!r}: must be refuse or drop")
+    refuse_unwritable_file("--out", file)
     jsonl = problems.suffix == ".jsonl"
     read = read_problems(problems) if jsonl else load_parquet(problems, problems.parent / "images")
     good, report = keep_good(find_bad_rows(read), bad_rows, str(problems))

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ptdpo.commands.outputs import refuse_unwritable_folder
 from ptdpo.commands.printing import out, print_table
 
 
@@ -19,6 +20,7 @@ def demo(
     from ptdpo.demo.run import TABLE_COLUMNS, ArmResult, run_demo, table_rows
     from ptdpo.demo.setting import DemoSettings
 
+    refuse_unwritable_folder("--out", folder)
     result = run_demo(folder, seed)
     arms = [ArmResult(name=name, **result[name]) for name in DemoSettings().arms]
     print_table(("", *TABLE_COLUMNS), table_rows(result["start"]["test_accuracy"], arms))

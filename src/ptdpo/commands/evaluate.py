@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from ptdpo.commands import endpoint_options as options
+from ptdpo.commands.outputs import refuse_unwritable_folder
 from ptdpo.commands.printing import out, print_table
 from ptdpo.config import BadRows
 
@@ -87,6 +88,7 @@ def run(
 
     if folder.suffix == ".jsonl" or folder.is_file():
         raise ValueError(f"--out {folder}: name a folder; the responses of each benchmark are written inside it")
+    refuse_unwritable_folder("--out", folder)
     names, paths = _names_and_paths(benchmarks, data or [], problems)
     choice = DataChoice(names, paths, limit, _one_of("--bad-rows", bad_rows, BadRows), instruction)
     sampling = Sampling(samples, max_new_tokens, temperature, top_p, 0, seed, batch_size, extra if base_url else "")
@@ -144,6 +146,8 @@ def compare(
     from ptdpo.evaluate.compare import compare as compare_runs
     from ptdpo.evaluate.compare import write_comparison
 
+    if folder is not None:
+        refuse_unwritable_folder("--out", folder)
     comparison = compare_runs(first, second)
     shown = comparison.table()
     print_table(shown.columns, shown.rows)

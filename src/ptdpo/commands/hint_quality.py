@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from ptdpo.commands.outputs import refuse_unwritable_file
 from ptdpo.commands.printing import out, print_table
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ def check(
     if self_test:
         _print_self_test()
         return
+    if verdicts is not None:
+        refuse_unwritable_file("--out", verdicts)
     rows, mistakes = _judged(hints, problems)
     if verdicts is not None:
         write_jsonl(verdicts, ({"id": r.problem.id, "ok": r.verdict.ok, "reasons": r.verdict.reasons} for r in rows))
@@ -56,6 +59,7 @@ def review(
     """
     from ptdpo.hints.review import review_page
 
+    refuse_unwritable_file("--out", page)
     rows, mistakes = _judged(hints, problems)
     chosen = [row for row in rows if only == "all" or row.verdict.ok == (only == "fit")]
     written = review_page(chosen, hints.name, image_size=image_size, max_megabytes=max_mb)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ptdpo.commands.outputs import refuse_unwritable_folder
 from ptdpo.commands.printing import out, print_table
 
 
@@ -43,10 +44,15 @@ def sft(
 
     Example: `ptdpo sft runs/tiny runs/easy_vqa.jsonl runs/easy_vqa.solutions.jsonl --out runs/easy_vqa/start`
     """
+    from ptdpo.data.checks import describe_bad_rows, find_bad_rows
     from ptdpo.data.dataset import solution_rows
     from ptdpo.data.files import read_problems, read_solutions
     from ptdpo.train.sft import fine_tune_on_cpu
 
-    rows = solution_rows(read_problems(problems), read_solutions(solutions), instruction)
+    refuse_unwritable_folder("--out", folder)
+    checked = find_bad_rows(read_problems(problems), instruction=instruction)
+    if checked.bad:
+        raise ValueError(f"{describe_bad_rows(checked.bad, str(problems))}; mend them or take them out")
+    rows = solution_rows(checked.good, read_solutions(solutions), instruction)
     fine_tune_on_cpu(model, rows, folder, batch_size=batch_size, learning_rate=learning_rate, seed=seed)
     out.print(f"{len(rows)} solutions; saved to {folder}")
