@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from trl import SFTConfig
 
-from ptdpo.config import PRESETS, read_recipe
+from ptdpo.config import PRESETS, Recipe, read_recipe
 from ptdpo.train import PTDConfig
 from ptdpo.train.plan import resolved_settings
 
@@ -78,12 +78,17 @@ def test_numbers_in_scientific_notation_are_numbers(tmp_path, number):
         ("preset: ptd-grop\nmodel: m\n", [], "unknown preset 'ptd-grop'; did you mean 'ptd-grpo'"),
         (BASE + "dta: {}\n", [], "unknown key 'dta'; did you mean 'data'"),
         (BASE + "data: {pth: x}\n", [], "unknown key 'pth'; did you mean 'path'"),
-        (BASE + "data: {source: web}\n", [], "data.source: must be one of jsonl"),
+        (BASE + "data: {source: web}\n", [], "data.source: expected one of jsonl"),
         (BASE + "data: {bad_rows: ignore}\n", [], "refuse, drop"),
         (BASE + "data: x\n", [], "expected a section"),
         (BASE + "train: 5\n", [], "train: expected a section"),
         (BASE + "grid: [1]\n", [], "grid: expected a section"),
-        (BASE + "processes: many\n", [], "processes: expected a whole number, found 'many'"),
+        (BASE + "processes: many\n", [], "r.yaml: processes: expected a whole number, found 'many'"),
+        (BASE + "1: x\n", [], "unknown key 1"),
+        (BASE + "data: {limit: abc}\n", [], "data.limit: expected a whole number, found 'abc'"),
+        (BASE + "data: {limit: 2.5}\n", [], "data.limit: expected a whole number, found 2.5"),
+        (BASE + "data: {limit: 0}\n", [], "data.limit=0: must be at least 1"),
+        (BASE + "evaluate: {top_p: 3}\n", [], r"evaluate.top_p=3: must be in \(0, 1\]"),
         ("- a\n", [], "mapping"),
         ("a: [\n", [], "not valid YAML"),
         (BASE, ["learning_rate"], "expected key=value"),
@@ -105,6 +110,51 @@ def test_an_unknown_training_setting_gets_a_suggestion(tmp_path):
     recipe = read_recipe(recipe_file(tmp_path, BASE), ["lerning_rate=1"])
     with pytest.raises(ValueError, match="'lerning_rate'; did you mean 'learning_rate'"):
         resolved_settings(recipe)
+
+
+@pytest.mark.parametrize(
+    ("preset", "name", "given", "value"),
+    [
+        ("grpo", "learning_rate", "'1e-4'", 1e-4),
+        ("grpo", "max_steps", "1e2", 100),
+        ("grpo", "scale_rewards", "false", False),
+        ("grpo", "lr_scheduler_type", "cosine", "cosine"),
+        ("grpo", "max_steps", "'7'", 7),
+        ("grpo", "run_name", "'7'", "7"),
+        ("grpo", "optim_target_modules", "[a, b]", ["a", "b"]),
+        ("grpo", "teacher_batch_size", "null", None),
+        ("grpo", "reward_weights", "[1, '0.5']", [1, 0.5]),
+        ("sft", "learning_rate", "'1e-4'", 1e-4),
+    ],
+)
+def test_settings_have_the_type_of_their_annotation(tmp_path, preset, name, given, value):
+    recipe = read_recipe(recipe_file(tmp_path, f"preset: {preset}\nmodel: m\ntrain:\n  {name}: {given}\n"))
+    found = resolved_settings(recipe)[name]
+    assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize("preset", ["grpo", "sft"])
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        ("learning_rate", "fast", "learning_rate: expected a number, found 'fast'"),
+        ("learning_rate", True, "learning_rate: expected a number, found True"),
+        ("per_device_train_batch_size", 0, "per_device_train_batch_size=0: must be at least 1"),
+        ("seed", 1.5, "seed: expected a whole number, found 1.5"),
+        ("bf16", "maybe", "bf16: expected true or false, found 'maybe'"),
+        ("report_to", 5, r"report_to: expected text or a list \(text each\), found 5"),
+        (1, 2, "unknown .*setting.* 1"),
+    ],
+)
+def test_settings_of_another_type_or_out_of_range_are_named(preset, name, given, message):
+    with pytest.raises(ValueError, match=message):
+        resolved_settings(Recipe(preset, "m", train={name: given}))
+
+
+def test_the_class_of_settings_checks_what_it_is_given_itself(tmp_path):
+    with pytest.raises(ValueError, match="num_generations=0: must be at least 1"):
+        PTDConfig(output_dir=tmp_path, num_generations=0)
+    assert PTDConfig(output_dir=tmp_path, learning_rate="2e-6", use_cpu=True, bf16=False).learning_rate == 2e-6  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))

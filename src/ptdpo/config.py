@@ -1,14 +1,16 @@
 """The presets, and the typed content of a recipe. No torch: reading a recipe is instant."""
 
 import dataclasses
-import difflib
 import re
+import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import yaml
+
+from ptdpo.values import COUNT, NOT_NEGATIVE, SHARE, Range, check_range, typed_value, unknown_name
 
 _PTD: dict[str, Any] = {"tutoring_weight": 0.5, "tutoring_threshold": 1.0, "tutoring_k": 100}
 _NO_TUTOR: dict[str, Any] = {"tutoring_weight": 0.0}
@@ -133,7 +135,7 @@ def preset_settings(name: str) -> dict[str, Any]:
         ValueError: on an unknown preset; suggests the nearest name.
     """
     if name not in PRESETS:
-        raise ValueError(f"unknown preset {name!r}{_suggest(name, list(PRESETS))} (known: {', '.join(PRESETS)})")
+        raise ValueError(f"{unknown_name('preset', name, PRESETS)} (known: {', '.join(PRESETS)})")
     return dict(PRESETS[name])
 
 
@@ -230,6 +232,21 @@ class Recipe:
     processes: int = 1
 
 
+# Numbers of a recipe's records that no run can have are refused where the recipe is read.
+_RANGES: Mapping[tuple[type, str], Range] = {
+    (DataSettings, "limit"): COUNT,
+    (DataSettings, "max_prompt_tokens"): COUNT,
+    (LoraSettings, "rank"): NOT_NEGATIVE,
+    (LoraSettings, "alpha"): COUNT,
+    (EvaluateSettings, "max_new_tokens"): COUNT,
+    (EvaluateSettings, "temperature"): NOT_NEGATIVE,
+    (EvaluateSettings, "top_p"): SHARE,
+    (EvaluateSettings, "samples"): COUNT,
+    (EvaluateSettings, "batch_size"): COUNT,
+    (Recipe, "processes"): COUNT,
+}
+
+
 def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a YAML recipe and apply ``key=value`` overrides such as ``train.learning_rate=2e-6``.
 
@@ -312,46 +329,37 @@ def _recipe(content: dict[str, Any], where: str) -> Recipe:
             raise ValueError(f"{where}: the key {required!r} is missing")
     values = dict(content)
     if "data" in values:
-        values["data"] = _build(DataSettings, values["data"], f"{where}: data")
+        values["data"] = _build(DataSettings, values["data"], f"{where}: data.")
     for name, kind in (("lora", LoraSettings), ("evaluate", EvaluateSettings)):
         if name in values:
-            values[name] = _build(kind, values[name], f"{where}: {name}")
+            values[name] = _build(kind, values[name], f"{where}: {name}.")
     for name in ("train", "grid"):
         if not isinstance(values.get(name) or {}, dict):
             raise ValueError(f"{where}: {name}: expected a section with keys, found {values[name]!r}")
     for key, choices in (values.get("grid") or {}).items():
         if not isinstance(choices, list) or not choices:
             raise ValueError(f"{where}: grid.{key}: expected a list of values, found {choices!r}")
-    recipe = _build(Recipe, values, where)
+    recipe = _build(Recipe, values, f"{where}: ")
     preset_settings(recipe.preset)
-    _check_choice(f"{where}: data.source", recipe.data.source, Source)
-    _check_choice(f"{where}: data.bad_rows", recipe.data.bad_rows, BadRows)
     return recipe
 
 
-def _build(kind: Any, values: Any, where: str) -> Any:
+def _build(kind: Any, values: Any, prefix: str) -> Any:
+    """Return a record from the keys and values of its section; ``prefix`` stands in front of their names."""
+    where = prefix.rstrip(".: ")
     if not isinstance(values, dict):
         raise ValueError(f"{where}: expected a section with keys, found {values!r}")
-    fields = {f.name: f for f in dataclasses.fields(kind)}
-    for name, value in values.items():
-        if name not in fields:
-            raise ValueError(f"{where}: unknown key {name!r}{_suggest(name, list(fields))}")
-        if value is not None:
-            _check_type(f"{where}.{name}", value, fields[name].type)
-    return kind(**{name: value for name, value in values.items() if value is not None})
+    hints = typing.get_type_hints(kind)
+    for name in values:
+        if name not in hints:
+            raise ValueError(f"{where}: {unknown_name('key', name, hints)}")
+    given = {name: _value(prefix + name, value, hints[name]) for name, value in values.items() if value is not None}
+    for name, value in given.items():
+        if (kind, name) in _RANGES:
+            check_range(prefix + name, value, _RANGES[kind, name])
+    return kind(**given)
 
 
-def _check_type(where: str, value: Any, annotation: Any) -> None:
-    expected = {int: "a whole number", str: "text"}
-    if annotation in expected and (not isinstance(value, annotation) or isinstance(value, bool)):
-        raise ValueError(f"{where}: expected {expected[annotation]}, found {value!r}")
-
-
-def _check_choice(where: str, value: Any, choices: Any) -> None:
-    if value not in get_args(choices):
-        raise ValueError(f"{where}: must be one of {', '.join(get_args(choices))}, found {value!r}")
-
-
-def _suggest(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+def _value(where: str, value: Any, hint: Any) -> Any:
+    """Return a value of its type; sections are records by now."""
+    return value if dataclasses.is_dataclass(value) else typed_value(where, value, hint)

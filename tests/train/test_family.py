@@ -309,3 +309,9 @@ def test_problems_with_and_without_images_need_one_process(scenes):
     check_images(2, LoadedData(problems[:1], {}, {}, ""))
     with pytest.raises(ValueError, match=r"1 of 2 problems have no image .*'bare'"):
         check_images(2, LoadedData(problems, {}, {}, ""))
+
+
+def test_more_ids_than_the_head_has_are_refused(tmp_path, tiny_path, processor, rows, monkeypatch):
+    monkeypatch.setattr("trl.GRPOTrainer.__init__", lambda *a, **k: pytest.fail("weights were loaded"))
+    with pytest.raises(ValueError, match=r"tutoring_k=1000000: the model's head has only \d+ ids"):
+        make_trainer(tmp_path, tiny_path, processor, rows, tutoring_k=1_000_000)

@@ -22,8 +22,10 @@ def train(
     from ptdpo.config import read_recipe
     from ptdpo.train.plan import make_plan
     from ptdpo.train.run import train_recipe
+    from ptdpo.train.setting_checks import check_model_name
 
     parsed = read_recipe(recipe, [*(overrides or []), *(assign or [])])
+    check_model_name("model", parsed.model)
     if dry_run:
         print_table(("setting", "value"), make_plan(parsed).rows())
     else:

@@ -24,7 +24,7 @@ class ScoredResponse:
 
 @dataclass(frozen=True, slots=True)
 class SamplingSettings:
-    """How responses are sampled; the defaults are the paper's."""
+    """How responses are sampled; the defaults are the paper's. A temperature of 0 is greedy."""
 
     max_new_tokens: int = 4096
     temperature: float = 1.0
@@ -49,6 +49,7 @@ def score_problems(
             top_p=settings.top_p,
             batch_size=settings.batch_size,
             seed=settings.seed + sample * 1_000_003,
+            greedy=settings.temperature == 0,
         )
         responses = (response for batch in batches for response in batch)
         for problem, response in zip(problems, responses, strict=True):

@@ -10,8 +10,8 @@ from transformers import AutoConfig
 from ptdpo.config import SFT, Recipe, preset_settings
 from ptdpo.data.load import LoadedData, load_data
 from ptdpo.models import load_processor
-from ptdpo.train.settings import PTDConfig, check_setting_names
-from ptdpo.train.sft import check_sft_settings
+from ptdpo.train.settings import PTDConfig, checked_settings
+from ptdpo.train.sft import checked_sft_settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +57,10 @@ def resolved_settings(recipe: Recipe) -> dict[str, Any]:
     """Return the training settings of a recipe over those of its preset.
 
     Raises:
-        ValueError: on an unknown setting; suggests the nearest name.
+        ValueError: on an unknown setting (suggests the nearest name), or a value of the wrong type or out of range.
     """
     settings = {**preset_settings(recipe.preset), **recipe.train}
-    if recipe.preset == SFT:
-        check_sft_settings(settings)
-    else:
-        check_setting_names(settings)
-    return settings
+    return checked_sft_settings(settings) if recipe.preset == SFT else checked_settings(settings)
 
 
 def make_plan(recipe: Recipe) -> Plan:

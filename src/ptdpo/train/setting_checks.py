@@ -1,11 +1,17 @@
 """Which settings of ``PTDConfig`` are refused, and why."""
 
+import dataclasses
+import re
+import typing
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ptdpo.algo.divergence import Kind, Support, Tail
 from ptdpo.algo.objectives import Estimator, Schedule
 from ptdpo.algo.routing import Select
 from ptdpo.tutor.context import Context
+from ptdpo.values import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Range, check_range, typed_value, unknown_name
 
 Head = Literal["fused", "dense"]
 Use = Literal["loss", "advantage"]
@@ -16,64 +22,170 @@ Masked = Literal["current", "rollout"]
 SPLITTABLE_LOSSES = ("grpo", "dapo", "dr_grpo")
 
 
-def check_ranges(args: Any) -> None:
-    """Refuse single settings that no run can have.
+# Numbers that no run can have otherwise. ``None`` is always let through: types decide where it may stand.
+_RANGES: Mapping[str, Range] = {
+    **dict.fromkeys(
+        (
+            "per_device_train_batch_size",
+            "per_device_eval_batch_size",
+            "gradient_accumulation_steps",
+            "generation_batch_size",
+            "steps_per_generation",
+            "num_generations",
+            "num_iterations",
+            "max_completion_length",
+            "save_total_limit",
+            "perception_patch",
+            "tutoring_k",
+            "teacher_batch_size",
+            "micro_batch_tokens",
+        ),
+        COUNT,
+    ),
+    **dict.fromkeys(
+        (
+            "learning_rate",
+            "weight_decay",
+            "warmup_steps",
+            "max_grad_norm",
+            "beta",
+            "top_k",
+            "tutoring_weight",
+            "rl_weight",
+            "resampling_rounds",
+            "overlong_buffer",
+            "perception_weight",
+            "perception_entropy_weight",
+            "masked_entropy_weight",
+            "example_steps",
+        ),
+        NOT_NEGATIVE,
+    ),
+    **dict.fromkeys(
+        (
+            "num_train_epochs",
+            "temperature",
+            "repetition_penalty",
+            "epsilon",
+            "epsilon_high",
+            "delta",
+            "adam_epsilon",
+            "logging_steps",
+            "save_steps",
+            "eval_steps",
+            "tutoring_clip",
+            "tutoring_ratio_clip",
+        ),
+        POSITIVE,
+    ),
+    **dict.fromkeys(("top_p", "tutoring_threshold", "tutoring_ema_rate", "perception_mask_share"), SHARE),
+    **dict.fromkeys(("adam_beta1", "adam_beta2"), Range(0, 1, with_high=False)),
+    "min_p": Range(0, 1),
+    # What numpy takes.
+    **dict.fromkeys(("seed", "data_seed"), Range(0, 2**32 - 1)),
+}
+_CHOICES: Mapping[str, Any] = {
+    "tutoring_select": Select,
+    "tutoring_divergence": Kind,
+    "tutoring_support": Literal[Support, "full"],
+    "tutoring_context": Context,
+    "tutoring_tail": Tail,
+    "tutoring_schedule": Schedule,
+    "tutoring_use": Use,
+    "tutoring_rollouts": Drawn,
+    "tutoring_mean": Mean,
+    "perception_masked": Masked,
+    "perception_estimator": Estimator,
+    "head": Head,
+}
+_TEACHERS = ("frozen", "current", "ema")
+# Where TRL's annotations are not what it takes.
+_HINTS: Mapping[str, Any] = {"scale_rewards": bool | str, "num_generations": int}
+_FILES = ("deepspeed", "fsdp_config")
+
+
+def typed_settings(kind: type, settings: Mapping[str, Any], called: str) -> dict[str, Any]:
+    """Return settings of a dataclass of TRL's family, each of its type and in its range.
+
+    Args:
+        kind: the dataclass.
+        settings: names and values, as a recipe has them.
+        called: what messages call a setting.
+
+    Raises:
+        ValueError: on an unknown name (suggests the nearest), a value of the wrong type or out of range, or a file
+            that does not exist.
+    """
+    known = [f.name for f in dataclasses.fields(kind) if f.init]
+    hints = {**typing.get_type_hints(kind), **_HINTS}
+    for name in settings:
+        if name not in known:
+            raise unknown_name(called, name, known)
+    typed = {name: typed_value(name, value, hints[name]) for name, value in settings.items()}
+    for name, value in typed.items():
+        if name in _RANGES:
+            check_range(name, value, _RANGES[name])
+    _check_files(typed)
+    return typed
+
+
+def _check_files(settings: Mapping[str, Any]) -> None:
+    for name in _FILES:
+        value = settings.get(name)
+        # Text may also be the JSON itself.
+        if isinstance(value, str) and not value.lstrip().startswith("{") and not Path(value).is_file():
+            raise ValueError(f"{name}={value}: no such file")
+    output = settings.get("output_dir")
+    if output is not None and Path(output).is_file():
+        raise ValueError(f"output_dir={output}: is a file; name a folder")
+
+
+def check_model_name(setting: str, name: str, others: str = "neither a folder here nor a hub id") -> None:
+    """Refuse a model that is neither a folder here nor may be on the hub; nothing is downloaded.
+
+    Args:
+        setting: whose value it is.
+        name: folder, or hub id (owner/name).
+        others: what else the setting may be, as the message says it.
 
     Raises:
         ValueError: naming the setting, its value and what it must be.
     """
-    choices = {
-        "tutoring_select": Select,
-        "tutoring_divergence": Kind,
-        "tutoring_support": Literal[Support, "full"],
-        "tutoring_context": Context,
-        "tutoring_tail": Tail,
-        "tutoring_schedule": Schedule,
-        "tutoring_use": Use,
-        "tutoring_rollouts": Drawn,
-        "tutoring_mean": Mean,
-        "perception_masked": Masked,
-        "perception_estimator": Estimator,
-        "head": Head,
-    }
-    for name, allowed in choices.items():
+    if not Path(name).is_dir() and not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", str(name)):
+        raise ValueError(
+            f"{setting}={name!r}: {others}: there is no such folder, and the id of a model on the hub is owner/name"
+        )
+
+
+def check_ranges(args: Any) -> None:
+    """Refuse values that no run can have, after ``typed_settings``.
+
+    Raises:
+        ValueError: naming the setting, its value and what it must be.
+    """
+    for name, allowed in _CHOICES.items():
         if getattr(args, name) not in get_args(allowed):
             raise ValueError(f"{name}={getattr(args, name)!r}: must be one of {', '.join(get_args(allowed))}")
-    weights = ("perception_weight", "perception_entropy_weight", "masked_entropy_weight", "resampling_rounds")
-    for name in ("tutoring_weight", "rl_weight", *weights):
-        if getattr(args, name) < 0:
-            raise ValueError(f"{name}={getattr(args, name)}: must not be negative")
-    if not 0 < args.tutoring_threshold <= 1:
-        raise ValueError(f"tutoring_threshold={args.tutoring_threshold}: must be in (0, 1]")
-    if not 0 < args.perception_mask_share <= 1:
-        raise ValueError(f"perception_mask_share={args.perception_mask_share}: must be in (0, 1]")
-    assert args.max_completion_length is not None
-    if not 0 <= args.overlong_buffer <= args.max_completion_length:
+    if args.tutors and args.tutoring_teacher not in _TEACHERS:
+        check_model_name(
+            "tutoring_teacher", args.tutoring_teacher, "neither frozen, current or ema nor a model that can be loaded"
+        )
+    if args.max_completion_length is not None and args.overlong_buffer > args.max_completion_length:
         raise ValueError(
-            f"overlong_buffer={args.overlong_buffer}: must lie between 0 and max_completion_length="
+            f"overlong_buffer={args.overlong_buffer}: must not exceed max_completion_length="
             f"{args.max_completion_length}"
         )
-    if args.perception_patch < 1:
-        raise ValueError(f"perception_patch={args.perception_patch}: must be at least 1")
-    if args.tutoring_k < 1:
-        raise ValueError(f"tutoring_k={args.tutoring_k}: must be at least 1")
-    by_entropy = args.entropy_coef != 0 or args.use_adaptive_entropy or args.top_entropy_quantile < 1
-    if args.micro_batch_tokens is not None and by_entropy:
+    if args.micro_batch_tokens is not None:
+        _check_splitting(args)
+
+
+def _check_splitting(args: Any) -> None:
+    if args.entropy_coef != 0 or args.use_adaptive_entropy or args.top_entropy_quantile < 1:
         raise ValueError(
             f"micro_batch_tokens={args.micro_batch_tokens}: entropy_coef, use_adaptive_entropy and "
             "top_entropy_quantile look at whole micro-batches; leave them at their defaults"
         )
-    for name in ("tutoring_clip", "tutoring_ratio_clip"):
-        value = getattr(args, name)
-        if value is not None and not value > 0:
-            raise ValueError(f"{name}={value}: must be positive")
-    if not 0 < args.tutoring_ema_rate <= 1:
-        raise ValueError(f"tutoring_ema_rate={args.tutoring_ema_rate}: must be in (0, 1]")
-    for name in ("teacher_batch_size", "micro_batch_tokens"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            raise ValueError(f"{name}={value}: must be at least 1")
-    if args.micro_batch_tokens is not None and args.loss_type not in SPLITTABLE_LOSSES:
+    if args.loss_type not in SPLITTABLE_LOSSES:
         raise ValueError(
             f"micro_batch_tokens={args.micro_batch_tokens}: loss_type={args.loss_type!r} cannot be split, only "
             f"{', '.join(SPLITTABLE_LOSSES)}"

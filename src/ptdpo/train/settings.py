@@ -1,15 +1,15 @@
 """``PTDConfig``: TRL's GRPOConfig plus the tutoring term."""
 
 import dataclasses
-import difflib
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from trl import GRPOConfig
 
 from ptdpo.config import preset_settings
-from ptdpo.train.setting_checks import check_combinations, check_ranges
+from ptdpo.train.setting_checks import check_combinations, check_ranges, typed_settings
 from ptdpo.tutor.head import Divergence
 
 
@@ -67,7 +67,8 @@ class PTDConfig(GRPOConfig):
             sample image markers, and scoring then finds more image tokens than images.
 
     Raises:
-        ValueError: on a setting out of range, or one that breaks the normalisation of (11) or resuming.
+        ValueError: on a setting of the wrong type or out of range, or one that breaks the normalisation of (11) or
+            resuming.
     """
 
     learning_rate: float = field(default=1e-6, metadata={"help": "Initial learning rate (Table 3)."})
@@ -122,11 +123,13 @@ class PTDConfig(GRPOConfig):
         Raises:
             ValueError: on an unknown preset or an unknown setting; suggests the nearest name.
         """
-        settings = {**preset_settings(name), **settings}
-        check_setting_names(settings)
-        return cls(**settings)
+        return cls(**checked_settings({**preset_settings(name), **settings}))
 
     def __post_init__(self) -> None:
+        given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init}
+        # TRL divides by some of these.
+        for name, value in checked_settings(given).items():
+            setattr(self, name, value)
         super().__post_init__()
         check_ranges(self)
         check_combinations(self)
@@ -199,15 +202,11 @@ class PTDConfig(GRPOConfig):
             self.save_steps = aligned
 
 
-def check_setting_names(settings: dict[str, Any]) -> None:
-    """Refuse names that ``PTDConfig`` does not have.
+def checked_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings of ``PTDConfig``, each of its type; numbers given as text become numbers.
 
     Raises:
-        ValueError: naming the unknown setting and the nearest known one.
+        ValueError: on a name that ``PTDConfig`` does not have (suggests the nearest), or a value of the wrong type or
+            out of range.
     """
-    known = [f.name for f in dataclasses.fields(PTDConfig) if f.init]
-    for name in settings:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            suggestion = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"unknown training setting {name!r}{suggestion}")
+    return typed_settings(PTDConfig, settings, "training setting")

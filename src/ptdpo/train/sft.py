@@ -1,7 +1,5 @@
 """Supervised fine-tuning on accepted solutions, through TRL's SFTTrainer."""
 
-import dataclasses
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,16 +14,18 @@ from ptdpo.data.dataset import sft_dataset, solution_rows
 from ptdpo.data.load import LoadedData, instruction_of
 from ptdpo.models import load_model, load_processor
 from ptdpo.train.metrics import MetricsFile
+from ptdpo.train.setting_checks import typed_settings
 
 # A row with an image that loses tokens no longer matches its image features.
 _FIXED = {"max_length": None, "packing": False, "completion_only_loss": True}
 
 
-def check_sft_settings(settings: Mapping[str, Any]) -> None:
-    """Refuse names that TRL's ``SFTConfig`` does not have, and what supervised fine-tuning here never does.
+def checked_sft_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings of TRL's ``SFTConfig``, each of its type; numbers given as text become numbers.
 
     Raises:
-        ValueError: naming the unknown setting and the nearest known one, or the setting that would have no effect.
+        ValueError: on a name that ``SFTConfig`` does not have (suggests the nearest), a value of the wrong type or out
+            of range, or a setting that would have no effect.
     """
     for name, only in _FIXED.items():
         if settings.get(name, only) != only:
@@ -33,12 +33,7 @@ def check_sft_settings(settings: Mapping[str, Any]) -> None:
                 f"{name}={settings[name]!r}: rows are trained on whole, one by one and on their responses only; leave "
                 "it out"
             )
-    known = [f.name for f in dataclasses.fields(SFTConfig) if f.init]
-    for name in settings:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            suggestion = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"unknown setting {name!r} of supervised fine-tuning{suggestion}")
+    return typed_settings(SFTConfig, settings, "setting of supervised fine-tuning")
 
 
 def make_sft_trainer(

@@ -84,7 +84,7 @@ def make_teacher(trainer: Any, given_model: Any, *, given_adapter: bool) -> Teac
 
 
 def check_vocabulary(args: Any, processor: Any, model: Any) -> None:
-    """Compare the vocabulary of another model, if one teaches, with the policy's.
+    """Refuse more ids than there are, and another model as teacher whose vocabulary is not the policy's.
 
     Args:
         args: the settings, of which ``other_teacher`` names it.
@@ -92,9 +92,11 @@ def check_vocabulary(args: Any, processor: Any, model: Any) -> None:
         model: the policy or its path.
 
     Raises:
-        ValueError: if the tokenizers differ, or the heads where whole distributions are compared: the teacher's would
-            be over other tokens.
+        ValueError: if K exceeds the head; if the tokenizers differ, or the heads where whole distributions are
+            compared: the teacher's would be over other tokens.
     """
+    if args.tutors:
+        _check_k(args, model)
     path = args.other_teacher
     if path is None:
         return
@@ -112,14 +114,28 @@ def check_vocabulary(args: Any, processor: Any, model: Any) -> None:
             f"tutoring_teacher={path}: its tokenizer is not the policy's ({differing} entries differ); choose a "
             "teacher of the same family"
         )
-    config = AutoConfig.from_pretrained(model) if isinstance(model, str) else model.config
-    ids = [c.get_text_config().vocab_size for c in (AutoConfig.from_pretrained(path), config)]
+    ids = [_ids(path), _ids(model)]
     if ids[0] != ids[1] and args.tutoring_use == "loss":
         raise ValueError(
             f"tutoring_teacher={path}: its head has {ids[0]} ids, the policy's {ids[1]}, though their tokenizers are "
             "one: such distributions cannot be compared; choose a teacher of the same size of head, or "
             "tutoring_use=advantage"
         )
+
+
+def _check_k(args: Any, model: Any) -> None:
+    reads_k = args.tutoring_use == "loss" and args.tutoring_support != "full"
+    if reads_k and args.tutoring_k > _ids(model):
+        raise ValueError(
+            f"tutoring_k={args.tutoring_k}: the model's head has only {_ids(model)} ids; set tutoring_support=full to "
+            "compare all of them"
+        )
+
+
+def _ids(model: Any) -> int:
+    """Return how many ids the head of a model, or of that at a path, has."""
+    config = AutoConfig.from_pretrained(model) if isinstance(model, str) else model.config
+    return config.get_text_config().vocab_size
 
 
 class MovingAverage(TrainerCallback):
