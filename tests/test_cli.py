@@ -267,6 +267,58 @@ def test_what_lies_in_the_way_of_results_is_named_before_any_work(ptdpo, written
     assert not list(written.glob("*.partial"))
 
 
+ASKING = "--problems {0}/problems.jsonl --out {0}/o.jsonl --base-url http://localhost:1/v1 --model m"
+OUT_OF_RANGE = [
+    ("data easy-vqa {0}/p.jsonl --limit -3", "--limit=-3: must be at least 1"),
+    ("data easy-vqa {0}/p.jsonl --limit 0", "--limit=0: must be at least 1"),
+    ("data check {0}/problems.jsonl --max-prompt-tokens 0", "--max-prompt-tokens=0: must be at least 1"),
+    ("hints build --max-tokens 0 " + ASKING, "--max-tokens=0: must be at least 1"),
+    ("hints build --tries 0 " + ASKING, "--tries=0: must be at least 1"),
+    ("hints build --attempts 0 " + ASKING, "--attempts=0: must be at least 1"),
+    ("hints build --rpm 0 " + ASKING, "--rpm=0.0: must be above 0"),
+    ("hints build --top-p 3 " + ASKING, "--top-p=3.0: must be at most 1"),
+    ("hints recoverability {0}/hints.jsonl --guesses 0 " + ASKING, "--guesses=0: must be at least 1"),
+    ("hints recoverability {0}/hints.jsonl --alpha 1 " + ASKING, "--alpha=1.0: must be in (0, 1)"),
+    ("hints usefulness {0}/hints.jsonl --draws 0 " + ASKING, "--draws=0: must be at least 1"),
+    ("solutions build --samples 0 " + ASKING, "--samples=0: must be at least 1"),
+    ("sft x/y {0}/problems.jsonl {0}/solutions.jsonl --out {0}/s --batch-size 0", "--batch-size=0: must be at least 1"),
+    ("evaluate x/y {0}/problems.jsonl --out {0}/e --temperature -1", "--temperature=-1.0: must be at least 0"),
+    ("evaluate x/y {0}/problems.jsonl --out {0}/e --top-p 0", "--top-p=0.0: must be in (0, 1]"),
+    ("evaluate x/y {0}/problems.jsonl --out {0}/e --tries 0", "--tries=0: must be at least 1"),
+    ("evaluate x/y {0}/problems.jsonl --out {0}/e --extra {{bad", "without --base-url nothing reads them"),
+    ("evaluate {0}/dir {0}/problems.jsonl --out {0}/e --revision abc", "--revision abc: {0}/dir is a folder"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("command", "message"), OUT_OF_RANGE)
+def test_options_that_make_no_sense_are_named_as_they_are_written(ptdpo, written, command, message):
+    before = sorted(written.iterdir())
+    code, out, err = ptdpo(*command.format(written).split())
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert message.format(written) in err
+    assert sorted(written.iterdir()) == before
+
+
+def test_bad_rows_are_advised_upon_in_the_options_of_the_command(ptdpo, written):
+    row = {"id": "a", "images": ["gone.png"], "problem": "q", "answer": "1"}
+    good = (written / "problems.jsonl").read_text()
+    (written / "problems.jsonl").write_text(json.dumps(row) + "\n" + good)
+    files = written / "problems.jsonl", written / "hints.jsonl"
+    code, _, err = ptdpo("data", "attach-hints", *files, "--out", written / "o.jsonl")
+    assert (code, err.endswith("; mend them, or set --bad-rows drop\n")) == (2, True)
+    assert ptdpo("data", "attach-hints", *files, "--out", written / "o.jsonl", "--bad-rows", "drop")[0] == 0
+    code, _, err = ptdpo("data", "check", files[0])
+    assert (code, err.endswith("data.bad_rows=drop in a recipe\n")) == (2, True)
+
+
+def test_a_hints_file_without_a_usable_line_gets_no_table(ptdpo, written):
+    (written / "hints.jsonl").write_text("{bad\n")
+    code, out, err = ptdpo("hints", "check", written / "hints.jsonl", "--problems", written / "problems.jsonl")
+    assert (code, out) == (2, "0 hints: 0 fit, 0 rejected\n")
+    assert "hints.jsonl:1: not valid JSON" in err
+
+
 def test_a_fault_of_the_file_system_is_one_line(ptdpo, written, monkeypatch):
     def refused(self, *_, **__):
         raise PermissionError(13, "Permission denied", str(self))

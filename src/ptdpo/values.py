@@ -30,6 +30,8 @@ class Range:
     def __str__(self) -> str:
         if self.high == math.inf:
             return f"{'at least' if self.with_low else 'above'} {self.low:g}"
+        if self.low == -math.inf:
+            return f"{'at most' if self.with_high else 'below'} {self.high:g}"
         return f"in {'[' if self.with_low else '('}{self.low:g}, {self.high:g}{']' if self.with_high else ')'}"
 
 

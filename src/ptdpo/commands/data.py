@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ptdpo.commands.option_ranges import check_options
 from ptdpo.commands.outputs import refuse_unwritable_file, refuse_unwritable_folder
 from ptdpo.commands.printing import out
 
@@ -59,6 +60,7 @@ def easy_vqa(
 
     Example: `ptdpo data easy-vqa runs/easy_vqa.jsonl --split train --limit 4000 --solutions`
     """
+    check_options(locals())
     from ptdpo.data.easy_vqa import easy_vqa_hint, easy_vqa_solution, load_easy_vqa
     from ptdpo.data.files import write_hints, write_problems, write_solutions
     from ptdpo.records import Solution
@@ -84,14 +86,17 @@ def check(
 
     Example: `ptdpo data check problems.jsonl --model Qwen/Qwen3-VL-4B-Thinking`
     """
+    check_options(locals())
     from ptdpo.config import DataSettings
     from ptdpo.data.load import load_data
     from ptdpo.models import load_processor
 
     source = "jsonl" if problems.suffix == ".jsonl" else "parquet"
-    settings = DataSettings(source, str(problems), max_prompt_tokens=max_prompt_tokens)
+    settings = DataSettings(source, str(problems), bad_rows="drop", max_prompt_tokens=max_prompt_tokens)
     processor = load_processor(model) if model else None
     loaded = load_data(settings, processor=processor, image_folder=problems.parent / "images")
+    if loaded.report:
+        raise ValueError(f"{loaded.report}; mend them, or let training leave them out: data.bad_rows=drop in a recipe")
     out.print(f"{len(loaded.problems)} problems, {loaded.hinted} with a hint, all usable")
 
 
@@ -107,7 +112,7 @@ def attach(
     Example: `ptdpo data attach-hints train.jsonl hints.jsonl --out tutored.parquet`
     """
     from ptdpo.data.attach import attach_hints, write_data
-    from ptdpo.data.checks import find_bad_rows, keep_good
+    from ptdpo.data.checks import describe_bad_rows, find_bad_rows, keep_good
     from ptdpo.data.files import read_hints, read_problems
     from ptdpo.data.parquet import load_parquet
 
@@ -116,7 +121,10 @@ def attach(
     refuse_unwritable_file("--out", file)
     jsonl = problems.suffix == ".jsonl"
     read = read_problems(problems) if jsonl else load_parquet(problems, problems.parent / "images")
-    good, report = keep_good(find_bad_rows(read), bad_rows, str(problems))
+    checked = find_bad_rows(read)
+    if checked.bad and bad_rows == "refuse":
+        raise ValueError(f"{describe_bad_rows(checked.bad, str(problems))}; mend them, or set --bad-rows drop")
+    good, report = keep_good(checked, "drop", str(problems))
     joined = attach_hints(good, read_hints(hints))
     write_data(file, joined.problems)
     out.print(f"{len(joined.problems)} problems, {joined.hinted} with a hint, in {file}")

@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from ptdpo.commands import endpoint_options as options
+from ptdpo.commands.option_ranges import check_options
 from ptdpo.commands.outputs import refuse_unwritable_folder
 from ptdpo.commands.printing import out, print_table
 from ptdpo.config import BadRows
@@ -82,6 +83,9 @@ def run(
 
     Example: `ptdpo evaluate Qwen/Qwen3-VL-4B-Thinking --benchmarks papo --samples 8 --out runs/qwen3_vl_4b`
     """
+    check_options(locals())
+    if not base_url:
+        _refuse_unused(model, revision, extra)
     from ptdpo.evaluate.run import DataChoice, evaluate
     from ptdpo.evaluate.settings import Grading, Sampling
     from ptdpo.rewards import Mode
@@ -196,6 +200,14 @@ def _show(label: str, results: "Results") -> None:
     out.print(describe(results.settings))
     for note in notes(results):
         out.print(f"- {note}")
+
+
+def _refuse_unused(model: str, revision: str | None, extra: str) -> None:
+    """Refuse options that a model in this process would not hear of."""
+    if extra != _PLAIN_SAMPLING:
+        raise ValueError(f"--extra {extra}: fields of an endpoint's request; without --base-url nothing reads them")
+    if revision is not None and Path(model).is_dir():
+        raise ValueError(f"--revision {revision}: {model} is a folder here, and has none; name a model of the hub")
 
 
 def _names_and_paths(benchmarks: str, data: list[str], problems: Path | None) -> tuple[list[str], dict[str, Path]]:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ptdpo.commands import endpoint_options as options
+from ptdpo.commands.option_ranges import check_options
 
 Problems = Annotated[Path, typer.Option(help="Problems file: JSONL, or parquet (file or folder).")]
 
@@ -50,6 +51,7 @@ def build(
     Qwen/Qwen3-VL-235B-A22B-Thinking`
     """
     given = locals()
+    check_options(given)
     from ptdpo.hints.build import BuildSettings, build_hints
     from ptdpo.hints.jobs import WorkFiles
     from ptdpo.hints.prompt import system_prompt as read_prompt
@@ -90,6 +92,7 @@ def recoverability(
     http://localhost:8000/v1 --model Qwen/Qwen3-32B --review-out rejected.json`
     """
     given = locals()
+    check_options(given)
     from ptdpo.commands.printing import out as console
     from ptdpo.hints.jobs import WorkFiles
     from ptdpo.hints.recoverability import RecoverySettings, measure_recoverability
@@ -133,6 +136,7 @@ def usefulness(
     http://localhost:8000/v1 --model Qwen/Qwen3-VL-4B-Thinking`
     """
     given = locals()
+    check_options(given)
     from ptdpo.commands.printing import out as console
     from ptdpo.commands.printing import print_table
     from ptdpo.hints.jobs import WorkFiles

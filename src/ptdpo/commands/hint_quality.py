@@ -36,7 +36,8 @@ def check(
     rows, mistakes = _judged(hints, problems)
     if verdicts is not None:
         write_jsonl(verdicts, ({"id": r.problem.id, "ok": r.verdict.ok, "reasons": r.verdict.reasons} for r in rows))
-    _print_reasons(rows)
+    if rows:
+        _print_reasons(rows)
     rejected = sum(not row.verdict.ok for row in rows)
     out.print(f"{len(rows)} hints: {len(rows) - rejected} fit, {rejected} rejected")
     _report(mistakes)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ptdpo.commands import endpoint_options as options
+from ptdpo.commands.option_ranges import check_options
 
 solutions_app = typer.Typer(no_args_is_help=True, help="Make worked solutions for supervised fine-tuning.")
 
@@ -53,6 +54,7 @@ def build(
     --model Qwen/Qwen3-VL-235B-A22B-Thinking`
     """
     given = locals()
+    check_options(given)
     from ptdpo.commands.printing import out as console
     from ptdpo.data.prompts import THINKING_INSTRUCTION
     from ptdpo.hints.jobs import WorkFiles

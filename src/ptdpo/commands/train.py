@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ptdpo.commands.option_ranges import check_options
 from ptdpo.commands.outputs import refuse_unwritable_folder
 from ptdpo.commands.printing import out, print_table
 
@@ -46,6 +47,7 @@ def sft(
 
     Example: `ptdpo sft runs/tiny runs/easy_vqa.jsonl runs/easy_vqa.solutions.jsonl --out runs/easy_vqa/start`
     """
+    check_options(locals())
     from ptdpo.data.checks import describe_bad_rows, find_bad_rows
     from ptdpo.data.dataset import solution_rows
     from ptdpo.data.files import read_problems, read_solutions
