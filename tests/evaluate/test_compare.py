@@ -43,6 +43,8 @@ def run(tmp_path):
         (range(30), range(10), "worse"),
         (range(20), range(1, 21), "not distinguishable"),
         (range(20), range(20), "not distinguishable"),
+        (range(20), range(1, 22), "not distinguishable"),
+        (range(1, 22), range(20), "not distinguishable"),
     ],
 )
 def test_verdicts(run, before, after, verdict):

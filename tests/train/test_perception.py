@@ -113,7 +113,7 @@ def test_patches_are_black_or_untouched():
     ("settings", "message"),
     [
         ({"masked_entropy_weight": 0.1, "perception_masked": "rollout"}, "trains nothing"),
-        ({"perception_weight": -1.0}, "perception_weight=-1.0: must not be negative"),
+        ({"perception_weight": -1.0}, "perception_weight=-1.0: must be at least 0"),
         ({"perception_mask_share": 0.0}, "perception_mask_share=0.0"),
         ({"perception_patch": 0}, "perception_patch=0"),
         ({"perception_estimator": "best"}, "perception_estimator='best'"),

@@ -139,7 +139,7 @@ def test_long_responses_are_punished_softly(run, processor):
 
 def test_a_buffer_longer_than_the_response_is_refused(tmp_path):
     settings = {"overlong_buffer": 9, "max_completion_length": 8, "use_cpu": True, "bf16": False}
-    with pytest.raises(ValueError, match="overlong_buffer=9: must lie between 0 and max_completion_length=8"):
+    with pytest.raises(ValueError, match="overlong_buffer=9: must not exceed max_completion_length=8"):
         PTDConfig.from_preset("dapo", output_dir=str(tmp_path), **settings)
 
 
