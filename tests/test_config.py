@@ -106,6 +106,12 @@ def test_a_missing_recipe(tmp_path):
         read_recipe(tmp_path / "absent.yaml")
 
 
+def test_a_recipe_that_is_not_text_is_named(tmp_path):
+    (tmp_path / "r.yaml").write_bytes(b"preset: grpo\nmodel: \xff\n")
+    with pytest.raises(ValueError, match=r"r.yaml: not UTF-8 text \(invalid start byte at byte 20\)"):
+        read_recipe(tmp_path / "r.yaml")
+
+
 def test_an_unknown_training_setting_gets_a_suggestion(tmp_path):
     recipe = read_recipe(recipe_file(tmp_path, BASE), ["lerning_rate=1"])
     with pytest.raises(ValueError, match="'lerning_rate'; did you mean 'learning_rate'"):

@@ -255,3 +255,6 @@ def test_settings_that_are_none_are_refused_by_file(tmp_path):
     (tmp_path / "settings.json").write_text('{"model": {}}')
     with pytest.raises(ValueError, match=r"settings.json: not the settings of an evaluation \(fields missing"):
         read_settings(tmp_path)
+    (tmp_path / "settings.json").write_bytes(b"\xff")
+    with pytest.raises(ValueError, match=r"settings.json: not the settings of an evaluation \('utf-8' codec"):
+        read_settings(tmp_path)

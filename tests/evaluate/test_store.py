@@ -36,6 +36,7 @@ def test_a_kill_at_any_byte_costs_at_most_the_line_it_hit(tmp_path_factory, cut)
         ("{not json", r"responses.jsonl:2: not a response \(JSONDecodeError"),
         ('{"id": "b"}', r"responses.jsonl:2: not a response \(KeyError: 'sample'"),
         ("[1]", "responses.jsonl:2: not a response"),
+        ("\udcff", r"responses.jsonl:2: not a response \(UnicodeDecodeError"),
         (None, "sample 0 of 'a' is there twice"),
         ({"id": "z"}, "'z' is no question of this benchmark"),
         ({"sample": 4}, "sample 4 of 'a', but 2 are asked for"),
@@ -45,7 +46,7 @@ def test_a_broken_line_is_refused_by_number(tmp_path, line, message):
     store = kept(tmp_path, [graded("a")])
     if not isinstance(line, str):
         line = json.dumps({**json.loads(store.path.read_text()), **(line or {})})
-    with store.path.open("a") as file:
+    with store.path.open("a", errors="surrogateescape") as file:
         file.write(line + "\n")
     with pytest.raises(ValueError, match=message):
         store.read({"a", "b"}, 2)

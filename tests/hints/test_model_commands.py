@@ -165,9 +165,9 @@ def test_attach_hints(ptdpo, folder):
     ("arguments", "message"),
     [
         (["--base-url", "localhost:1"], "must begin with http"),
-        (["--concurrency", "0"], "concurrency=0: must be above 0"),
-        (["--attempts", "0"], "attempts=0"),
-        (["--rpm", "0"], "requests per minute is 0"),
+        (["--concurrency", "0"], "--concurrency=0: must be at least 1"),
+        (["--attempts", "0"], "--attempts=0: must be at least 1"),
+        (["--rpm", "0"], "--rpm=0.0: must be above 0"),
         (["--extra", "{"], "not valid JSON"),
         (["--system-prompt", "absent.txt"], "absent.txt: the system prompt cannot be read"),
         (["--fallback-base-url", "http://x"], "without --fallback-model"),

@@ -78,7 +78,7 @@ class ResponseStore:
         if not self.path.is_file():
             return []
         rows: dict[tuple[str, int], GradedResponse] = {}
-        with self.path.open(encoding="utf-8") as lines:
+        with self.path.open("rb") as lines:
             for number, line in enumerate(lines, start=1):
                 where = f"{self.path}:{number}"
                 row = _parse(line, where)
@@ -113,9 +113,9 @@ class ResponseStore:
             self._file.append(asdict(response))
 
 
-def _parse(line: str, where: str) -> GradedResponse:
+def _parse(line: bytes, where: str) -> GradedResponse:
     try:
-        row: dict[str, Any] = json.loads(line)
+        row: dict[str, Any] = json.loads(line.decode("utf-8"))
         return GradedResponse(**{f.name: row[f.name] for f in fields(GradedResponse)})
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{where}: not a response ({type(error).__name__}: {error})") from error
