@@ -154,7 +154,7 @@ def test_train_then_go_on_from_the_checkpoint_then_evaluate(ptdpo, recipe):
         ("learning_rate=-1", "learning_rate=-1: must be at least 0"),
         ("learning_rate=.nan", "learning_rate=nan: must be at least 0"),
         ("seed=abc", "seed: expected a whole number, found 'abc'"),
-        ("seed=-1", "seed=-1: must be in [0, "),
+        ("seed=-1", "seed=-1: must be in [0, 4294967295]"),
         ("share_prefix=maybe", "share_prefix: expected true or false, found 'maybe'"),
         ("save_strategy=no", "save_strategy: expected one of its names or text, found False (YAML reads a bare"),
         ("temperature=0", "temperature=0: must be above 0"),

@@ -124,6 +124,7 @@ def test_an_unknown_training_setting_gets_a_suggestion(tmp_path):
         ("grpo", "learning_rate", "'1e-4'", 1e-4),
         ("grpo", "max_steps", "1e2", 100),
         ("grpo", "scale_rewards", "false", False),
+        ("grpo", "fsdp", "true", True),
         ("grpo", "lr_scheduler_type", "cosine", "cosine"),
         ("grpo", "max_steps", "'7'", 7),
         ("grpo", "run_name", "'7'", "7"),

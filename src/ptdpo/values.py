@@ -29,10 +29,10 @@ class Range:
 
     def __str__(self) -> str:
         if self.high == math.inf:
-            return f"{'at least' if self.with_low else 'above'} {self.low:g}"
+            return f"{'at least' if self.with_low else 'above'} {self.low}"
         if self.low == -math.inf:
-            return f"{'at most' if self.with_high else 'below'} {self.high:g}"
-        return f"in {'[' if self.with_low else '('}{self.low:g}, {self.high:g}{']' if self.with_high else ')'}"
+            return f"{'at most' if self.with_high else 'below'} {self.high}"
+        return f"in {'[' if self.with_low else '('}{self.low}, {self.high}{']' if self.with_high else ')'}"
 
 
 COUNT = Range(1)

@@ -100,7 +100,11 @@ _CHOICES: Mapping[str, Any] = {
 }
 _TEACHERS = ("frozen", "current", "ema")
 # Where TRL's annotations are not what it takes.
-_HINTS: Mapping[str, Any] = {"scale_rewards": bool | str, "num_generations": int}
+_HINTS: Mapping[str, Any] = {
+    "scale_rewards": bool | str,
+    "num_generations": int,
+    "fsdp": bool | str | list[str] | None,
+}
 _FILES = ("deepspeed", "fsdp_config")
 
 
