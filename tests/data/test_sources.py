@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from ptdpo.config import DataSettings
-from ptdpo.data.checks import find_bad_rows, keep_good, prompt_length
+from ptdpo.data.checks import BadRow, find_bad_rows, keep_good, prompt_length
 from ptdpo.data.dataset import rl_dataset, sft_dataset
 from ptdpo.data.easy_vqa import load_easy_vqa, tiles_by_colour
 from ptdpo.data.files import write_hints, write_problems
@@ -16,6 +16,7 @@ from ptdpo.data.load import load_data
 from ptdpo.data.mosaic import NAMES, REGIONS, Rule, hidden_rules, make_scenes, solution_text, tile_pool
 from ptdpo.data.parquet import load_hub, load_parquet
 from ptdpo.data.prompts import attach_images, conversation, question_text, ready_made_hint_text
+from ptdpo.data.scan import scan_problems
 from ptdpo.records import Hint, Problem
 from ptdpo.rewards import grade
 
@@ -93,6 +94,7 @@ def png(colour="red"):
 
 
 def parquet(path, **columns):
+    path.parent.mkdir(exist_ok=True)
     rows = datasets.Dataset.from_dict(
         {"images": [[{"bytes": png(), "path": None}], []], "problem": ["<image>\nhow many?", "why?"],
          "answer": ["3", "x"], **columns}
@@ -122,6 +124,46 @@ def test_parquet_with_other_columns_is_refused(tmp_path):
         load_parquet(path, tmp_path)
     with pytest.raises(ValueError, match="no parquet file"):
         load_parquet(tmp_path / "absent", tmp_path)
+
+
+def test_parquet_ids_are_unique_and_made_up_ones_always_are(tmp_path):
+    path = parquet(tmp_path / "x.parquet", id=["a", "a"])
+    with pytest.raises(ValueError, match=r"x\.parquet, row 1: the id 'a' is used twice"):
+        load_parquet(path, tmp_path)
+    first, second = scan_problems(path)
+    assert (first.id, second) == ("a", BadRow("a", "this id is used twice; the first row with it is taken"))
+    parquet(tmp_path / "two" / "x.parquet")
+    parquet(tmp_path / "two" / "y.parquet")
+    assert len({p.id for p in load_parquet(tmp_path / "two", tmp_path)}) == 4
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"answer": [["3"], ["x"]]}, r"x\.parquet, row 0: the field 'answer' must be a text or a number, found list"),
+        ({"id": [True, False]}, "row 0: the field 'id'.* found bool"),
+        ({"prompt_with_hint": [["a"], ["b"]]}, "row 0: the field 'prompt_with_hint'"),
+    ],
+)
+def test_parquet_cells_that_are_neither_text_nor_number_are_refused(tmp_path, columns, message):
+    path = parquet(tmp_path / "x.parquet", **columns)
+    with pytest.raises(ValueError, match=message):
+        load_parquet(path, tmp_path)
+    assert [type(row) for row in scan_problems(path)] == [BadRow, BadRow]
+
+
+def test_a_missing_cell_is_empty_and_numbers_become_text(tmp_path):
+    path = parquet(tmp_path / "x.parquet", answer=[None, 4], id=[7, 8])
+    assert [(p.id, p.answer) for p in load_parquet(path, tmp_path)] == [("7", ""), ("8", "4")]
+
+
+def test_a_broken_parquet_file_is_named(tmp_path):
+    path = tmp_path / "bad.parquet"
+    path.write_bytes(b"PAR1 nothing")
+    with pytest.raises(ValueError, match=r"bad\.parquet: not readable as parquet"):
+        load_parquet(path, tmp_path)
+    with pytest.raises(ValueError, match=r"bad\.parquet: not readable as parquet"):
+        list(scan_problems(path))
 
 
 def test_a_hub_data_set_that_cannot_be_reached_is_one_clear_line(tmp_path):

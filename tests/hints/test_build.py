@@ -298,7 +298,9 @@ def test_a_list_may_say_why(problems, out, tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{", "cannot be read"), ("[]", "a review is"), ('{"rejected": ["x"]}', "no line with the id 'x'"),
+    [("{", "cannot be read"), ("[]", "a review is"), ('{"rejected": "01"}', "'rejected' must be a list of ids"),
+     ('{"accepted": [null]}', "'accepted' must be a text or a number, found null"),
+     ('{"rejected": ["x"]}', "no line with the id 'x'"),
      ('{"accepted": ["1"], "rejected": ["1"]}', "at once: 1")],
 )  # fmt: skip
 def test_bad_reviews_are_refused(problems, out, tmp_path, content, message):

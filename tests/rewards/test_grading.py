@@ -95,6 +95,14 @@ def test_rewards_of_text_and_of_messages():
     assert format_reward([*completions, blocks]) == [1.0, 1.0, 0.0, 1.0]
 
 
+def test_numbers_are_answers_and_nothing_else_is():
+    texts = ["<think>a</think>\\boxed{3}"] * 3
+    assert accuracy_reward(texts, answer=[3, 3.0, 4]) == [1.0, 1.0, 0.0]
+    for answer in (None, True, ["3"]):
+        with pytest.raises(ValueError, match="training data: the field 'answer' must be a text or a number"):
+            accuracy_reward(texts[:1], answer=[answer])
+
+
 HOSTILE = [
     "9" * 1_000_000, "9**" * 100_000 + "9", "{" * 500_000, "}" * 500_000, "\\boxed{" * 100_000,
     "\\boxed{" * 50_000 + "1" + "}" * 50_000, "1e" + "9" * 50, "1/" * 100_000, "\\frac{" * 100_000, "\x00" * 1000,

@@ -1,10 +1,11 @@
 """Problems one at a time from a file of any length; what cannot be used is reported and passed over."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from ptdpo.data.checks import BadRow
-from ptdpo.data.files import parse_problem, scan_jsonl
+from ptdpo.data.files import as_text, parse_problem, scan_jsonl
 from ptdpo.records import Problem
 
 
@@ -18,7 +19,7 @@ def scan_problems(path: str | Path, image_folder: str | Path | None = None) -> I
         image_folder: where images inside parquet files are written; by default ``images`` beside the file.
 
     Raises:
-        ValueError: if there is no such file, or a parquet file lacks a column.
+        ValueError: if there is no such file, or a parquet file is broken or lacks a column.
     """
     path = Path(path)
     seen: set[str] = set()
@@ -45,10 +46,17 @@ def _jsonl(path: Path) -> Iterator[Problem | BadRow]:
         try:
             yield parse_problem(row, f"{path}:{number}", path.parent)
         except ValueError as error:
-            yield BadRow(str(row.get("id", f"line {number}")), str(error))
+            yield BadRow(_name(row, number), str(error))
 
 
-def _parquet(path: Path, image_folder: str | Path | None) -> Iterator[Problem]:
-    from ptdpo.data.parquet import load_parquet
+def _name(row: Mapping[str, Any], number: int) -> str:
+    try:
+        return as_text(row.get("id"), "id")
+    except ValueError:
+        return f"line {number}"
 
-    yield from load_parquet(path, image_folder or path.parent / "images")
+
+def _parquet(path: Path, image_folder: str | Path | None) -> Iterator[Problem | BadRow]:
+    from ptdpo.data.parquet import scan_parquet
+
+    yield from scan_parquet(path, image_folder or path.parent / "images")
