@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from ptdpo.data.checks import BadRow
@@ -25,6 +26,17 @@ def scan_problems(path: str | Path, image_folder: str | Path | None = None) -> I
     seen: set[str] = set()
     for problem in _jsonl(path) if path.suffix == ".jsonl" else _parquet(path, image_folder):
         yield _checked(problem, seen)
+
+
+def refuse_empty(path: str | Path) -> None:
+    """Refuse a file in which there is nothing to do: it is likely the wrong one. Bad rows count as something.
+
+    Raises:
+        ValueError: if the file holds no row, or ``scan_problems`` cannot read it.
+    """
+    with TemporaryDirectory() as images:
+        if next(scan_problems(path, images), None) is None:
+            raise ValueError(f"{path}: holds no problem")
 
 
 def _checked(problem: Problem | BadRow, seen: set[str]) -> Problem | BadRow:
