@@ -320,6 +320,7 @@ def test_the_columns_of_supervised_fine_tuning(scenes):
 def test_texts():
     problem = Problem("1", (), "<image>\nhow many?", "3")
     assert question_text(problem, "") == "how many?"
+    assert question_text(Problem("1", (), "count <image>\nand <image> add", "3"), "") == "count and  add"
     assert question_text(problem).startswith("how many?\n\nThink first")
     assert conversation("q", system="s")[0] == {"role": "system", "content": "s"}
     assert attach_images(conversation("q"), [])[0]["content"] == [{"type": "text", "text": "q"}]

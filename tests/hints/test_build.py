@@ -16,10 +16,10 @@ from ptdpo.data.files import read_hints, write_problems
 from ptdpo.hints import check_hint
 from ptdpo.hints.build import BuildSettings, build_hints
 from ptdpo.hints.client import ClientSettings, Endpoint, EndpointError
-from ptdpo.hints.decisions import BY_REVIEWER
+from ptdpo.hints.decisions import BY_REVIEWER, Decisions
 from ptdpo.hints.jobs import Service, WorkFiles, read_failures
 from ptdpo.hints.prompt import system_prompt
-from ptdpo.records import Problem
+from ptdpo.records import Hint, Problem
 from tests.hints.build_worker import no_leak
 from tests.hints.loopback import Cut, Hold, LoopbackServer, Raw, Refuse, Say, user_text
 
@@ -286,6 +286,17 @@ def test_a_rejected_hint_never_comes_back_even_after_a_kill(problems, out, tmp_p
         assert build(server, problems, out).done == 2
     hints = read_hints(out)
     assert (hints["2"].look, hints["3"].look, hints["4"].look) == ("second", "second", "first")
+
+
+def test_a_later_rejection_takes_an_acceptance_back_for_good(tmp_path):
+    current = Hint("here", "so")
+    with Decisions(tmp_path / "h.reviews.jsonl") as reviewed:
+        reviewed.apply(review_file(tmp_path, accepted=["1", "2"]), lambda _: current)
+        assert reviewed.accepted == {"1", "2"}
+        reviewed.apply(review_file(tmp_path, rejected=["1"]), lambda _: current)
+        assert reviewed.accepted == {"2"}
+    with Decisions(tmp_path / "h.reviews.jsonl") as again:
+        assert again.accepted == {"2"}
 
 
 def test_a_list_may_say_why(problems, out, tmp_path):

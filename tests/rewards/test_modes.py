@@ -111,6 +111,12 @@ def test_options(given_answer, expected, chosen):
     assert right(given_answer, expected, "lenient", *OPTIONS) is chosen
 
 
+def test_a_text_that_fits_two_options_chooses_neither():
+    for mode in ("strict", "lenient"):
+        assert right("30 cm", "A", mode, "30 cm", "20 cm")
+        assert not right("30 cm", "A", mode, "30 cm", "30.0 cm")
+
+
 @pytest.mark.parametrize(
     ("question", "options"),
     [
@@ -141,6 +147,11 @@ def test_options_are_read_from_the_question(question, options):
 )
 def test_fall_backs_are_named(response, answer, place):
     assert find_answer(response) == (answer, place)
+
+
+def test_fall_backs_look_at_the_last_two_thousand_characters():
+    assert find_answer("The answer is 3\n" + "as said. " * 200) == ("3", "the answer is")
+    assert find_answer("The answer is 3\n" + "as said. " * 300) == ("", "")
 
 
 def test_only_lenient_looks_outside_boxes():
