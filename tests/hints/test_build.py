@@ -293,8 +293,9 @@ def test_a_later_rejection_takes_an_acceptance_back_for_good(tmp_path):
     with Decisions(tmp_path / "h.reviews.jsonl") as reviewed:
         reviewed.apply(review_file(tmp_path, accepted=["1", "2"]), lambda _: current)
         assert reviewed.accepted == {"1", "2"}
-        reviewed.apply(review_file(tmp_path, rejected=["1"]), lambda _: current)
+        reviewed.apply(review_file(tmp_path, rejected=["1"], reasons={"1": None}), lambda _: current)
         assert reviewed.accepted == {"2"}
+        assert reviewed.reason_against("1", current) == BY_REVIEWER
     with Decisions(tmp_path / "h.reviews.jsonl") as again:
         assert again.accepted == {"2"}
 

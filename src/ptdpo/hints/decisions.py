@@ -61,7 +61,7 @@ class Decisions:
         if digest in self._applied:
             return
         rows: list[dict[str, Any]] = [
-            {"rejected": i, "hint": asdict(hint_of(i)), "reason": str(reasons.get(i, BY_REVIEWER))} for i in rejected
+            {"rejected": i, "hint": asdict(hint_of(i)), "reason": str(reasons.get(i) or BY_REVIEWER)} for i in rejected
         ]
         rows += [{"accepted": i} for i in accepted]
         for row in (*rows, {"applied": digest, "file": path.name}):
