@@ -176,7 +176,7 @@ def test_a_second_opinion_is_reported_and_changes_nothing():
 
 def test_a_second_opinion_needs_math_verify(monkeypatch):
     monkeypatch.setattr("ptdpo.rewards.second.find_spec", lambda _: None)
-    with pytest.raises(ValueError, match=r"pip install 'ptdpo\[math-verify\]'"):
+    with pytest.raises(ValueError, match=r"pip install -e '\.\[math-verify\]'"):
         grade_many([Answered("\\boxed{1}", "1")], second_opinion=True)
 
 
