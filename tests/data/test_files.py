@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from ptdpo.data.checks import BadRow, find_bad_rows
 from ptdpo.data.files import (
     read_hints,
     read_problems,
@@ -11,6 +12,8 @@ from ptdpo.data.files import (
     write_problems,
     write_solutions,
 )
+from ptdpo.data.scan import scan_problems
+from ptdpo.hints.hint_lines import read_hint_lines
 from ptdpo.records import Hint, Problem, Solution
 
 
@@ -53,6 +56,13 @@ GOOD = {"id": "1", "images": [], "problem": "p", "answer": "a"}
         ([{**GOOD, "images": "a.png"}], "'images' must be list, found str"),
         ([{**GOOD, "images": [1]}], "list of paths"),
         ([["a"]], "expected a JSON object, found list"),
+        ([{**GOOD, "id": None}], ":1: the field 'id' must be a text or a number, found null"),
+        ([{**GOOD, "id": True}], "'id' must be a text or a number, found bool: True"),
+        ([GOOD, {**GOOD, "id": 2, "answer": ["a", "b"]}], r":2: the field 'answer' .* found list: \['a', 'b'\]"),
+        ([{**GOOD, "answer": {"value": 3}}], "'answer' must be a text or a number, found dict"),
+        ([{**GOOD, "answer": False}], "'answer' must be a text or a number, found bool"),
+        ([{**GOOD, "source": ["a"]}], "'source' must be a text or a number"),
+        ([{**GOOD, "prompt_with_hint": 5}], ":1: the field 'prompt_with_hint' must be str, found int"),
     ],
 )
 def test_bad_problems_name_file_and_line(tmp_path, rows, message):
@@ -76,6 +86,42 @@ def test_broken_json_and_missing_file(tmp_path):
 def test_numbers_as_ids_and_answers_become_text(tmp_path):
     (problem,) = read_problems(lines(tmp_path / "p.jsonl", {"id": 7, "problem": "p", "answer": 3}))
     assert (problem.id, problem.answer, problem.images) == ("7", "3", ())
+
+
+@pytest.mark.parametrize("missing", [None, float("nan")])
+def test_a_missing_answer_is_empty_and_so_a_bad_row(tmp_path, missing):
+    row = {**GOOD, "answer": missing, "source": None}
+    (problem,) = read_problems(lines(tmp_path / "p.jsonl", row))
+    assert (problem.answer, problem.source) == ("", "")
+    assert [bad.reason for bad in find_bad_rows([problem]).bad] == ["empty answer"]
+
+
+def test_hints_and_solutions_without_a_usable_id_are_refused(tmp_path):
+    hint = {"id": None, "hint": {"look": "x", "reason": "y"}}
+    with pytest.raises(ValueError, match=r"h\.jsonl:1: the field 'id'.*null"):
+        read_hints(lines(tmp_path / "h.jsonl", hint))
+    assert "h.jsonl:1: the field 'id'" in read_hint_lines(lines(tmp_path / "h.jsonl", hint), {"None"}).mistakes[0]
+    with pytest.raises(ValueError, match=r"s\.jsonl:1: the field 'id'.*list"):
+        read_solutions(lines(tmp_path / "s.jsonl", {"id": [1], "response": "r"}))
+
+
+def test_a_scan_reports_rows_of_the_wrong_type_and_goes_on(tmp_path):
+    rows = [{**GOOD, "id": None}, {**GOOD, "id": 2, "answer": [1]}, {**GOOD, "id": 3, "answer": None}, GOOD]
+    first, second, third, fourth = scan_problems(lines(tmp_path / "p.jsonl", *rows))
+    assert (first.id, second.id, third) == ("line 1", "2", BadRow("3", "empty answer"))
+    assert fourth.id == "1"
+
+
+def test_what_is_not_utf_8_is_named_by_its_line(tmp_path):
+    path = tmp_path / "p.jsonl"
+    path.write_bytes(json.dumps(GOOD).encode() + b'\n{"id": "\xff"}\n')
+    with pytest.raises(ValueError, match=r"p\.jsonl:2: not UTF-8 text"):
+        read_problems(path)
+    good, bad = scan_problems(path)
+    assert (good.id, bad) == ("1", BadRow("line 2", "not UTF-8 text"))
+    path.write_text("[" * 100_000)
+    with pytest.raises(ValueError, match=r"p\.jsonl:1: not readable as JSON"):
+        read_problems(path)
 
 
 @pytest.mark.parametrize("hint", ["text", {"look": "x"}, {"look": 1, "reason": "y"}])

@@ -1,22 +1,26 @@
 """easy-VQA, the generated scenes, parquet in the public schemas, and the checks before training."""
 
+import dataclasses
 import io
 
 import datasets
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from ptdpo import cli
 from ptdpo.config import DataSettings
-from ptdpo.data.checks import find_bad_rows, keep_good, prompt_length
+from ptdpo.data.checks import BadRow, find_bad_rows, keep_good, prompt_length
 from ptdpo.data.dataset import rl_dataset, sft_dataset
 from ptdpo.data.easy_vqa import load_easy_vqa, tiles_by_colour
-from ptdpo.data.files import write_hints, write_problems
+from ptdpo.data.files import write_hints, write_problems, write_solutions
 from ptdpo.data.images import open_image
 from ptdpo.data.load import load_data
 from ptdpo.data.mosaic import NAMES, REGIONS, Rule, hidden_rules, make_scenes, solution_text, tile_pool
 from ptdpo.data.parquet import load_hub, load_parquet
 from ptdpo.data.prompts import attach_images, conversation, question_text, ready_made_hint_text
-from ptdpo.records import Hint, Problem
+from ptdpo.data.scan import scan_problems
+from ptdpo.records import Hint, Problem, Solution
 from ptdpo.rewards import grade
 
 
@@ -93,6 +97,7 @@ def png(colour="red"):
 
 
 def parquet(path, **columns):
+    path.parent.mkdir(exist_ok=True)
     rows = datasets.Dataset.from_dict(
         {"images": [[{"bytes": png(), "path": None}], []], "problem": ["<image>\nhow many?", "why?"],
          "answer": ["3", "x"], **columns}
@@ -122,6 +127,53 @@ def test_parquet_with_other_columns_is_refused(tmp_path):
         load_parquet(path, tmp_path)
     with pytest.raises(ValueError, match="no parquet file"):
         load_parquet(tmp_path / "absent", tmp_path)
+
+
+def test_parquet_ids_are_unique_and_made_up_ones_always_are(tmp_path):
+    path = parquet(tmp_path / "x.parquet", id=["a", "a"])
+    with pytest.raises(ValueError, match=r"x\.parquet, row 1: the id 'a' is used twice"):
+        load_parquet(path, tmp_path)
+    first, second = scan_problems(path)
+    assert (first.id, second) == ("a", BadRow("a", "this id is used twice; the first row with it is taken"))
+    parquet(tmp_path / "two" / "x.parquet")
+    parquet(tmp_path / "two" / "y.parquet")
+    assert len({p.id for p in load_parquet(tmp_path / "two", tmp_path)}) == 4
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"answer": [["3"], ["x"]]}, r"x\.parquet, row 0: the field 'answer' must be a text or a number, found list"),
+        ({"id": [True, False]}, "row 0: the field 'id'.* found bool"),
+        ({"prompt_with_hint": [["a"], ["b"]]}, "row 0: the field 'prompt_with_hint'"),
+    ],
+)
+def test_parquet_cells_that_are_neither_text_nor_number_are_refused(tmp_path, columns, message):
+    path = parquet(tmp_path / "x.parquet", **columns)
+    with pytest.raises(ValueError, match=message):
+        load_parquet(path, tmp_path)
+    assert [type(row) for row in scan_problems(path)] == [BadRow, BadRow]
+
+
+def test_a_missing_cell_is_empty_and_numbers_become_text(tmp_path):
+    path = parquet(tmp_path / "x.parquet", answer=[None, 4], id=[7, 8])
+    assert [(p.id, p.answer) for p in load_parquet(path, tmp_path)] == [("7", ""), ("8", "4")]
+
+
+def test_checking_a_parquet_file_leaves_nothing_behind(tmp_path):
+    path = parquet(tmp_path / "x.parquet", prompt_with_hint=["h", ""])
+    shown = CliRunner().invoke(cli.app, ["data", "check", str(path)])
+    assert (shown.exit_code, "2 problems, 1 with a hint, all usable" in shown.output) == (0, True)
+    assert [file.name for file in tmp_path.iterdir()] == ["x.parquet"]
+
+
+def test_a_broken_parquet_file_is_named(tmp_path):
+    path = tmp_path / "bad.parquet"
+    path.write_bytes(b"PAR1 nothing")
+    with pytest.raises(ValueError, match=r"bad\.parquet: not readable as parquet"):
+        load_parquet(path, tmp_path)
+    with pytest.raises(ValueError, match=r"bad\.parquet: not readable as parquet"):
+        list(scan_problems(path))
 
 
 def test_a_hub_data_set_that_cannot_be_reached_is_one_clear_line(tmp_path):
@@ -175,6 +227,45 @@ def test_prompt_length_counts_visual_tokens_and_the_hint(mixed, processor):
     assert [row.id for row in checked.bad] == ["good"]
 
 
+@pytest.mark.parametrize(
+    ("context", "fields", "found"),
+    [
+        ("hint", {"prompt_with_hint": "word " * 200}, "prompt with its hint of"),
+        ("solution", {"solution": "word " * 200}, "prompt with its solution of"),
+        ("answer", {"answer": "word " * 200}, "prompt with its answer of"),
+        ("solution", {"prompt_with_hint": "word " * 200, "solution": "b"}, "prompt with its hint of"),
+        ("hint", {"problem": "word " * 200, "prompt_with_hint": "q h"}, "prompt of"),
+        ("hint", {"solution": "word " * 200}, None),
+        ("hint", {"answer": "word " * 200}, None),
+        ("question", {"solution": "word " * 200}, None),
+        ("solution", {}, None),
+    ],
+)
+def test_what_the_teacher_reads_counts_as_part_of_the_prompt(mixed, processor, context, fields, found):
+    told = dict(fields)
+    solutions = {"good": told.pop("solution")} if "solution" in told else {}
+    problem = dataclasses.replace(mixed[0], **told)
+    checked = find_bad_rows(
+        [problem], processor=processor, max_prompt_tokens=100, solutions=solutions, context=context, instruction="i"
+    )
+    reasons = [row.reason for row in checked.bad]
+    assert bool(reasons) == bool(found)
+    if found:
+        assert reasons[0].startswith(found)
+        assert "more than 100" in reasons[0]
+
+
+def test_load_data_counts_the_context_of_the_preset(tmp_path, mixed, processor):
+    write_problems(tmp_path / "p.jsonl", mixed[:1])
+    write_solutions(tmp_path / "s.jsonl", [Solution("good", "word " * 200)])
+    settings = DataSettings(
+        "jsonl", str(tmp_path / "p.jsonl"), solutions=str(tmp_path / "s.jsonl"), max_prompt_tokens=100, instruction=""
+    )
+    assert len(load_data(settings, processor=processor, image_folder=tmp_path).problems) == 1
+    with pytest.raises(ValueError, match="prompt with its solution"):
+        load_data(settings, processor=processor, image_folder=tmp_path, context="solution")
+
+
 def test_load_data_from_jsonl_with_hints(tmp_path, scenes):
     write_problems(tmp_path / "p.jsonl", [s.problem for s in scenes])
     write_hints(tmp_path / "h.jsonl", {s.problem.id: s.hint for s in scenes[:4]}, "m")
@@ -204,7 +295,16 @@ def test_data_settings_that_make_no_sense(tmp_path, settings, message):
 
 def test_the_columns_of_the_trainer(scenes):
     rows = rl_dataset([s.problem for s in scenes[:2]], {scenes[0].problem.id: scenes[0].hint}, instruction="Think.")
-    assert rows.column_names == ["id", "prompt", "images", "answer", "hint", "prompt_with_hint", "solution"]
+    assert rows.column_names == [
+        "id",
+        "prompt",
+        "images",
+        "answer",
+        "hint",
+        "prompt_with_hint",
+        "instruction",
+        "solution",
+    ]
     assert rows[0]["prompt"] == [{"role": "user", "content": f"{scenes[0].problem.problem}\n\nThink."}]
     assert rows[0]["hint"]["look"] == scenes[0].hint.look
     assert rows[0]["images"][0].size == (48, 48)
@@ -220,6 +320,7 @@ def test_the_columns_of_supervised_fine_tuning(scenes):
 def test_texts():
     problem = Problem("1", (), "<image>\nhow many?", "3")
     assert question_text(problem, "") == "how many?"
+    assert question_text(Problem("1", (), "count <image>\nand <image> add", "3"), "") == "count and  add"
     assert question_text(problem).startswith("how many?\n\nThink first")
     assert conversation("q", system="s")[0] == {"role": "system", "content": "s"}
     assert attach_images(conversation("q"), [])[0]["content"] == [{"type": "text", "text": "q"}]

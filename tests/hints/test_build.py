@@ -16,10 +16,10 @@ from ptdpo.data.files import read_hints, write_problems
 from ptdpo.hints import check_hint
 from ptdpo.hints.build import BuildSettings, build_hints
 from ptdpo.hints.client import ClientSettings, Endpoint, EndpointError
-from ptdpo.hints.decisions import BY_REVIEWER
+from ptdpo.hints.decisions import BY_REVIEWER, Decisions
 from ptdpo.hints.jobs import Service, WorkFiles, read_failures
 from ptdpo.hints.prompt import system_prompt
-from ptdpo.records import Problem
+from ptdpo.records import Hint, Problem
 from tests.hints.build_worker import no_leak
 from tests.hints.loopback import Cut, Hold, LoopbackServer, Raw, Refuse, Say, user_text
 
@@ -288,6 +288,18 @@ def test_a_rejected_hint_never_comes_back_even_after_a_kill(problems, out, tmp_p
     assert (hints["2"].look, hints["3"].look, hints["4"].look) == ("second", "second", "first")
 
 
+def test_a_later_rejection_takes_an_acceptance_back_for_good(tmp_path):
+    current = Hint("here", "so")
+    with Decisions(tmp_path / "h.reviews.jsonl") as reviewed:
+        reviewed.apply(review_file(tmp_path, accepted=["1", "2"]), lambda _: current)
+        assert reviewed.accepted == {"1", "2"}
+        reviewed.apply(review_file(tmp_path, rejected=["1"], reasons={"1": None}), lambda _: current)
+        assert reviewed.accepted == {"2"}
+        assert reviewed.reason_against("1", current) == BY_REVIEWER
+    with Decisions(tmp_path / "h.reviews.jsonl") as again:
+        assert again.accepted == {"2"}
+
+
 def test_a_list_may_say_why(problems, out, tmp_path):
     with LoopbackServer(lambda body, _: hint("second" if len(body["messages"]) > 2 else "first")) as server:
         build(server, problems, out)
@@ -298,7 +310,9 @@ def test_a_list_may_say_why(problems, out, tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{", "cannot be read"), ("[]", "a review is"), ('{"rejected": ["x"]}', "no line with the id 'x'"),
+    [("{", "cannot be read"), ("[]", "a review is"), ('{"rejected": "01"}', "'rejected' must be a list of ids"),
+     ('{"accepted": [null]}', "'accepted' must be a text or a number, found null"),
+     ('{"rejected": ["x"]}', "no line with the id 'x'"),
      ('{"accepted": ["1"], "rejected": ["1"]}', "at once: 1")],
 )  # fmt: skip
 def test_bad_reviews_are_refused(problems, out, tmp_path, content, message):

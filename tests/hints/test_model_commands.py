@@ -6,32 +6,23 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from ptdpo import cli
 from ptdpo.data.files import read_hints, read_problems, read_solutions, write_hints, write_problems
+from ptdpo.hints import quality
 from ptdpo.records import Hint, Problem
 from tests.hints.loopback import Hold, LoopbackServer, Refuse, Say, user_text
 
 ROOT = Path(__file__).parents[2]
 
 
-@dataclass(frozen=True)
-class Verdict:
-    ok: bool = True
-    reasons: list[str] = field(default_factory=list)
-
-
 @pytest.fixture
 def any_hint_will_do(monkeypatch):
     """These tests are about the commands, not about the rules."""
-    module = ModuleType("ptdpo.hints.quality")
-    module.check_hint = lambda problem, hint: Verdict()
-    monkeypatch.setitem(sys.modules, "ptdpo.hints.quality", module)
+    monkeypatch.setattr(quality, "check_hint", lambda problem, hint: quality.HintVerdict(True, []))
 
 
 @pytest.fixture
@@ -150,6 +141,18 @@ def test_solutions_build(ptdpo, folder):
     assert "solved by sampling 3, by repair 0, in reverse 0" in out
     assert "3: unsolved: 8 responses: 8 wrong" in out
     assert set(read_solutions(folder / "s.jsonl")) == {"0", "1", "2"}
+
+
+@pytest.mark.parametrize("command", ["hints", "solutions"])
+def test_a_file_without_a_problem_is_refused(ptdpo, folder, command):
+    (folder / "empty.jsonl").write_text("\n")
+    code, _, err = ptdpo(
+        command, "build", "--problems", folder / "empty.jsonl", "--out", folder / "o.jsonl",
+        "--base-url", "http://127.0.0.1:9/v1", "--model", "m",
+    )  # fmt: skip
+    assert code == 2
+    assert "empty.jsonl: holds no problem" in err
+    assert not list(folder.glob("o.*")), "nothing is written"
 
 
 def test_attach_hints(ptdpo, folder):

@@ -77,6 +77,12 @@ def test_a_choice_is_given_away_by_letter_text_position_or_elimination(answer, r
     assert "answer" in names(answer, reason, CHOICE)
 
 
+def test_a_choice_at_the_end_of_a_long_question_is_read():
+    long = "Each animal was measured from hoof to crown. " * 100 + CHOICE
+    assert "answer" in names("B", "The giraffe is above all.", long)
+    assert names("B", "Compare them from hoof to crown.", long) == ()
+
+
 @pytest.mark.parametrize(
     "reason",
     [
@@ -145,6 +151,11 @@ def test_evidence_is_asked_for_only_with_images():
 )  # fmt: skip
 def test_full_solutions(reason):
     assert "solution" in names("99", reason)
+
+
+def test_the_third_stepwise_result_makes_a_solution():
+    assert "solution" not in names("99", "That makes 1. Now 2.")
+    assert "solution" in names("99", "That makes 1. Now 2. So 3.")
 
 
 def test_every_reason_says_what_was_found():

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ptdpo.data.files import write_hints, write_problems
+from ptdpo.data.prompts import THINKING_INSTRUCTION
 from ptdpo.hints.client import ClientSettings, Endpoint
 from ptdpo.hints.jobs import Service
 from ptdpo.hints.usefulness import Compared, UsefulnessSettings, measure_usefulness, pass_at_k, summarise
@@ -69,3 +70,5 @@ def test_against_a_server_twice(tmp_path):
     rows = {row["id"]: row for row in map(json.loads, (tmp_path / "u.jsonl").read_text().splitlines())}
     assert (rows["0"]["right_without"], rows["0"]["right_with"], rows["0"]["gain"]) == (0, 3, 1.0)
     assert not any("question 3" in user_text(body) for body in server.received)
+    hinted = [user_text(body) for body in server.received if "Hint." in user_text(body)]
+    assert all(text.endswith(THINKING_INSTRUCTION) for text in hinted), "as the teacher reads it"

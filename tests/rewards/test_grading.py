@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from ptdpo.rewards import accuracy_reward, answers_match, format_reward, grade
 from ptdpo.rewards.extraction import follows_format, last_boxed
+from ptdpo.rewards.functions import ACCURACY_WEIGHT, FORMAT_WEIGHT
 from ptdpo.rewards.plain_text import MAX_ANSWER, answer_key
 
 EQUAL = [
@@ -93,6 +94,18 @@ def test_rewards_of_text_and_of_messages():
     blocks = [{"role": "assistant", "content": [{"type": "text", "text": text}]}]
     assert accuracy_reward([*completions, blocks], answer=["3", "3", "3", "4"]) == [1.0, 1.0, 0.0, 0.0]
     assert format_reward([*completions, blocks]) == [1.0, 1.0, 0.0, 1.0]
+
+
+def test_the_weights_of_table_3():
+    assert (ACCURACY_WEIGHT, FORMAT_WEIGHT) == (0.9, 0.1)
+
+
+def test_numbers_are_answers_and_nothing_else_is():
+    texts = ["<think>a</think>\\boxed{3}"] * 3
+    assert accuracy_reward(texts, answer=[3, 3.0, 4]) == [1.0, 1.0, 0.0]
+    for answer in (None, True, ["3"]):
+        with pytest.raises(ValueError, match="training data: the field 'answer' must be a text or a number"):
+            accuracy_reward(texts[:1], answer=[answer])
 
 
 HOSTILE = [

@@ -111,6 +111,12 @@ def test_options(given_answer, expected, chosen):
     assert right(given_answer, expected, "lenient", *OPTIONS) is chosen
 
 
+def test_a_text_that_fits_two_options_chooses_neither():
+    for mode in ("strict", "lenient"):
+        assert right("30 cm", "A", mode, "30 cm", "20 cm")
+        assert not right("30 cm", "A", mode, "30 cm", "30.0 cm")
+
+
 @pytest.mark.parametrize(
     ("question", "options"),
     [
@@ -143,6 +149,11 @@ def test_fall_backs_are_named(response, answer, place):
     assert find_answer(response) == (answer, place)
 
 
+def test_fall_backs_look_at_the_last_two_thousand_characters():
+    assert find_answer("The answer is 3\n" + "as said. " * 200) == ("3", "the answer is")
+    assert find_answer("The answer is 3\n" + "as said. " * 300) == ("", "")
+
+
 def test_only_lenient_looks_outside_boxes():
     found = {mode: grade("x</think> Answer: 3", "3", mode=mode) for mode in ("mathruler", "strict", "lenient")}
     assert [(v.accuracy, v.extracted, v.fallback, v.mode) for v in found.values()] == [
@@ -165,7 +176,7 @@ def test_a_second_opinion_is_reported_and_changes_nothing():
 
 def test_a_second_opinion_needs_math_verify(monkeypatch):
     monkeypatch.setattr("ptdpo.rewards.second.find_spec", lambda _: None)
-    with pytest.raises(ValueError, match=r"pip install 'ptdpo\[math-verify\]'"):
+    with pytest.raises(ValueError, match=r"pip install -e '\.\[math-verify\]'"):
         grade_many([Answered("\\boxed{1}", "1")], second_opinion=True)
 
 

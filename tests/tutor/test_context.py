@@ -2,7 +2,10 @@ from typing import get_args
 
 import pytest
 
+from ptdpo.data.attach import attach_hints
+from ptdpo.data.dataset import rl_dataset
 from ptdpo.data.prompts import attach_images, conversation
+from ptdpo.records import Hint, Problem
 from ptdpo.tutor.context import Context, hinted_prompt, images_of, privileged_prompt, right_siblings
 
 HINT = {"look": "the left column", "reason": "count red"}
@@ -17,6 +20,29 @@ def test_a_structured_hint_is_appended_to_the_question():
     row = {"prompt": conversation("how many?"), "hint": HINT}
     assert text(row) == "how many?\n\nHint. Look: the left column\nReason: count red"
     assert row["prompt"][0]["content"] == "how many?", "the policy's prompt is not changed"
+
+
+@pytest.mark.parametrize("instruction", ["Think first.", ""])
+def test_one_hint_is_one_teacher_prompt_whatever_file_it_comes_from(instruction):
+    problem = Problem("1", (), "<image>\nhow many?", "3")
+    hint = Hint("the left column", "count red ")
+    (attached,) = attach_hints([problem], {"1": hint}).problems
+    apart = rl_dataset([problem], {"1": hint}, instruction=instruction)[0]
+    joined = rl_dataset([attached], instruction=instruction)[0]
+    assert not (joined["hint"] or {}).get("look")
+    assert text(apart) == text(joined)
+    expected = "how many?\n\nHint. Look: the left column\nReason: count red"
+    assert text(apart) == (f"{expected}\n\n{instruction}" if instruction else expected)
+
+
+def test_without_the_instruction_at_its_end_a_message_gets_the_hint_last():
+    row = {"prompt": conversation("how many?"), "hint": "look left", "instruction": "Think first."}
+    assert text(row) == "how many?\n\nlook left"
+
+
+def test_an_answer_may_be_the_number_zero():
+    (message,) = privileged_prompt({"prompt": conversation("how many?"), "answer": 0}, "answer")
+    assert "The right answer is:\n0\n" in message["content"]
 
 
 def test_a_hint_as_text():

@@ -84,9 +84,13 @@ def check(
 ) -> None:
     """List problems that cannot be trained on: missing or broken image, empty answer, over-long prompt.
 
+    Writes nothing: images inside parquet files are unpacked to a temporary folder.
+
     Example: `ptdpo data check problems.jsonl --model Qwen/Qwen3-VL-4B-Thinking`
     """
     check_options(locals())
+    from tempfile import TemporaryDirectory
+
     from ptdpo.config import DataSettings
     from ptdpo.data.load import load_data
     from ptdpo.models import load_processor
@@ -94,7 +98,8 @@ def check(
     source = "jsonl" if problems.suffix == ".jsonl" else "parquet"
     settings = DataSettings(source, str(problems), bad_rows="drop", max_prompt_tokens=max_prompt_tokens)
     processor = load_processor(model) if model else None
-    loaded = load_data(settings, processor=processor, image_folder=problems.parent / "images")
+    with TemporaryDirectory() as images:
+        loaded = load_data(settings, processor=processor, image_folder=images)
     if loaded.report:
         raise ValueError(f"{loaded.report}; mend them, or let training leave them out: data.bad_rows=drop in a recipe")
     out.print(f"{len(loaded.problems)} problems, {loaded.hinted} with a hint, all usable")

@@ -1,6 +1,6 @@
 """Find every bad problem before anything is trained."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,11 +8,14 @@ from ptdpo.config import BadRows
 from ptdpo.data.images import open_image
 from ptdpo.data.prompts import (
     THINKING_INSTRUCTION,
+    Context,
     attach_images,
     conversation,
     hint_text,
     question_text,
+    ready_made_hint_text,
     with_hint,
+    with_told,
 )
 from ptdpo.records import Hint, Problem
 
@@ -40,7 +43,9 @@ def find_bad_rows(
     *,
     processor: Any = None,
     max_prompt_tokens: int | None = None,
-    hints: dict[str, Hint] | None = None,
+    hints: Mapping[str, Hint] | None = None,
+    solutions: Mapping[str, str] | None = None,
+    context: Context = "hint",
     instruction: str = THINKING_INSTRUCTION,
 ) -> CheckedProblems:
     """Sort problems into good and bad: missing or broken image, empty question or answer, over-long prompt.
@@ -48,36 +53,57 @@ def find_bad_rows(
     Args:
         problems: what to check; every image is opened.
         processor: counts tokens, visual ones included; ``None``: lengths are not checked.
-        max_prompt_tokens: longest prompt, with the hint if there is one.
-        hints: by problem id.
+        max_prompt_tokens: longest prompt of policy and teacher. A hint counts wherever there is one, so that
+            recipes with and without tutoring keep the same problems.
+        hints: by problem id; without one, the problem's own ``prompt_with_hint`` counts.
+        solutions: by problem id.
+        context: what the teacher reads; ``answer`` and ``solution`` count too. A sibling is drawn later.
         instruction: appended to the question.
     """
     good, bad = [], []
     for problem in problems:
-        reason = _fault(problem, processor, max_prompt_tokens, (hints or {}).get(problem.id), instruction)
-        if reason is None:
-            good.append(problem)
-        else:
+        images, reason = _opened(problem)
+        if not reason and processor is not None and max_prompt_tokens is not None:
+            prompts = _prompts(problem, (hints or {}).get(problem.id), instruction)
+            told = problem.answer if context == "answer" else (solutions or {}).get(problem.id)
+            if told and context in ("answer", "solution"):
+                prompts[f"prompt with its {context}"] = with_told(prompts["prompt"], context, told)
+            reason = _too_long(processor, prompts, images, max_prompt_tokens)
+        if reason:
             bad.append(BadRow(problem.id, reason))
+        else:
+            good.append(problem)
     return CheckedProblems(good, bad)
 
 
-def _fault(
-    problem: Problem, processor: Any, max_prompt_tokens: int | None, hint: Hint | None, instruction: str
-) -> str | None:
+def _opened(problem: Problem) -> tuple[list[Any], str]:
+    """Return the images, or why the problem is bad."""
     if not problem.problem.strip():
-        return "empty question"
+        return [], "empty question"
     if not problem.answer.strip():
-        return "empty answer"
+        return [], "empty answer"
     try:
-        images = [open_image(path) for path in problem.images]
+        return [open_image(path) for path in problem.images], ""
     except ValueError as error:
-        return str(error)
-    if processor is None or max_prompt_tokens is None:
-        return None
-    text = question_text(problem, instruction)
-    length = prompt_length(processor, with_hint(text, hint_text(hint)) if hint else text, images)
-    return None if length <= max_prompt_tokens else f"prompt of {length} tokens, more than {max_prompt_tokens}"
+        return [], str(error)
+
+
+def _prompts(problem: Problem, hint: Hint | None, instruction: str) -> dict[str, str]:
+    """Return what the policy reads, and what a teacher with a hint reads, by their names in a report."""
+    question = question_text(problem, instruction)
+    if hint:
+        hinted: str | None = with_hint(question, hint_text(hint), instruction)
+    else:
+        hinted = ready_made_hint_text(problem, instruction)
+    return {"prompt": question} | ({"prompt with its hint": hinted} if hinted else {})
+
+
+def _too_long(processor: Any, prompts: Mapping[str, str], images: Sequence[Any], limit: int) -> str:
+    """Return why the longest prompt is too long; empty if it is not."""
+    # The images cost the same in each: only the longest text is measured with them.
+    name = max(prompts, key=lambda one: prompt_length(processor, prompts[one], ())) if len(prompts) > 1 else "prompt"
+    length = prompt_length(processor, prompts[name], images)
+    return "" if length <= limit else f"{name} of {length} tokens, more than {limit}"
 
 
 def prompt_length(processor: Any, text: str, images: Sequence[Any]) -> int:

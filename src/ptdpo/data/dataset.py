@@ -21,14 +21,14 @@ def rl_dataset(
     system: str | None = None,
     solutions: Mapping[str, str] | None = None,
 ) -> datasets.Dataset:
-    """Return the data set of ``PTDTrainer``: id, prompt, images, answer, hint, prompt_with_hint, solution.
+    """Return the data set of ``PTDTrainer``: what policy and teacher read, and the answer.
 
     ``prompt`` is what the policy reads; ``hint`` (structured) or ``prompt_with_hint`` (a whole user message)
-    is what the teacher reads besides; ``solution`` is a worked solution for methods that show one. A row that
-    lacks what its method shows is never tutored.
+    is what the teacher reads besides; ``instruction`` tells where the hint goes: in front of it; ``solution`` is a
+    worked solution for methods that show one. A row that lacks what its method shows is never tutored.
     """
     hints = hints or {}
-    names = ("id", "prompt", "images", "answer", "hint", "prompt_with_hint", "solution")
+    names = ("id", "prompt", "images", "answer", "hint", "prompt_with_hint", "instruction", "solution")
     columns: dict[str, list] = {name: [] for name in names}
     for problem in problems:
         hint = hints.get(problem.id)
@@ -38,6 +38,7 @@ def rl_dataset(
         columns["answer"].append(problem.answer)
         columns["hint"].append(asdict(hint) if hint else None)
         columns["prompt_with_hint"].append(ready_made_hint_text(problem, instruction))
+        columns["instruction"].append(instruction)
         columns["solution"].append((solutions or {}).get(problem.id))
     features = datasets.Features(
         {
@@ -47,6 +48,7 @@ def rl_dataset(
             "answer": _TEXT,
             "hint": {"look": _TEXT, "reason": _TEXT},
             "prompt_with_hint": _TEXT,
+            "instruction": _TEXT,
             "solution": _TEXT,
         }
     )

@@ -29,19 +29,25 @@ def scan_jsonl(path: str | Path) -> Iterator[tuple[int, dict[str, Any] | None, s
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
-    with path.open(encoding="utf-8") as lines:
+    # As bytes: one line that is not UTF-8 must not hide its number, or the lines after it.
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                yield number, None, f"not valid JSON ({error.msg})"
-                continue
-            if isinstance(row, dict):
-                yield number, row, ""
-            else:
-                yield number, None, f"expected a JSON object, found {type(row).__name__}"
+            if line.strip():
+                yield number, *_parsed(line)
+
+
+def _parsed(line: bytes) -> tuple[dict[str, Any] | None, str]:
+    try:
+        row = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError:
+        return None, "not UTF-8 text"
+    except json.JSONDecodeError as error:
+        return None, f"not valid JSON ({error.msg})"
+    except (ValueError, RecursionError) as error:
+        return None, f"not readable as JSON ({error})"
+    if isinstance(row, dict):
+        return row, ""
+    return None, f"expected a JSON object, found {type(row).__name__}"
 
 
 def write_jsonl(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -63,6 +69,37 @@ def _field(row: Mapping[str, Any], name: str, where: str, kind: type) -> Any:
     return row[name]
 
 
+def as_text(value: Any, name: str, where: str = "") -> str:
+    """Return a text or a number as text, as people write ids and answers; nothing else has one obvious spelling.
+
+    Args:
+        value: what a field holds.
+        name: of the field.
+        where: it stands, for the message; empty if whoever catches it knows.
+
+    Raises:
+        ValueError: if it is anything else, a truth value, null or NaN included; begins with ``where``.
+    """
+    if isinstance(value, str) or (isinstance(value, int | float) and not isinstance(value, bool) and value == value):
+        return str(value)
+    found = "null" if _is_missing(value) else f"{type(value).__name__}: {str(value)[:40]}"
+    raise ValueError(f"{where and where + ': '}the field {name!r} must be a text or a number, found {found}")
+
+
+def _is_missing(value: Any) -> bool:
+    # NaN is how tables write a missing value; it alone differs from itself.
+    return value is None or (isinstance(value, float) and value != value)
+
+
+def optional_text(value: Any, name: str, where: str) -> str:
+    """Return ``as_text`` of a value, and an empty text for a missing one: null, or a table's NaN.
+
+    Raises:
+        ValueError: if it is neither missing, nor a text, nor a number; begins with ``where``.
+    """
+    return "" if _is_missing(value) else as_text(value, name, where)
+
+
 def read_problems(path: str | Path) -> list[Problem]:
     """Read problems JSONL; relative image paths are taken from the folder of the file.
 
@@ -81,7 +118,7 @@ def read_problems(path: str | Path) -> list[Problem]:
 
 
 def parse_problem(row: Mapping[str, Any], where: str, folder: Path) -> Problem:
-    """Return the problem in a row; relative image paths are taken from ``folder``.
+    """Return the problem in a row; relative image paths are taken from ``folder``. An answer of null becomes empty.
 
     Raises:
         ValueError: on a missing or mistyped field; begins with ``where``.
@@ -90,13 +127,18 @@ def parse_problem(row: Mapping[str, Any], where: str, folder: Path) -> Problem:
     if not all(isinstance(image, str) for image in images):
         raise ValueError(f"{where}: 'images' must be a list of paths")
     return Problem(
-        id=str(_field(row, "id", where, object)),
+        id=_id(row, where),
         images=tuple(str(folder / image) for image in images),
         problem=_field(row, "problem", where, str),
-        answer=str(_field(row, "answer", where, object)),
-        source=str(row.get("source", "")),
-        prompt_with_hint=row.get("prompt_with_hint"),
+        # Without an answer the row is a bad one, which the checks report with all the others.
+        answer=optional_text(_field(row, "answer", where, object), "answer", where),
+        source=optional_text(row.get("source"), "source", where),
+        prompt_with_hint=None if row.get("prompt_with_hint") is None else _field(row, "prompt_with_hint", where, str),
     )
+
+
+def _id(row: Mapping[str, Any], where: str) -> str:
+    return as_text(_field(row, "id", where, object), "id", where)
 
 
 def write_problems(path: str | Path, problems: Iterable[Problem]) -> None:
@@ -132,7 +174,7 @@ def read_hints(path: str | Path) -> dict[str, Hint]:
     hints: dict[str, Hint] = {}
     for number, row in read_jsonl(path):
         where = f"{path}:{number}"
-        key = str(_field(row, "id", where, object))
+        key = _id(row, where)
         if key in hints:
             raise ValueError(f"{where}: the id {key!r} is used twice")
         hint = _field(row, "hint", where, dict)
@@ -171,7 +213,7 @@ def read_solutions(path: str | Path) -> dict[str, str]:
     solutions = {}
     for number, row in read_jsonl(path):
         where = f"{path}:{number}"
-        key = str(_field(row, "id", where, object))
+        key = _id(row, where)
         solutions[key] = _last_turn(row, where) if "conversations" in row else _field(row, "response", where, str)
     return solutions
 

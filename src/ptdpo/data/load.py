@@ -10,7 +10,7 @@ from ptdpo.data.checks import find_bad_rows, keep_good
 from ptdpo.data.easy_vqa import load_easy_vqa
 from ptdpo.data.files import read_hints, read_problems, read_solutions
 from ptdpo.data.parquet import load_hub, load_parquet
-from ptdpo.data.prompts import THINKING_INSTRUCTION
+from ptdpo.data.prompts import THINKING_INSTRUCTION, Context
 from ptdpo.records import Hint, Problem
 
 
@@ -29,13 +29,16 @@ class LoadedData:
         return sum(p.id in self.hints or bool((p.prompt_with_hint or "").strip()) for p in self.problems)
 
 
-def load_data(settings: DataSettings, *, processor: Any = None, image_folder: str | Path) -> LoadedData:
+def load_data(
+    settings: DataSettings, *, processor: Any = None, image_folder: str | Path, context: Context = "hint"
+) -> LoadedData:
     """Load, draw and check the problems of a recipe.
 
     Args:
         settings: the data section.
         processor: counts tokens for ``max_prompt_tokens``; ``None`` leaves lengths unchecked.
         image_folder: where images stored inside parquet files are written.
+        context: what the teacher will read: it counts as part of a prompt, see ``find_bad_rows``.
 
     Raises:
         ValueError: on unreadable data, bad rows under ``refuse``, or hints or solutions that belong to no
@@ -57,6 +60,8 @@ def load_data(settings: DataSettings, *, processor: Any = None, image_folder: st
         processor=processor,
         max_prompt_tokens=settings.max_prompt_tokens,
         hints=hints,
+        solutions=solutions,
+        context=context,
         instruction=instruction,
     )
     good, report = keep_good(checked, settings.bad_rows, origin)

@@ -128,6 +128,9 @@ def tile_pool(split: str) -> dict[str, list[str]]:
 
     Test scenes use easy-VQA's test images. Of the training images one in ten is kept for validation scenes, so
     that no object is shared between any two splits.
+
+    Raises:
+        ValueError: on an unknown split.
     """
     if split == "test":
         return {colour: tiles_by_colour("test")[colour] for colour in COLOURS}

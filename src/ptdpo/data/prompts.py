@@ -1,7 +1,7 @@
 """Every text that a policy or a teacher reads: the question, and the question with its hint."""
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from ptdpo.records import Hint, Problem
 
@@ -10,6 +10,16 @@ IMAGE_MARKER = "<image>"
 THINKING_INSTRUCTION = (
     "Think first: put your reasoning inside <think> </think>. Then give the final answer in \\boxed{}."
 )
+
+# What a teacher may be shown besides the question.
+Context = Literal["hint", "question", "answer", "solution", "sibling"]
+
+_INTRODUCTION = {
+    "answer": "The right answer is:",
+    "solution": "This is a worked solution:",
+    "sibling": "This is a right response to the question:",
+}
+_THEN = "Now respond in your own words."
 
 Message = dict[str, Any]
 Image = TypeVar("Image")
@@ -22,12 +32,30 @@ def question_text(problem: Problem, instruction: str = THINKING_INSTRUCTION) -> 
 
 def hint_text(hint: Hint) -> str:
     """Return a hint as the teacher reads it: where to look, then how to reason."""
-    return f"Hint. Look: {hint.look}\nReason: {hint.reason}"
+    # Stripped, as a stored ``prompt_with_hint`` is: one hint is one text wherever it comes from.
+    return f"Hint. Look: {hint.look}\nReason: {hint.reason}".strip()
 
 
-def with_hint(text: str, hint: str) -> str:
-    """Return the privileged context x^h = [x; h] of (9)."""
-    return f"{text}\n\n{hint}"
+def with_hint(text: str, hint: str, instruction: str = "") -> str:
+    """Return the privileged context x^h = [x; h] of (9): the question, the hint, then the instruction.
+
+    The hint belongs to the question, so the instruction stays last: there, too, it stands behind the whole questions
+    with hints (``prompt_with_hint``) that data of the reference implementation hold.
+
+    Args:
+        text: the question; the instruction may follow it.
+        hint: as the teacher reads it.
+        instruction: that of the prompt, empty for none; if the text does not end with it, the hint comes last.
+    """
+    ending = f"\n\n{instruction}" if instruction else ""
+    if not text.endswith(ending):
+        return f"{text}\n\n{hint}"
+    return f"{text.removesuffix(ending)}\n\n{hint}{ending}"
+
+
+def with_told(text: str, context: Literal["answer", "solution", "sibling"], told: Any) -> str:
+    """Return a prompt followed by what the teacher is told besides: an answer, a solution, another response."""
+    return f"{text}\n\n{_INTRODUCTION[context]}\n{told}\n\n{_THEN}"
 
 
 def ready_made_hint_text(problem: Problem, instruction: str = THINKING_INSTRUCTION) -> str | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ptdpo.data.prompts import strip_image_markers
-from ptdpo.data.scan import scan_problems
+from ptdpo.data.scan import refuse_empty, scan_problems
 from ptdpo.hints.client import ChatClient, RequestError
 from ptdpo.hints.decisions import Decisions
 from ptdpo.hints.jobs import Clients, Job, JobReport, Service, WorkFiles, count_lines, run_job
@@ -96,9 +96,10 @@ def build_hints(
         review: a list of accepted and rejected ids, as the review page gives it.
 
     Raises:
-        ValueError: if a file cannot be read or written, or no request can succeed.
+        ValueError: if a file cannot be read or written, holds no problem, or no request can succeed.
         KeyboardInterrupt: after Ctrl-C, when what was in flight has been kept.
     """
+    refuse_empty(problems)
     files = WorkFiles.beside(out)
     with KeyedLines(out, _made_for) as hints, Decisions.beside(out) as reviewed:
         if review is not None:

@@ -153,7 +153,11 @@ class ChatClient:
     async def ask_all(self, requests: Iterable[ChatRequest]) -> list[ChatReply]:
         """Ask several at once and return the replies in order.
 
-        All are finished, and kept, before the first error among them is raised; see ``ask``.
+        All are finished, and kept, before an error is raised.
+
+        Raises:
+            EndpointError: if no request of this run can succeed, whatever else failed.
+            ValueError, RequestError, Stopped: the first of these among them; see ``ask``.
         """
         replies = await asyncio.gather(*map(self.ask, requests), return_exceptions=True)
         errors = [reply for reply in replies if isinstance(reply, BaseException)]

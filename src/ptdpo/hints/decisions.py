@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ptdpo.data.files import read_jsonl
+from ptdpo.data.files import as_text, read_jsonl
 from ptdpo.hints.store import AppendOnlyFile
 from ptdpo.records import Hint
 
@@ -61,7 +61,7 @@ class Decisions:
         if digest in self._applied:
             return
         rows: list[dict[str, Any]] = [
-            {"rejected": i, "hint": asdict(hint_of(i)), "reason": str(reasons.get(i, BY_REVIEWER))} for i in rejected
+            {"rejected": i, "hint": asdict(hint_of(i)), "reason": str(reasons.get(i) or BY_REVIEWER)} for i in rejected
         ]
         rows += [{"accepted": i} for i in accepted]
         for row in (*rows, {"applied": digest, "file": path.name}):
@@ -100,7 +100,7 @@ def _read_review(path: Path) -> tuple[list[str], list[str], dict[str, str], str]
         raise ValueError(f"{path}: the review cannot be read ({error})") from error
     if not isinstance(lists, dict) or not {"accepted", "rejected"} & lists.keys():
         raise ValueError(f'{path}: a review is {{"accepted": [ids], "rejected": [ids]}}')
-    accepted, rejected = ([str(i) for i in lists.get(name, [])] for name in ("accepted", "rejected"))
+    accepted, rejected = (_ids(lists.get(name, []), name, path) for name in ("accepted", "rejected"))
     both = set(accepted) & set(rejected)
     if both:
         raise ValueError(f"{path}: accepted and rejected at once: {', '.join(sorted(both)[:10])}")
@@ -108,3 +108,9 @@ def _read_review(path: Path) -> tuple[list[str], list[str], dict[str, str], str]
     if not isinstance(reasons, dict):
         raise ValueError(f"{path}: 'reasons' must be an object with a text for each id")
     return accepted, rejected, reasons, hashlib.sha256(content).hexdigest()
+
+
+def _ids(listed: Any, name: str, path: Path) -> list[str]:
+    if not isinstance(listed, list):
+        raise ValueError(f"{path}: {name!r} must be a list of ids, found {type(listed).__name__}")
+    return [as_text(one, name, str(path)) for one in listed]

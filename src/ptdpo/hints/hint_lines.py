@@ -4,8 +4,8 @@ import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from ptdpo.data.files import as_text
 from ptdpo.records import Hint
 
 
@@ -62,10 +62,4 @@ def _parse(line: bytes) -> tuple[str, Hint]:
     hint = row.get("hint")
     if not isinstance(hint, dict) or not all(isinstance(hint.get(part), str) for part in ("look", "reason")):
         raise ValueError('expected "hint": {"look": text, "reason": text}')
-    return _id(row["id"]), Hint(hint["look"], hint["reason"])
-
-
-def _id(value: Any) -> str:
-    if not isinstance(value, str | int):
-        raise ValueError(f"an id must be text or a whole number, found {type(value).__name__}")
-    return str(value)
+    return as_text(row["id"], "id"), Hint(hint["look"], hint["reason"])

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ptdpo.data.files import read_jsonl, write_jsonl
+from ptdpo.data.files import as_text, read_jsonl, write_jsonl
 from ptdpo.hints.store import AppendOnlyFile
 
 
@@ -42,7 +42,7 @@ class KeyedLines:
         for number, line in enumerate(self._lines, start=1):
             try:
                 row = json.loads(line)
-                self._known[str(row["id"])] = (place, self._tag(row))
+                self._known[as_text(row["id"], "id")] = (place, self._tag(row))
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(
                     f"{self.path}:{number}: not a line that this command writes ({error}); "

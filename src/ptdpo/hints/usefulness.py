@@ -161,7 +161,8 @@ def _line(one: Compared) -> dict[str, object]:
 
 async def _compare(client: ChatClient, problem: Problem, hint: Hint, settings: UsefulnessSettings) -> Compared:
     plain = question_text(problem, settings.instruction)
-    texts = [plain] * settings.draws + [with_hint(plain, hint_text(hint))] * settings.draws
+    hinted = with_hint(plain, hint_text(hint), settings.instruction)
+    texts = [plain] * settings.draws + [hinted] * settings.draws
     replies = await client.ask_all(
         _request(client, problem, text, n % settings.draws, settings) for n, text in enumerate(texts)
     )

@@ -17,7 +17,10 @@ Same = Callable[[str, str], bool]
 
 
 def read_options(question: str) -> tuple[str, ...]:
-    """Return the texts of the options that a question lists as "(A) ..." or "A. ...", in order; empty without any."""
+    """Return the texts of the options that a question lists as "(A) ..." or "A. ...", in order; empty without any.
+
+    For grading; the rules for hints read options by ``hints.rules.answers.options_by_letter``, which is stricter.
+    """
     marks = list(_QUESTION_OPTION.finditer(question))
     # The last run A, B, C ...: earlier letters belong to the question.
     starts = [index for index, mark in enumerate(marks) if mark[1] == "A"]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from ptdpo.data.files import as_text
 from ptdpo.records import Answered
 from ptdpo.rewards.extraction import follows_format
 from ptdpo.rewards.grading import grade_many
@@ -22,9 +23,15 @@ def completion_text(completion: Completion) -> str:
     )
 
 
-def accuracy_reward(completions: Sequence[Completion], answer: Sequence[str], **_: Any) -> list[float]:
-    """Return 1.0 for each completion whose boxed answer is right to mathruler, else 0.0."""
-    items = [Answered(completion_text(c), a) for c, a in zip(completions, answer, strict=True)]
+def accuracy_reward(completions: Sequence[Completion], answer: Sequence[str | float], **_: Any) -> list[float]:
+    """Return 1.0 for each completion whose boxed answer is right to mathruler, else 0.0.
+
+    Raises:
+        ValueError: if an answer is empty, or neither a text nor a number.
+    """
+    # Users' own data sets also hold answers as numbers.
+    expected = [as_text(one, "answer", "training data") for one in answer]
+    items = [Answered(completion_text(c), a) for c, a in zip(completions, expected, strict=True)]
     return [verdict.accuracy for verdict in grade_many(items)]
 
 

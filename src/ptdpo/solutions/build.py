@@ -9,7 +9,7 @@ from typing import Any
 
 from ptdpo.data.files import sharegpt_row
 from ptdpo.data.prompts import THINKING_INSTRUCTION, question_text
-from ptdpo.data.scan import scan_problems
+from ptdpo.data.scan import refuse_empty, scan_problems
 from ptdpo.hints.client import ChatClient
 from ptdpo.hints.jobs import Clients, Job, JobReport, Service, WorkFiles, count_lines, run_job
 from ptdpo.hints.lines import KeyedLines
@@ -87,9 +87,10 @@ def build_solutions(
         What the run did, and how many solutions came from each pass.
 
     Raises:
-        ValueError: if a file cannot be read or written, or no request can succeed.
+        ValueError: if a file cannot be read or written, holds no problem, or no request can succeed.
         KeyboardInterrupt: after Ctrl-C, when what was in flight has been kept.
     """
+    refuse_empty(problems)
     stages: Counter[str] = Counter()
     folder = out.parent
     with KeyedLines(out, _asked) as lines:

@@ -73,7 +73,12 @@ def make_plan(recipe: Recipe) -> Plan:
         ValueError: on any mistake in the recipe or its data.
     """
     settings = resolved_settings(recipe)
-    data = load_data(recipe.data, processor=_processor_if_local(recipe.model), image_folder=images_folder(settings))
+    data = load_data(
+        recipe.data,
+        processor=_processor_if_local(recipe.model),
+        image_folder=images_folder(settings),
+        context=settings.get("tutoring_context", "hint"),
+    )
     plan = plan_of(recipe, settings, data)
     if recipe.preset != SFT:
         _check_on_this_machine(settings)

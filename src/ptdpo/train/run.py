@@ -46,7 +46,12 @@ def train_recipe(recipe: Recipe) -> Path:
         remedy = f"set another output_dir, or delete {folder} to train anew"
         check_same(folder / STARTED, content, remedy, may_go_on=True)
     processor = load_processor(recipe.model)
-    data = load_data(recipe.data, processor=processor, image_folder=images_folder(settings))
+    data = load_data(
+        recipe.data,
+        processor=processor,
+        image_folder=images_folder(settings),
+        context=settings.get("tutoring_context", "hint"),
+    )
     plan = plan_of(recipe, settings, data)
     _say(f"dropped: {data.report}" if data.report else "")
     trained = checkpoint is not None and _has_all_steps(Path(checkpoint), settings, plan)

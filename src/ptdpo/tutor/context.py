@@ -2,12 +2,19 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
-from ptdpo.data.prompts import Message, hint_text, strip_image_markers, with_hint
+from ptdpo.data.prompts import Context, Message, hint_text, strip_image_markers, with_hint, with_told
 from ptdpo.records import Hint
 
-Context = Literal["hint", "question", "answer", "solution", "sibling"]
+__all__ = [
+    "Context",
+    "hinted_prompt",
+    "images_of",
+    "privileged_prompt",
+    "right_siblings",
+    "without_thinking",
+]
 
 
 def privileged_prompt(row: Mapping[str, Any], context: Context, sibling: str | None = None) -> list[Message] | None:
@@ -23,25 +30,17 @@ def privileged_prompt(row: Mapping[str, Any], context: Context, sibling: str | N
         return hinted_prompt(row)
     if context == "question":
         return [dict(message) for message in row["prompt"]]
-    told = {"answer": row.get("answer"), "solution": row.get("solution"), "sibling": without_thinking(sibling or "")}
-    if not told[context]:
+    told = without_thinking(sibling or "") if context == "sibling" else row.get(context)
+    # An answer may be the number 0.
+    if told is None or told == "":
         return None
-    text = f"{_INTRODUCTION[context]}\n{told[context]}\n\n{_THEN}"
-    return _replace_last_user_text(row["prompt"], lambda question: with_hint(question, text))
+    return _replace_last_user_text(row["prompt"], lambda question: with_told(question, context, told))
 
 
 def images_of(row: Mapping[str, Any]) -> list[Any]:
     """Return a row's images: its ``images``, or the one in ``image``, as TRL reads them."""
     single = row.get("image")
     return list(row.get("images") or ([] if single is None else [single]))
-
-
-_INTRODUCTION = {
-    "answer": "The right answer is:",
-    "solution": "This is a worked solution:",
-    "sibling": "This is a right response to the question:",
-}
-_THEN = "Now respond in your own words."
 
 
 def right_siblings(accuracy: Sequence[float], generations: int) -> list[int | None]:
@@ -64,16 +63,17 @@ def hinted_prompt(row: Mapping[str, Any]) -> list[Message] | None:
 
     Args:
         row: a row of the training data. ``prompt`` holds the policy's messages. ``hint`` holds
-            ``{"look", "reason"}`` or a text; it is appended to the last user message. Without it,
-            ``prompt_with_hint`` (a whole user message, as data of the reference implementation has it) takes
-            the place of the last user message. Both may be missing, ``None`` or empty.
+            ``{"look", "reason"}`` or a text; it is appended to the last user message, in front of the row's
+            ``instruction`` if the message ends with that. Without it, ``prompt_with_hint`` (a whole user message,
+            as data of the reference implementation has it) takes the place of the last user message. All three
+            may be missing, ``None`` or empty.
 
     Raises:
         ValueError: if a hint has only one of its two fields, or the prompt has no user message with text.
     """
     hint = _hint_as_text(row.get("hint"), row.get("id", "?"))
     if hint:
-        return _replace_last_user_text(row["prompt"], lambda text: with_hint(text, hint))
+        return _replace_last_user_text(row["prompt"], lambda text: with_hint(text, hint, row.get("instruction") or ""))
     ready_made = row.get("prompt_with_hint")
     if ready_made and ready_made.strip():
         return _replace_last_user_text(row["prompt"], lambda _: strip_image_markers(ready_made))

@@ -17,6 +17,8 @@ _OPTION = re.compile(
 )
 _ARTICLES = vocabulary("a an the to")
 _MAX_ANSWER = 256
+# Options further on are not read: hostile questions must cost no time.
+_MAX_QUESTION = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class Answer:
 
 def read_answer(problem: Problem) -> Answer:
     """Return the answer of a problem; overlong answers are compared by their first part."""
-    options = read_options(problem.problem)
+    options = options_by_letter(problem.problem)
     text, letter = problem.answer.strip()[:_MAX_ANSWER], ""
     if options:
         letter = _letter_of(text, options)
@@ -51,10 +53,14 @@ def read_answer(problem: Problem) -> Answer:
     return Answer(text, _numbers(tokens), _words(tokens), letter, options, _before_options(problem.problem, options))
 
 
-def read_options(question: str) -> dict[str, str]:
-    """Return the options that a question lists as (A) ..., A. ... or A) ..., by letter; at least two, in order."""
+def options_by_letter(question: str) -> dict[str, str]:
+    """Return the options that a question lists as (A) ..., A. ... or A) ..., by letter; at least two, in order.
+
+    Not ``rewards.read_options``, which grades: that reads more spellings and takes the last list of a question. Here
+    a letter counts only in front of a space, and the first list is taken, which also says where the question ends.
+    """
     options: dict[str, str] = {}
-    for found in _OPTION.finditer(question[:20_000]):
+    for found in _OPTION.finditer(question[:_MAX_QUESTION]):
         letter = found[1] or found[2]
         if letter == chr(ord("A") + len(options)):
             options[letter] = found[3].strip()
@@ -62,7 +68,7 @@ def read_options(question: str) -> dict[str, str]:
 
 
 def _before_options(question: str, options: dict[str, str]) -> str:
-    found = _OPTION.search(question[:20_000]) if options else None
+    found = _OPTION.search(question[:_MAX_QUESTION]) if options else None
     return question[: found.start()] if found else question
 
 
