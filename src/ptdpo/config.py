@@ -158,7 +158,8 @@ class DataSettings:
         seed: of that draw.
         instruction: appended to every question; ``None`` for the standard thinking instruction.
         bad_rows: ``refuse`` the data if any row is bad, or ``drop`` bad rows; both list them by id.
-        max_prompt_tokens: longer prompts, images and hint included, are bad rows.
+        max_prompt_tokens: longer prompts, images and whatever the teacher reads included (a hint always; answer or
+            solution if the preset shows it), are bad rows.
     """
 
     source: Source = "jsonl"
