@@ -7,7 +7,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen3Config, Qwen3ForCausalLM
+from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from ptdpo.data.prompts import attach_images, conversation
 from ptdpo.models import load_model, packed_attention
@@ -16,7 +16,6 @@ from ptdpo.models.shared_prefix import enable_shared_prefix, say_plain, shared_h
 
 NOISE, OTHER = (Image.effect_noise((48, 48), sigma).convert("RGB") for sigma in (40, 90))
 WIDE = Image.effect_noise((64, 48), 60).convert("RGB")
-IMAGE_TOKEN = 5
 
 
 def batch(processor, rows):
@@ -207,56 +206,14 @@ def test_bfloat16_autocast_stays_as_close_as_bfloat16_is(sharing, processor):
     assert (shared - exact).norm() <= 1.5 * (plain - exact).norm()
 
 
-def qwen2_5_vl():
-    config = Qwen2_5_VLConfig(
-        text_config={
-            "vocab_size": 60,
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [2, 1, 1]},
-        },
-        vision_config={
-            "depth": 1,
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_heads": 2,
-            "patch_size": 4,
-            "out_hidden_size": 32,
-            "window_size": 16,
-            "fullatt_block_indexes": [0],
-        },
-        image_token_id=IMAGE_TOKEN,
-        video_token_id=6,
-        vision_start_token_id=7,
-        vision_end_token_id=8,
-    )
-    return Qwen2_5_VLForConditionalGeneration(config)
-
-
-def made_batch(prompts, responses, pixels=None):
-    """The plain layout of token lists; five image tokens in a prompt stand for nothing unless pixels are given."""
+def made_batch(prompts, responses):
+    """The plain layout of token lists."""
     longest = max(map(len, prompts))
     inputs = {
         "input_ids": torch.tensor([[0] * (longest - len(prompt)) + prompt for prompt in prompts]),
         "attention_mask": torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]),
     }
-    if pixels is not None:
-        inputs["mm_token_type_ids"] = (inputs["input_ids"] == IMAGE_TOKEN).long()
-        inputs["pixel_values"] = torch.cat(pixels)
-        inputs["image_grid_thw"] = torch.tensor([[1, 4, 4]] * len(pixels))
     return with_responses(inputs, responses)
-
-
-def test_qwen2_5_vl():
-    model = qwen2_5_vl().eval()
-    assert enable_shared_prefix(model)
-    first, second = torch.randn(2, 16, 3 * 2 * 4 * 4)
-    prompt = [10, 7, *[IMAGE_TOKEN] * 4, 8, 11, 12]
-    inputs, mask = made_batch([prompt, prompt, [9, *prompt]], [[20, 21], [22, 23, 24], [25]], [first, first, second])
-    assert_same(model, inputs, mask)
 
 
 @pytest.fixture(scope="module")
