@@ -62,14 +62,14 @@ def asked(monkeypatch):
 def test_every_sample_has_its_own_random_stream(asked):
     problems = [Problem(str(n), (), "q", "a") for n in range(3)]
     for seed in (0, 1):
-        rows = list(score_problems(None, None, problems, SamplingSettings(samples=3, seed=seed)))  # type: ignore[arg-type]
+        rows = list(score_problems(None, None, problems, SamplingSettings(samples=3, seed=seed)))
         assert [row.sample for row in rows] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     assert len({call["seed"] for call in asked}) == 6
 
 
 @pytest.mark.parametrize(("temperature", "greedy"), [(0.0, True), (0.5, False)])
 def test_a_temperature_of_0_takes_the_most_likely_token(asked, temperature, greedy):
-    list(score_problems(None, None, [Problem("1", (), "q", "a")], SamplingSettings(temperature=temperature)))  # type: ignore[arg-type]
+    list(score_problems(None, None, [Problem("1", (), "q", "a")], SamplingSettings(temperature=temperature)))
     assert [call["greedy"] for call in asked] == [greedy]
 
 

@@ -1,7 +1,12 @@
 """Small training settings, rewards and runs for tests."""
 
+from ptdpo.models import load_model
 from ptdpo.rewards.functions import completion_text
 from ptdpo.train import PTDConfig, PTDTrainer
+from ptdpo.train.metrics import read_metrics
+
+# One plain step whose size is that of the gradient.
+SGD = {"optim": "sgd", "learning_rate": 0.5, "max_grad_norm": 0.0, "weight_decay": 0.0}
 
 
 def small_settings(**changes):
@@ -77,3 +82,11 @@ def parameters(trainer):
 def largest_difference(first, second):
     assert first.keys() == second.keys()
     return max((first[name] - second[name]).abs().max().item() for name in first)
+
+
+def parameters_of_start(trainer):
+    return {name: p.detach() for name, p in load_model(trainer.model.config._name_or_path).named_parameters()}
+
+
+def metrics(trainer):
+    return read_metrics(f"{trainer.args.output_dir}/metrics.jsonl")
