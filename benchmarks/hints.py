@@ -31,8 +31,8 @@ import sys
 from pathlib import Path
 from ptdpo.hints import check_hint
 from ptdpo.hints.build import BuildSettings, build_hints
-from ptdpo.hints.client import ClientSettings, Endpoint
-from ptdpo.hints.jobs import Service
+from ptdpo.chat.client import ClientSettings, Endpoint
+from ptdpo.chat.jobs import Service
 from ptdpo.hints.prompt import system_prompt
 problems, out, url, concurrency = sys.argv[1:]
 service = Service(Endpoint(url, "m"), settings=ClientSettings(concurrency=int(concurrency)))

@@ -11,15 +11,15 @@ from dataclasses import replace
 
 import pytest
 
+from ptdpo.chat.client import ClientSettings, Endpoint, EndpointError
+from ptdpo.chat.requests import ChatReply
 from ptdpo.evaluate.endpoint import EndpointEngine, response_text
 from ptdpo.evaluate.run import DataChoice, evaluate
 from ptdpo.evaluate.settings import Sampling
 from ptdpo.evaluate.store import ResponseStore
 from ptdpo.evaluate.table import notes
-from ptdpo.hints.client import ClientSettings, Endpoint, EndpointError
-from ptdpo.hints.requests import ChatReply
+from tests.chat.loopback import Cut, Hold, LoopbackServer, Refuse, Say, user_text
 from tests.evaluate.fixtures import lines, png, rows_of, write_split
-from tests.hints.loopback import Cut, Hold, LoopbackServer, Refuse, Say, user_text
 
 FAST = ClientSettings(concurrency=4, timeout=10, attempts=3, first_wait=0.01, longest_wait=0.02, give_up_after=6)
 TWICE = Sampling(samples=2, max_new_tokens=64, extra='{"top_k": -1}')

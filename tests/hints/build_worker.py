@@ -4,9 +4,9 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ptdpo.chat.client import ClientSettings, Endpoint
+from ptdpo.chat.jobs import Service
 from ptdpo.hints.build import BuildSettings, build_hints
-from ptdpo.hints.client import ClientSettings, Endpoint
-from ptdpo.hints.jobs import Service
 from ptdpo.hints.prompt import system_prompt
 
 

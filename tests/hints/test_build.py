@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from ptdpo.chat.client import ClientSettings, Endpoint, EndpointError
+from ptdpo.chat.jobs import Service, WorkFiles, read_failures
 from ptdpo.data.files import read_hints, write_problems
 from ptdpo.hints import check_hint
 from ptdpo.hints.build import BuildSettings, build_hints
-from ptdpo.hints.client import ClientSettings, Endpoint, EndpointError
 from ptdpo.hints.decisions import BY_REVIEWER, Decisions
-from ptdpo.hints.jobs import Service, WorkFiles, read_failures
 from ptdpo.hints.prompt import system_prompt
 from ptdpo.records import Hint, Problem
+from tests.chat.loopback import Cut, Hold, LoopbackServer, Raw, Refuse, Say, user_text
 from tests.hints.build_worker import no_leak
-from tests.hints.loopback import Cut, Hold, LoopbackServer, Raw, Refuse, Say, user_text
 
 QUICK = ClientSettings(concurrency=8, first_wait=0.001, longest_wait=0.01, timeout=5.0)
 
@@ -236,7 +236,7 @@ def test_a_full_disk_ends_the_run_and_leaves_whole_lines(problems, out, monkeypa
 
     with LoopbackServer(lambda *_: hint()) as server:
         with monkeypatch.context() as patch:
-            patch.setattr("ptdpo.hints.store.os.write", full)
+            patch.setattr("ptdpo.chat.store.os.write", full)
             with pytest.raises(ValueError, match="No space left"):
                 build(server, problems, out)
         answered = len(lines(WorkFiles.beside(out).requests))

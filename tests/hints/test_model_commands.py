@@ -14,7 +14,7 @@ from ptdpo import cli
 from ptdpo.data.files import read_hints, read_problems, read_solutions, write_hints, write_problems
 from ptdpo.hints import quality
 from ptdpo.records import Hint, Problem
-from tests.hints.loopback import Hold, LoopbackServer, Refuse, Say, user_text
+from tests.chat.loopback import Hold, LoopbackServer, Refuse, Say, user_text
 
 ROOT = Path(__file__).parents[2]
 

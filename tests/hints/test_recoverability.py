@@ -5,12 +5,12 @@ import random
 
 import pytest
 
+from ptdpo.chat.client import ClientSettings, Endpoint
+from ptdpo.chat.jobs import Service
 from ptdpo.data.files import write_hints, write_problems
-from ptdpo.hints.client import ClientSettings, Endpoint
-from ptdpo.hints.jobs import Service
 from ptdpo.hints.recoverability import Guessed, RecoverySettings, judge_recovery, measure_recoverability
 from ptdpo.records import Hint, Problem
-from tests.hints.loopback import LoopbackServer, Refuse, Say, user_text
+from tests.chat.loopback import LoopbackServer, Refuse, Say, user_text
 
 LETTERS = "ABCD"
 

@@ -11,13 +11,13 @@ from urllib.error import URLError
 
 import pytest
 
+from ptdpo.chat.client import ClientSettings, Endpoint
+from ptdpo.chat.jobs import Service, WorkFiles
+from ptdpo.chat.requests import Sampling
 from ptdpo.data.dataset import sft_dataset
 from ptdpo.data.files import read_hints, write_problems
 from ptdpo.hints.build import BuildSettings, build_hints
-from ptdpo.hints.client import ClientSettings, Endpoint
-from ptdpo.hints.jobs import Service, WorkFiles
 from ptdpo.hints.prompt import hint_messages, system_prompt
-from ptdpo.hints.requests import Sampling
 from ptdpo.models import load_model, load_processor
 from ptdpo.records import Hint
 from ptdpo.train.sft import cpu_sft_settings, run_sft

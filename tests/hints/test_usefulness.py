@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ptdpo.chat.client import ClientSettings, Endpoint
+from ptdpo.chat.jobs import Service
 from ptdpo.data.files import write_hints, write_problems
 from ptdpo.data.prompts import THINKING_INSTRUCTION
-from ptdpo.hints.client import ClientSettings, Endpoint
-from ptdpo.hints.jobs import Service
 from ptdpo.hints.usefulness import Compared, UsefulnessSettings, measure_usefulness, pass_at_k, summarise
 from ptdpo.records import Hint, Problem
-from tests.hints.loopback import LoopbackServer, Say, user_text
+from tests.chat.loopback import LoopbackServer, Say, user_text
 
 
 @given(st.data())

@@ -6,15 +6,15 @@ from collections import Counter
 import pytest
 from PIL import Image
 
+from ptdpo.chat.client import ClientSettings, Endpoint
+from ptdpo.chat.jobs import Service, WorkFiles, read_failures
+from ptdpo.chat.requests import ChatReply, Sampling
 from ptdpo.data.dataset import solution_rows
 from ptdpo.data.files import read_problems, read_solutions, write_problems
 from ptdpo.data.prompts import THINKING_INSTRUCTION
-from ptdpo.hints.client import ClientSettings, Endpoint
-from ptdpo.hints.jobs import Service, WorkFiles, read_failures
-from ptdpo.hints.requests import ChatReply, Sampling
 from ptdpo.records import Problem
 from ptdpo.solutions.build import SolutionSettings, build_solutions, written_out
-from tests.hints.loopback import LoopbackServer, Refuse, Say, user_text
+from tests.chat.loopback import LoopbackServer, Refuse, Say, user_text
 
 RIGHT = "<think>I count the bars one by one.</think>\\boxed{7}"
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from ptdpo.hints.jobs import JobReport, Service
-    from ptdpo.hints.requests import Sampling
+    from ptdpo.chat.jobs import JobReport, Service
+    from ptdpo.chat.requests import Sampling
 
 _SERVER, _SPEED, _IMAGES = "Server", "Speed and cost", "Images"
 
@@ -48,8 +48,8 @@ def sampling_from(max_tokens: int, temperature: float, top_p: float, extra: str)
     Raises:
         ValueError: if the further fields are not a JSON object.
     """
-    from ptdpo.hints.protocol import extra_fields
-    from ptdpo.hints.requests import Sampling
+    from ptdpo.chat.protocol import extra_fields
+    from ptdpo.chat.requests import Sampling
 
     if extra:
         extra_fields(extra)
@@ -62,9 +62,9 @@ def service_from(options: dict) -> "Service":
     Raises:
         ValueError: if an option has no usable value.
     """
-    from ptdpo.hints.client import ClientSettings, Endpoint
-    from ptdpo.hints.images import ImageLimits
-    from ptdpo.hints.jobs import Service
+    from ptdpo.chat.client import ClientSettings, Endpoint
+    from ptdpo.chat.images import ImageLimits
+    from ptdpo.chat.jobs import Service
 
     main = Endpoint(options["base_url"], options["model"], options["api_key_env"])
     fallback = None

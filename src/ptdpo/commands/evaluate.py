@@ -97,9 +97,9 @@ def run(
     choice = DataChoice(names, paths, limit, _one_of("--bad-rows", bad_rows, BadRows), instruction)
     sampling = Sampling(samples, max_new_tokens, temperature, top_p, 0, seed, batch_size, extra if base_url else "")
     if base_url:
+        from ptdpo.chat.client import ClientSettings, Endpoint
+        from ptdpo.chat.protocol import extra_fields
         from ptdpo.evaluate.endpoint import EndpointEngine
-        from ptdpo.hints.client import ClientSettings, Endpoint
-        from ptdpo.hints.protocol import extra_fields
 
         if extra:
             extra_fields(extra)

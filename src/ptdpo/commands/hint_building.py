@@ -52,8 +52,8 @@ def build(
     """
     given = locals()
     check_options(given)
+    from ptdpo.chat.jobs import WorkFiles
     from ptdpo.hints.build import BuildSettings, build_hints
-    from ptdpo.hints.jobs import WorkFiles
     from ptdpo.hints.prompt import system_prompt as read_prompt
     from ptdpo.hints.quality import check_hint
 
@@ -93,8 +93,8 @@ def recoverability(
     """
     given = locals()
     check_options(given)
+    from ptdpo.chat.jobs import WorkFiles
     from ptdpo.commands.printing import out as console
-    from ptdpo.hints.jobs import WorkFiles
     from ptdpo.hints.recoverability import RecoverySettings, measure_recoverability
 
     settings = RecoverySettings(guesses, alpha, options.sampling_from(max_tokens, temperature, top_p, extra))
@@ -137,9 +137,9 @@ def usefulness(
     """
     given = locals()
     check_options(given)
+    from ptdpo.chat.jobs import WorkFiles
     from ptdpo.commands.printing import out as console
     from ptdpo.commands.printing import print_table
-    from ptdpo.hints.jobs import WorkFiles
     from ptdpo.hints.usefulness import UsefulnessSettings, measure_usefulness
 
     settings = UsefulnessSettings(draws, options.sampling_from(max_tokens, temperature, top_p, extra))

@@ -55,9 +55,9 @@ def build(
     """
     given = locals()
     check_options(given)
+    from ptdpo.chat.jobs import WorkFiles
     from ptdpo.commands.printing import out as console
     from ptdpo.data.prompts import THINKING_INSTRUCTION
-    from ptdpo.hints.jobs import WorkFiles
     from ptdpo.solutions.build import SolutionSettings, build_solutions
 
     settings = SolutionSettings(

@@ -7,15 +7,15 @@ from urllib.parse import urlsplit, urlunsplit
 
 from rich.console import Console
 
+from ptdpo.chat.client import ChatClient, ClientSettings, Endpoint, EndpointError, RequestError
+from ptdpo.chat.limits import StopSignal
+from ptdpo.chat.pool import pooled, run_interruptible
+from ptdpo.chat.requests import ChatMessage, ChatReply, ChatRequest, Sampling
+from ptdpo.chat.store import RequestStore
 from ptdpo.data.prompts import question_text
 from ptdpo.evaluate.settings import ModelSettings
 from ptdpo.evaluate.store import Answer
 from ptdpo.evaluate.task import Task, stream_seed
-from ptdpo.hints.client import ChatClient, ClientSettings, Endpoint, EndpointError, RequestError
-from ptdpo.hints.limits import StopSignal
-from ptdpo.hints.pool import pooled, run_interruptible
-from ptdpo.hints.requests import ChatMessage, ChatReply, ChatRequest, Sampling
-from ptdpo.hints.store import RequestStore
 from ptdpo.records import Problem
 
 REQUESTS = "requests.jsonl"

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from ptdpo.chat.store import AppendOnlyFile
 from ptdpo.evaluate.settings import RESPONSES
-from ptdpo.hints.store import AppendOnlyFile
 
 
 @dataclass(frozen=True, slots=True)

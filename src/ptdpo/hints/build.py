@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from ptdpo.chat.client import ChatClient, RequestError
+from ptdpo.chat.jobs import Clients, Job, JobReport, Service, WorkFiles, count_lines, run_job
+from ptdpo.chat.lines import KeyedLines
+from ptdpo.chat.requests import ChatReply, ChatRequest, Sampling
 from ptdpo.data.prompts import strip_image_markers
 from ptdpo.data.scan import refuse_empty, scan_problems
-from ptdpo.hints.client import ChatClient, RequestError
 from ptdpo.hints.decisions import Decisions
-from ptdpo.hints.jobs import Clients, Job, JobReport, Service, WorkFiles, count_lines, run_job
-from ptdpo.hints.lines import KeyedLines
 from ptdpo.hints.prompt import HINT_SCHEMA, Rejection, SystemPrompt, hint_messages, parse_hint
-from ptdpo.hints.requests import ChatReply, ChatRequest, Sampling
 from ptdpo.records import Hint, Problem
 
 

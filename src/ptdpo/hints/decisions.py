@@ -8,8 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from ptdpo.chat.store import AppendOnlyFile
 from ptdpo.data.files import as_text, read_jsonl
-from ptdpo.hints.store import AppendOnlyFile
 from ptdpo.records import Hint
 
 BY_REVIEWER = "a reviewer rejected this hint"

@@ -9,8 +9,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from ptdpo.chat.requests import ChatMessage, ResponseSchema
 from ptdpo.data.prompts import strip_image_markers
-from ptdpo.hints.requests import ChatMessage, ResponseSchema
 from ptdpo.records import Hint, Problem
 
 # Raised whenever hint_prompt.txt changes in a way that changes the hints.

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
+from ptdpo.chat.jobs import Clients, Job, JobReport, Service, WorkFiles, run_job
+from ptdpo.chat.requests import ChatMessage, ChatRequest, Sampling
 from ptdpo.data.files import read_hints, write_jsonl
 from ptdpo.data.prompts import hint_text
-from ptdpo.hints.jobs import Clients, Job, JobReport, Service, WorkFiles, run_job
 from ptdpo.hints.measured import hinted_problems
-from ptdpo.hints.requests import ChatMessage, ChatRequest, Sampling
 from ptdpo.records import Hint, Problem
 from ptdpo.rewards.extraction import last_boxed
 from ptdpo.rewards.plain_text import answer_key, answers_match

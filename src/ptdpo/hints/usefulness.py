@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ptdpo.chat.client import ChatClient
+from ptdpo.chat.jobs import Clients, Job, JobReport, Service, WorkFiles, run_job
+from ptdpo.chat.requests import ChatMessage, ChatRequest, Sampling
 from ptdpo.data.files import read_hints, write_jsonl
 from ptdpo.data.prompts import THINKING_INSTRUCTION, hint_text, question_text, with_hint
-from ptdpo.hints.client import ChatClient
-from ptdpo.hints.jobs import Clients, Job, JobReport, Service, WorkFiles, run_job
 from ptdpo.hints.measured import hinted_problems
-from ptdpo.hints.requests import ChatMessage, ChatRequest, Sampling
 from ptdpo.records import Answered, Hint, Problem
 from ptdpo.rewards import grade_many
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ptdpo.chat.client import ChatClient
+from ptdpo.chat.jobs import Clients, Job, JobReport, Service, WorkFiles, count_lines, run_job
+from ptdpo.chat.lines import KeyedLines
+from ptdpo.chat.requests import ChatMessage, ChatReply, ChatRequest, Sampling
 from ptdpo.data.files import sharegpt_row
 from ptdpo.data.prompts import THINKING_INSTRUCTION, question_text
 from ptdpo.data.scan import refuse_empty, scan_problems
-from ptdpo.hints.client import ChatClient
-from ptdpo.hints.jobs import Clients, Job, JobReport, Service, WorkFiles, count_lines, run_job
-from ptdpo.hints.lines import KeyedLines
-from ptdpo.hints.requests import ChatMessage, ChatReply, ChatRequest, Sampling
 from ptdpo.records import Answered, Problem, Verdict
 from ptdpo.rewards import grade_many
 from ptdpo.solutions.screening import shows_given_answer

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from ptdpo.hints.requests import ChatReply, ChatRequest
+from ptdpo.chat.requests import ChatReply, ChatRequest
 
 _KEY = b'{"key": "'
 _KEY_LENGTH = 64

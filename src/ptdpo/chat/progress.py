@@ -7,7 +7,7 @@ from datetime import timedelta
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from ptdpo.hints.requests import ChatReply
+from ptdpo.chat.requests import ChatReply
 
 _MILLION = 1_000_000
 _SECONDS_BETWEEN_DRAWINGS = 0.2

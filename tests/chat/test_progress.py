@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from ptdpo.hints.progress import Usage, UsageBar
-from ptdpo.hints.requests import ChatReply
+from ptdpo.chat.progress import Usage, UsageBar
+from ptdpo.chat.requests import ChatReply
 
 
 def test_costs_are_estimated_from_tokens_and_prices():
@@ -22,7 +22,7 @@ def test_costs_are_estimated_from_tokens_and_prices():
 def test_the_bar_shows_rate_usage_and_time_left(monkeypatch):
     """On a clock of our own: of 100 problems 40 are known, 20 take 60 seconds; 40 are left."""
     clock = [0.0]
-    monkeypatch.setattr("ptdpo.hints.progress.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("ptdpo.chat.progress.time.monotonic", lambda: clock[0])
     shown = io.StringIO()
     usage = Usage()
     with UsageBar("hints", 100, usage, Console(file=shown, width=120)) as bar:

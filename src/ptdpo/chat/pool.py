@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Itera
 from contextlib import contextmanager
 from typing import TypeVar
 
-from ptdpo.hints.limits import Stopped, StopSignal
+from ptdpo.chat.limits import Stopped, StopSignal
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

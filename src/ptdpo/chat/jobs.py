@@ -9,13 +9,13 @@ from typing import Generic, TypeVar
 
 from rich.console import Console
 
+from ptdpo.chat.client import ChatClient, ClientSettings, Endpoint, EndpointError
+from ptdpo.chat.limits import StopSignal
+from ptdpo.chat.pool import pooled, run_interruptible
+from ptdpo.chat.progress import Usage, UsageBar
+from ptdpo.chat.store import RequestStore
 from ptdpo.data.checks import BadRow
 from ptdpo.data.files import write_jsonl
-from ptdpo.hints.client import ChatClient, ClientSettings, Endpoint, EndpointError
-from ptdpo.hints.limits import StopSignal
-from ptdpo.hints.pool import pooled, run_interruptible
-from ptdpo.hints.progress import Usage, UsageBar
-from ptdpo.hints.store import RequestStore
 from ptdpo.records import Problem
 
 Result = TypeVar("Result")

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from ptdpo.chat.images import ImageLimits, data_url
+from ptdpo.chat.requests import ChatMessage, ChatRequest
 from ptdpo.data.prompts import interleave_images
-from ptdpo.hints.images import ImageLimits, data_url
-from ptdpo.hints.requests import ChatMessage, ChatRequest
 
 # Statuses by which servers say that they do not know a field of the body.
 _UNKNOWN_FIELD = (400, 422)

@@ -11,12 +11,12 @@ import openai
 from openai.types.chat import ChatCompletion
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
-from ptdpo.hints.images import ImageLimits
-from ptdpo.hints.limits import RateLimiter, StopSignal
-from ptdpo.hints.progress import Usage
-from ptdpo.hints.protocol import Dialect, asked_wait, dialect_fields, request_body, rough_cost, simpler
-from ptdpo.hints.requests import ChatReply, ChatRequest, request_key
-from ptdpo.hints.store import RequestStore
+from ptdpo.chat.images import ImageLimits
+from ptdpo.chat.limits import RateLimiter, StopSignal
+from ptdpo.chat.progress import Usage
+from ptdpo.chat.protocol import Dialect, asked_wait, dialect_fields, request_body, rough_cost, simpler
+from ptdpo.chat.requests import ChatReply, ChatRequest, request_key
+from ptdpo.chat.store import RequestStore
 
 # Statuses that no other request of the run would escape: wrong key, wrong address or model. Not 403: some services
 # refuse single requests with it.

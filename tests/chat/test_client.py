@@ -11,14 +11,14 @@ from email.utils import formatdate
 import pytest
 from PIL import Image
 
-from ptdpo.hints.client import ChatClient, ClientSettings, Endpoint, EndpointError, RequestError
-from ptdpo.hints.images import ImageLimits, data_url
-from ptdpo.hints.limits import RateLimiter, Stopped, StopSignal
-from ptdpo.hints.pool import pooled
-from ptdpo.hints.progress import Usage
-from ptdpo.hints.requests import ChatMessage, ChatRequest, ResponseSchema, Sampling, request_key
-from ptdpo.hints.store import RequestStore
-from tests.hints.loopback import Cut, Hold, LoopbackServer, Raw, Refuse, Say, user_text
+from ptdpo.chat.client import ChatClient, ClientSettings, Endpoint, EndpointError, RequestError
+from ptdpo.chat.images import ImageLimits, data_url
+from ptdpo.chat.limits import RateLimiter, Stopped, StopSignal
+from ptdpo.chat.pool import pooled
+from ptdpo.chat.progress import Usage
+from ptdpo.chat.requests import ChatMessage, ChatRequest, ResponseSchema, Sampling, request_key
+from ptdpo.chat.store import RequestStore
+from tests.chat.loopback import Cut, Hold, LoopbackServer, Raw, Refuse, Say, user_text
 
 QUICK = ClientSettings(first_wait=0.001, longest_wait=0.01, timeout=5.0)
 
@@ -378,7 +378,7 @@ def test_waiting_ends_with_the_stop():
 def test_requests_and_tokens_are_spaced(monkeypatch):
     """On a clock of our own: 120 requests a minute are half a second apart, 600 tokens a minute 0.1 s per token."""
     clock, slept = [100.0], []
-    monkeypatch.setattr("ptdpo.hints.limits.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("ptdpo.chat.limits.time.monotonic", lambda: clock[0])
 
     class Stop(StopSignal):
         async def sleep(self, seconds):

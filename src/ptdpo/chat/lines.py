@@ -6,8 +6,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from ptdpo.chat.store import AppendOnlyFile
 from ptdpo.data.files import as_text, read_jsonl, write_jsonl
-from ptdpo.hints.store import AppendOnlyFile
 
 
 class KeyedLines:

@@ -1,0 +1,1 @@
+"""Asking a model over the network: the client, its store, and resumable jobs over many problems."""
