@@ -1,4 +1,4 @@
-"""Draw docs/lm_head.md from results/lm_head.json: every figure on that page is measured, none is typed.
+"""Write benchmarks/lm_head.md from results/lm_head.json: every figure on that page is measured, none is typed.
 
 Run after lm_head.py: python benchmarks/lm_head_page.py
 """
@@ -15,33 +15,10 @@ ROOT = Path(__file__).parent.parent
 RESULTS, DOCS = ROOT / "benchmarks" / "results", ROOT / "docs"
 OURS = "ptdpo fused"
 
-TEXT = """# The fused tutored head
+TEXT = """# The fused head: what was measured
 
-`ptdpo.algo.lm_head` scores tokens and compares them with a teacher without ever holding [tokens, vocabulary].
-
-```python
-from ptdpo.algo.lm_head import teacher_topk, token_stats
-
-teacher = teacher_topk(teacher_hidden, teacher_weight, k=100)  # [n, H], [V, H]
-stats = token_stats(hidden, weight, targets, teacher=teacher, rows=rows, k=100)  # [N, H], [V, H], [N], [n]
-loss = stats.divergence.mean() - stats.log_prob.mean()  # gradients to hidden and weight are exact
-```
-
-## How
-
-- The **teacher** keeps Top-K ids and log-probabilities, log-normaliser, and its hidden states. Its probability at an id
-  that only the student names is one dot product with one row of its head, so the union support is exact without a
-  second head product.
-- The **forward pass** holds the logits of as many tokens as fit 80 MB. Top-K ids are searched among the K blocks of 64
-  ids with the largest maxima, which must hold them. The support is then erased from the logits, so that one sum of
-  exponentials gives the tail, and with the support's few terms the normaliser: a small tail keeps its digits.
-- The **backward pass** recomputes logits for 2,048 ids at a time, for all rows at once. The gradient of a row is one
-  scalar times the softmax but for at most 2K entries, for every divergence, support and tail.
-- Products are float32 from operands as they come (bfloat16 stays bfloat16 on devices that accumulate in float32).
-- Models that cap or scale their logits are refused when training starts, and so is DeepSpeed ZeRO-3. Under FSDP2 the
-  head is gathered once per call.
-
-`ptdpo train RECIPE.yaml --set head=dense` takes the readable reference instead.
+`python benchmarks/lm_head.py`, then `python benchmarks/lm_head_page.py`; how it works:
+[docs/lm_head.md](../docs/lm_head.md).
 
 ## Time and memory
 
@@ -49,11 +26,10 @@ One thread, float32, H = {hidden}, K = {k}, all tokens compared. Time is a multi
 logits, their two backward products, teacher logits); memory is the peak beyond inputs and gradients. Fresh processes,
 {runs} per cell, methods interleaved, other work on the second core; median and range. What is missing did not fit in
 24 GB. The bare products keep one block of logits, which is their memory. TRL's chunked functions and Liger compute the
-full divergence, TRL's SDPO that of the student's Top-K; Liger has no log-probability but a cross-entropy. At N = 4,096
-the aim was 1.45; twice on an idle machine it was 1.70 and 1.76.
+full divergence, TRL's SDPO that of the student's Top-K; Liger has no log-probability but a cross-entropy.
 
 {tables}
-![Time and memory against the number of tokens](lm_head.svg)
+![Time and memory against the number of tokens](../docs/lm_head.svg)
 
 ## What a support keeps of the full divergence
 
@@ -125,7 +101,7 @@ def main() -> None:
     text = TEXT.format(
         **{**content, "runs": per_cell, "tables": tables, "supports": support_table(content["supports"])}
     )
-    (DOCS / "lm_head.md").write_text(text)
+    (ROOT / "benchmarks" / "lm_head.md").write_text(text)
     plt.rcParams["svg.hashsalt"] = "ptdpo"
     draw(runs, DOCS / "lm_head.svg")
 
