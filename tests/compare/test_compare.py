@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from ptdpo.compare.plan import make_compare_plan, setting_name
-from ptdpo.compare.run import Comparison, TestedRun, run_comparison
+from ptdpo.compare.run import ComparisonResult, TestedRun, run_comparison
 from ptdpo.compare.tables import comparison_tables, write_tables
 from ptdpo.data.files import write_hints, write_problems, write_solutions
 from ptdpo.train.made_with import made_with, write_json
@@ -276,10 +276,12 @@ def test_tables_report_spread_paired_differences_and_what_is_missing(recipe_file
 
     runs = {"a": [run(s, 0.1 * s, 0.3) for s in range(3)], "b": [run(s, 0.1 * s + 0.2, math.nan) for s in range(3)]}
     tables = list(
-        comparison_tables(Comparison(plan, {"a": {}, "b": {}}, {"a": (), "b": ()}, dict.fromkeys(range(3), 0.1), runs))
+        comparison_tables(
+            ComparisonResult(plan, {"a": {}, "b": {}}, {"a": (), "b": ()}, dict.fromkeys(range(3), 0.1), runs)
+        )
     )
     means, differences, per_seed = tables
-    write_tables(tmp_path, Comparison(plan, {"a": {}, "b": {}}, {"a": (), "b": ()}, {0: math.nan}, runs))
+    write_tables(tmp_path, ComparisonResult(plan, {"a": {}, "b": {}}, {"a": (), "b": ()}, {0: math.nan}, runs))
     kept = json.loads((tmp_path / "comparison.json").read_text(), parse_constant=pytest.fail)
     assert (kept["runs"]["b"][0]["entropy"], kept["runs"]["a"][0]["entropy"], kept["start"]["0"]) == (None, 0.3, None)
     assert means.rows[0][2] == "0.100 ± 0.000"

@@ -9,7 +9,7 @@ from PIL import Image
 
 from ptdpo.evaluate.benchmarks import BENCHMARKS
 from ptdpo.evaluate.settings import ModelSettings
-from ptdpo.evaluate.store import Answer, GradedResponse, ResponseStore
+from ptdpo.evaluate.store import GradedResponse, ResponseStore, UngradedResponse
 
 NINE = [name for name, benchmark in BENCHMARKS.items() if benchmark.column]
 PROMPT = (
@@ -83,7 +83,7 @@ class EchoEngine:
         for start in range(0, len(open_ones), 2):
             batch = open_ones[start : start + 2]
             self.asked += [(p.id, s) for p, s in batch]
-            keep([Answer(p.id, s, self.write(p, s), 5, False) for p, s in batch])
+            keep([UngradedResponse(p.id, s, self.write(p, s), 5, False) for p, s in batch])
 
 
 def graded(key, sample=0, accuracy=1.0, extracted="1"):

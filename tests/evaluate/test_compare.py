@@ -6,11 +6,11 @@ import pytest
 from ptdpo.data.files import write_problems
 from ptdpo.evaluate.compare import compare, write_comparison
 from ptdpo.evaluate.run import DataChoice, evaluate
-from ptdpo.evaluate.settings import Grading, Sampling
+from ptdpo.evaluate.settings import Grading, SamplingSettings
 from ptdpo.records import Problem
 from tests.evaluate.fixtures import NINE, EchoEngine, rows_of, write_split
 
-TWO = Sampling(samples=2)
+TWO = SamplingSettings(samples=2)
 
 
 def number_of(problem):

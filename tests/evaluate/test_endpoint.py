@@ -13,16 +13,16 @@ import pytest
 
 from ptdpo.chat.client import ClientSettings, Endpoint, EndpointError
 from ptdpo.chat.requests import ChatReply
-from ptdpo.evaluate.endpoint import EndpointEngine, response_text
+from ptdpo.evaluate.endpoint import EndpointEngine
 from ptdpo.evaluate.run import DataChoice, evaluate
-from ptdpo.evaluate.settings import Sampling
+from ptdpo.evaluate.settings import SamplingSettings
 from ptdpo.evaluate.store import ResponseStore
 from ptdpo.evaluate.table import notes
 from tests.chat.loopback import Cut, Hold, LoopbackServer, Refuse, Say, user_text
 from tests.evaluate.fixtures import lines, png, rows_of, write_split
 
 FAST = ClientSettings(concurrency=4, timeout=10, attempts=3, first_wait=0.01, longest_wait=0.02, give_up_after=6)
-TWICE = Sampling(samples=2, max_new_tokens=64, extra='{"top_k": -1}')
+TWICE = SamplingSettings(samples=2, max_new_tokens=64, extra='{"top_k": -1}')
 
 
 def right(body, _number=0):
@@ -68,7 +68,7 @@ def test_images_stand_where_their_markers_are(tmp_path):
     rows[0]["messages"][0]["content"] = "Question 0 : <image> or <image>?"
     rows[0]["images"] = ["./data/images/x/a.png", "./data/images/x/b.png"]
     choice = DataChoice(["mmmu-pro"], {"mmmu-pro": write_split(tmp_path / "copy", "mmmu-pro", rows)})
-    server, _ = ask(tmp_path, choice, right, sampling=Sampling())
+    server, _ = ask(tmp_path, choice, right, sampling=SamplingSettings())
     kinds = [part["type"] for part in server.received[0]["messages"][0]["content"]]
     assert kinds == ["text", "image_url", "text", "image_url", "text"]
 
@@ -138,9 +138,9 @@ def test_a_server_that_does_not_sample_is_noticed(tmp_path, choice):
 
 
 def test_thinking_that_comes_apart_is_put_back():
-    assert response_text(ChatReply("\\boxed{1}", "stop", 1, 1)) == "\\boxed{1}"
-    assert response_text(ChatReply("\\boxed{1}", "stop", 1, 1, "hm")) == "<think>hm</think>\n\n\\boxed{1}"
-    assert response_text(ChatReply("", "length", 1, 1, "hm")) == "<think>hm"
+    assert ChatReply("\\boxed{1}", "stop", 1, 1).written_out == "\\boxed{1}"
+    assert ChatReply("\\boxed{1}", "stop", 1, 1, "hm").written_out == "<think>\nhm\n</think>\n\n\\boxed{1}"
+    assert ChatReply("", "length", 1, 1, "hm").written_out == "<think>\nhm"
 
 
 @pytest.mark.slow

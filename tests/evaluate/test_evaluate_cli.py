@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 from ptdpo import cli
 from ptdpo.data.files import write_problems
 from ptdpo.evaluate.run import DataChoice, evaluate
-from ptdpo.evaluate.settings import Sampling
+from ptdpo.evaluate.settings import SamplingSettings
 from tests.evaluate.fixtures import EchoEngine, rows_of, write_split
 from tests.test_cli import run
 
@@ -66,7 +66,7 @@ def test_benchmarks_from_local_copies(ptdpo, tmp_path, tiny_path):
 def test_runs_side_by_side(ptdpo, tmp_path, problems):
     choice = DataChoice(["mine"], {"mine": problems})
     for out in "ab":
-        evaluate(EchoEngine(), choice, Sampling(), tmp_path / out, cache=tmp_path)
+        evaluate(EchoEngine(), choice, SamplingSettings(), tmp_path / out, cache=tmp_path)
     _, shown, _ = ptdpo("table", tmp_path / "a", tmp_path / "b")
     last = shown[shown.rindex("┏") :]
     assert "mine" in last
@@ -125,7 +125,7 @@ def test_the_paper_and_the_list(ptdpo):
 def test_results_of_other_settings_are_refused_by_compare(ptdpo, tmp_path, problems):
     choice = DataChoice(["mine"], {"mine": problems})
     for out, temperature in (("a", 1.0), ("b", 0.5)):
-        evaluate(EchoEngine(), choice, Sampling(temperature=temperature), tmp_path / out, cache=tmp_path)
+        evaluate(EchoEngine(), choice, SamplingSettings(temperature=temperature), tmp_path / out, cache=tmp_path)
     code, _, err = ptdpo("compare", tmp_path / "a", tmp_path / "b")
     assert code == 2
     assert "sampling.temperature: 1.0 against 0.5" in err

@@ -1,6 +1,6 @@
 from ptdpo.evaluate.grading import grade_answers
 from ptdpo.evaluate.settings import Grading
-from ptdpo.evaluate.store import Answer
+from ptdpo.evaluate.store import UngradedResponse
 from ptdpo.records import Problem
 
 PROBLEMS = {
@@ -10,7 +10,7 @@ PROBLEMS = {
 
 
 def graded(key, response, **settings):
-    (one,) = grade_answers([Answer(key, 0, response, 3, False)], PROBLEMS, Grading(**settings))
+    (one,) = grade_answers([UngradedResponse(key, 0, response, 3, False)], PROBLEMS, Grading(**settings))
     return one
 
 

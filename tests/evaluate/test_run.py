@@ -14,14 +14,14 @@ from ptdpo.data.files import write_problems
 from ptdpo.evaluate.local import LocalEngine
 from ptdpo.evaluate.results import read_results
 from ptdpo.evaluate.run import DataChoice, evaluate, parse_names
-from ptdpo.evaluate.settings import Sampling, read_settings, write_settings
+from ptdpo.evaluate.settings import SamplingSettings, read_settings, write_settings
 from ptdpo.evaluate.store import ResponseStore
 from ptdpo.evaluate.table import paper_columns
 from ptdpo.evaluate.task import stream_seed
 from ptdpo.records import Problem
 from tests.evaluate.fixtures import NINE, EchoEngine, kept, lines, rows_of, write_split
 
-SHORT = Sampling(samples=2, max_new_tokens=4, batch_size=2)
+SHORT = SamplingSettings(samples=2, max_new_tokens=4, batch_size=2)
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_kill_9_and_the_same_command_again(tmp_path, tiny_path, problems):
     done = subprocess.run([*command, "--out", str(broken)], check=False, **quiet)
     assert done.returncode == 0, done.stderr
     assert lines(path)[: len(before)] == before
-    evaluate(LocalEngine(tiny_path), problems, Sampling(3, 24, batch_size=1), whole, cache=tmp_path)
+    evaluate(LocalEngine(tiny_path), problems, SamplingSettings(3, 24, batch_size=1), whole, cache=tmp_path)
     assert lines(path) == lines(whole / "mine" / "responses.jsonl")
 
 
@@ -112,7 +112,7 @@ def test_the_paper_table_over_all_nine(tmp_path, nine):
         number = int(problem.id.rsplit("-" if "-" in problem.id else "_", 1)[1])
         return f"\\boxed{{{problem.answer if number < 3 or sample == 0 else 'wrong'}}}"
 
-    results = evaluate(EchoEngine(answer), nine, Sampling(samples=4), tmp_path / "out", cache=tmp_path / "c")
+    results = evaluate(EchoEngine(answer), nine, SamplingSettings(samples=4), tmp_path / "out", cache=tmp_path / "c")
     assert [result.name for result in results.benchmarks] == NINE
     for result in results.benchmarks:
         assert result.accuracy.mean == pytest.approx((3 + 3 * 0.25) / 6)
@@ -137,7 +137,7 @@ def test_equal_answers_vote_together_whatever_they_look_like(tmp_path, problems)
     def answer(problem, sample):
         return "\\boxed{" + ("991", "$991$", "991.0", problem.answer, problem.answer)[sample] + "}"
 
-    results = evaluate(EchoEngine(answer), problems, Sampling(samples=5), tmp_path / "out", cache=tmp_path)
+    results = evaluate(EchoEngine(answer), problems, SamplingSettings(samples=5), tmp_path / "out", cache=tmp_path)
     (result,) = results.benchmarks
     assert (result.accuracy.mean, result.majority.mean, result.ties) == (pytest.approx(0.4), 0.0, 0.0)
 

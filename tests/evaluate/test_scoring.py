@@ -1,12 +1,7 @@
-import math
-import statistics
-
-import numpy as np
 import pytest
 
 from ptdpo.evaluate import scoring
 from ptdpo.evaluate.fingerprint import folder_fingerprint
-from ptdpo.evaluate.intervals import paired_interval
 from ptdpo.evaluate.scoring import SamplingSettings, ScoredResponse, accuracy_by_source, mean_accuracy, score_problems
 from ptdpo.records import Problem, Verdict
 
@@ -21,29 +16,6 @@ def test_means():
     assert accuracy_by_source(rows) == {"a": 0.5, "b": 1.0}
     with pytest.raises(ValueError, match="no responses"):
         mean_accuracy([])
-
-
-def test_paired_interval_by_hand():
-    """Differences 1, 2, 3: mean 2, deviation 1, t(2) = 4.303, half-width 4.303 / sqrt(3)."""
-    mean, low, high = paired_interval([1.0, 2.0, 3.0])
-    assert (mean, low, high) == pytest.approx((2.0, 2.0 - 2.484338, 2.0 + 2.484338), abs=1e-5)
-    with pytest.raises(ValueError, match="got 1"):
-        paired_interval([1.0])
-
-
-def central_share(t, degrees):
-    """Return P(|T| <= t), integrated over the density of Student's t."""
-    x = t * (np.arange(20_000) + 0.5) / 20_000
-    constant = math.exp(math.lgamma((degrees + 1) / 2) - math.lgamma(degrees / 2)) / math.sqrt(degrees * math.pi)
-    return 2 * t * np.mean(constant * (1 + x**2 / degrees) ** (-(degrees + 1) / 2))
-
-
-@pytest.mark.parametrize("degrees", range(1, 31))
-def test_the_interval_holds_95_percent_of_students_t_to_three_decimals(degrees):
-    differences = [float(n % 3) for n in range(degrees + 1)]
-    mean, _, high = paired_interval(differences)
-    t = (high - mean) * math.sqrt(degrees + 1) / statistics.stdev(differences)
-    assert central_share(t - 0.00051, degrees) < 0.95 < central_share(t + 0.00051, degrees)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from ptdpo.data.dataset import solution_rows
 from ptdpo.data.files import read_problems, read_solutions, write_problems
 from ptdpo.data.prompts import THINKING_INSTRUCTION
 from ptdpo.records import Problem
-from ptdpo.solutions.build import SolutionSettings, build_solutions, written_out
+from ptdpo.solutions.build import SolutionSettings, build_solutions, with_opened_thinking
 from tests.chat.loopback import LoopbackServer, Refuse, Say, user_text
 
 RIGHT = "<think>I count the bars one by one.</think>\\boxed{7}"
@@ -162,7 +162,7 @@ def test_a_changed_question_is_solved_again(problems, tmp_path):
     ],
 )
 def test_the_thinking_is_written_out_however_the_server_splits_it(reply, text):
-    assert written_out(reply) == text
+    assert with_opened_thinking(reply.written_out) == text
 
 
 @pytest.mark.parametrize("settings", [{"samples": 0}, {"repair_samples": -1}, {"reverse_samples": -1}])

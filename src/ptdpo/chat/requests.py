@@ -91,6 +91,14 @@ class ChatReply:
         """Whether the response ran into the limit on its length."""
         return self.finish_reason == "length"
 
+    @property
+    def written_out(self) -> str:
+        """The reply as the model wrote it: thinking that a server hands out apart is put back in front, in its tags."""
+        if not self.reasoning.strip():
+            return self.text
+        closing = "" if self.cut_off and not self.text else f"\n</think>\n\n{self.text.strip()}"
+        return f"<think>\n{self.reasoning.strip()}{closing}"
+
 
 def request_key(request: ChatRequest) -> str:
     """Return the content hash of a request: problem, image bytes, prompt version, model, sampling, sample.

@@ -87,7 +87,7 @@ def run(
     if not base_url:
         _refuse_unused(model, revision, extra)
     from ptdpo.evaluate.run import DataChoice, evaluate
-    from ptdpo.evaluate.settings import Grading, Sampling
+    from ptdpo.evaluate.settings import Grading, SamplingSettings
     from ptdpo.rewards import Mode
 
     if folder.suffix == ".jsonl" or folder.is_file():
@@ -95,7 +95,9 @@ def run(
     refuse_unwritable_folder("--out", folder)
     names, paths = _names_and_paths(benchmarks, data or [], problems)
     choice = DataChoice(names, paths, limit, _one_of("--bad-rows", bad_rows, BadRows), instruction)
-    sampling = Sampling(samples, max_new_tokens, temperature, top_p, 0, seed, batch_size, extra if base_url else "")
+    sampling = SamplingSettings(
+        samples, max_new_tokens, temperature, top_p, 0, seed, batch_size, extra if base_url else ""
+    )
     if base_url:
         from ptdpo.chat.client import ClientSettings, Endpoint
         from ptdpo.chat.protocol import extra_fields

@@ -145,7 +145,10 @@ def usefulness(
     settings = UsefulnessSettings(draws, options.sampling_from(max_tokens, temperature, top_p, extra))
     result, report = measure_usefulness(problems, hints, out, options.service_from(given), settings)
     print_table(("", "without", "with hint"), result.rows())
-    console.print(f"gain in pass@1 {result.gain:+.3f} ± {result.error:.3f} (95 % over problems)")
+    gain = result.gain
+    console.print(
+        f"gain in pass@1 {gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] (95 % over problems)", markup=False
+    )
     for flag, ids in result.flagged().items():
         console.print(f"{len(ids)} hints: {flag}")
     useless = result.flagged().get("does not help", [])

@@ -13,7 +13,7 @@ Setting = tuple[tuple[str, Any], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Arm:
+class ComparedRecipe:
     """One recipe of a comparison; its name is that of its file."""
 
     name: str
@@ -32,12 +32,12 @@ class ComparePlan:
         overrides: ``key=value`` for every run, such as ``max_steps=40``.
     """
 
-    arms: tuple[Arm, ...]
+    arms: tuple[ComparedRecipe, ...]
     seeds: tuple[int, ...]
     tuning_seeds: tuple[int, ...] = ()
     overrides: tuple[str, ...] = field(default=())
 
-    def recipe(self, arm: Arm, seed: int, setting: Setting, folder: Path) -> Recipe:
+    def recipe(self, arm: ComparedRecipe, seed: int, setting: Setting, folder: Path) -> Recipe:
         """Return the recipe of one run, which writes to ``folder``."""
         values = [f"{key}={value}" for key, value in setting]
         return read_recipe(arm.path, [*self.overrides, *values, f"train.seed={seed}", f"train.output_dir={folder}"])
@@ -117,7 +117,7 @@ def _shared(recipe: Recipe) -> dict[str, Any]:
     return {"model": recipe.model, "data.instruction": instruction_of(recipe.data), **tested}
 
 
-def _arm(path: Path, seed: int, grid: dict[str, Sequence[Any]], overrides: Sequence[str]) -> Arm:
+def _arm(path: Path, seed: int, grid: dict[str, Sequence[Any]], overrides: Sequence[str]) -> ComparedRecipe:
     recipe = read_recipe(path, [*overrides, f"train.seed={seed}"])
     if not recipe.evaluate.test:
         raise ValueError(f"{path}: the section 'evaluate' names no test file, on which recipes are compared")
@@ -135,7 +135,7 @@ def _arm(path: Path, seed: int, grid: dict[str, Sequence[Any]], overrides: Seque
             "chosen on what recipes are compared on"
         )
     candidates = itertools.product(*[[(key, value) for value in values] for key, values in choices.items()])
-    return Arm(path.stem, path, tuple(candidates))
+    return ComparedRecipe(path.stem, path, tuple(candidates))
 
 
 def setting_name(setting: Setting) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
-from ptdpo.compare.plan import Arm, ComparePlan, Setting, setting_name
+from ptdpo.compare.plan import ComparedRecipe, ComparePlan, Setting, setting_name
 from ptdpo.config import Recipe
 from ptdpo.data.files import read_problems
 from ptdpo.data.load import instruction_of
@@ -46,7 +46,7 @@ class TestedRun:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class ComparisonResult:
     """The outcome: per arm what was tuned, chosen and tested, and how the start models did."""
 
     plan: ComparePlan
@@ -56,7 +56,7 @@ class Comparison:
     runs: dict[str, list[TestedRun]]
 
 
-def run_comparison(folder: Path, plan: ComparePlan) -> Comparison:
+def run_comparison(folder: Path, plan: ComparePlan) -> ComparisonResult:
     """Run or resume a comparison in a folder; writes comparison.json and one SVG per metric there.
 
     Raises:
@@ -77,7 +77,7 @@ def run_comparison(folder: Path, plan: ComparePlan) -> Comparison:
             if seed not in start:
                 start[seed] = _scores(folder / f"seed-{seed}" / "start.json", recipe.model, recipe, "test")["accuracy"]
             runs[arm.name].append(_tested(home, recipe, seed))
-    result = Comparison(plan, tuning, chosen, start, runs)
+    result = ComparisonResult(plan, tuning, chosen, start, runs)
     _write_curves(folder, result)
     return result
 
@@ -120,7 +120,7 @@ def _check_run(home: Path, recipe: Recipe, path: Path, *, in_full: bool) -> None
     _check_made_with(home, recipe)
 
 
-def _tune(folder: Path, arm: Arm, plan: ComparePlan, console: Console) -> dict[str, list[float]]:
+def _tune(folder: Path, arm: ComparedRecipe, plan: ComparePlan, console: Console) -> dict[str, list[float]]:
     """Return the validation accuracies of each candidate, one per tuning seed; empty if there is nothing to choose."""
     found: dict[str, list[float]] = {}
     for setting in arm.candidates if len(arm.candidates) > 1 else ():
@@ -135,13 +135,13 @@ def _tune(folder: Path, arm: Arm, plan: ComparePlan, console: Console) -> dict[s
     return found
 
 
-def _choice(arm: Arm, tuning: Mapping[str, list[float]]) -> Setting:
+def _choice(arm: ComparedRecipe, tuning: Mapping[str, list[float]]) -> Setting:
     if not tuning:
         return arm.candidates[0]
     return max(arm.candidates, key=lambda setting: statistics.fmean(tuning[setting_name(setting)]))
 
 
-def _home(folder: Path, seed: int, arm: Arm, setting: Setting) -> Path:
+def _home(folder: Path, seed: int, arm: ComparedRecipe, setting: Setting) -> Path:
     return folder / f"seed-{seed}" / f"{arm.name}-{setting_name(setting)}"
 
 
@@ -198,7 +198,7 @@ def _scores(path: Path, model_path: str, recipe: Recipe, split: str) -> dict[str
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _write_curves(folder: Path, result: Comparison) -> None:
+def _write_curves(folder: Path, result: ComparisonResult) -> None:
     """Write one SVG per metric that is logged: the mean over the final seeds, one line per arm."""
     means = {}
     for arm in result.plan.arms:

@@ -4,13 +4,13 @@ import json
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 from ptdpo.compare.plan import setting_name
-from ptdpo.compare.run import Comparison, TestedRun
-from ptdpo.evaluate.intervals import paired_interval
+from ptdpo.compare.run import ComparisonResult, TestedRun
+from ptdpo.statistics import mean_interval
 
 _REPORTED = {"test accuracy": "accuracy", "all-fail groups": "all_fail", "entropy": "entropy", "KL": "kl"}
 _SECONDS = "seconds per step"
@@ -25,7 +25,7 @@ class NamedTable:
     rows: list[tuple[str, ...]]
 
 
-def comparison_tables(result: Comparison) -> Iterator[NamedTable]:
+def comparison_tables(result: ComparisonResult) -> Iterator[NamedTable]:
     """Yield the tables: means with deviations, paired differences to the first arm, every seed, every source."""
     start = ("start", "", _spread(list(result.start.values())), *[""] * len(_REPORTED))
     rows: list[tuple[str, ...]] = [start]
@@ -61,7 +61,7 @@ def comparison_tables(result: Comparison) -> Iterator[NamedTable]:
         yield NamedTable(f"Validation accuracy on tuning seeds {seeds}", ("", "setting", "accuracy", ""), tuned)
 
 
-def write_tables(folder: Path, result: Comparison) -> None:
+def write_tables(folder: Path, result: ComparisonResult) -> None:
     """Write comparison.md and comparison.json, which has null for what a method does not log."""
     tables = list(comparison_tables(result))
     (folder / "comparison.md").write_text("\n\n".join(_markdown(table) for table in tables) + "\n", encoding="utf-8")
@@ -97,7 +97,7 @@ def _differences(runs: Sequence[TestedRun], baseline: Sequence[TestedRun]) -> li
     for field in _REPORTED.values():
         values = [getattr(a, field) - getattr(b, field) for a, b in zip(runs, baseline, strict=True)]
         known = not any(math.isnan(value) for value in values)
-        cells.append("{:+.3f} [{:+.3f}, {:+.3f}]".format(*paired_interval(values)) if known else "-")
+        cells.append("{:+.3f} [{:+.3f}, {:+.3f}]".format(*astuple(mean_interval(values))) if known else "-")
     return cells
 
 

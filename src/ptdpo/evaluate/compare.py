@@ -10,8 +10,8 @@ import numpy as np
 from ptdpo.evaluate.averages import AVERAGES, unweighted
 from ptdpo.evaluate.results import BenchmarkResult, Results, read_results
 from ptdpo.evaluate.settings import RunSettings, differences
-from ptdpo.evaluate.statistics import Estimate, interval, resampled_means
 from ptdpo.evaluate.table import Table, csv_text, percent, with_interval
+from ptdpo.statistics import Estimate, interval, resampled_means
 
 # Below this a bootstrap interval is too narrow to be believed.
 FEWEST_QUESTIONS = 20
@@ -51,7 +51,7 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class PairedComparison:
     """Two runs side by side.
 
     Attributes:
@@ -81,7 +81,7 @@ class Comparison:
         return "\n\n".join([title, self.table().markdown(), "\n".join(f"- {n}" for n in self.notes)]).strip() + "\n"
 
 
-def compare(first: Path, second: Path) -> Comparison:
+def compare(first: Path, second: Path) -> PairedComparison:
     """Compare two results folders question by question.
 
     Raises:
@@ -99,7 +99,7 @@ def compare(first: Path, second: Path) -> Comparison:
         _difference(one.title, len(one.by_question), one.accuracy.mean, two.accuracy.mean, draws[one.name])
         for one, two in pairs
     ]
-    return Comparison(str(first), str(second), [*found, *_averages(pairs, draws)], _notes(runs, shared))
+    return PairedComparison(str(first), str(second), [*found, *_averages(pairs, draws)], _notes(runs, shared))
 
 
 def _paired(first: BenchmarkResult, second: BenchmarkResult) -> list[float]:
@@ -164,7 +164,7 @@ def _notes(runs: tuple[Results, Results], shared: Sequence[str]) -> list[str]:
     return notes
 
 
-def write_comparison(folder: Path, comparison: Comparison) -> None:
+def write_comparison(folder: Path, comparison: PairedComparison) -> None:
     """Write ``comparison.md``, ``comparison.json`` and ``comparison.csv``."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = [{**asdict(d), "verdict": d.verdict} for d in comparison.differences]
@@ -174,7 +174,7 @@ def write_comparison(folder: Path, comparison: Comparison) -> None:
     (folder / "comparison.csv").write_text(_csv(comparison), encoding="utf-8")
 
 
-def _csv(comparison: Comparison) -> str:
+def _csv(comparison: PairedComparison) -> str:
     return csv_text([
         {"name": d.title, "questions": d.questions, "first": d.first, "second": d.second,
          "difference": d.gain.mean, "low": d.gain.low, "high": d.gain.high, "verdict": d.verdict}

@@ -10,11 +10,11 @@ from rich.console import Console
 from ptdpo.chat.client import ChatClient, ClientSettings, Endpoint, EndpointError, RequestError
 from ptdpo.chat.limits import StopSignal
 from ptdpo.chat.pool import pooled, run_interruptible
-from ptdpo.chat.requests import ChatMessage, ChatReply, ChatRequest, Sampling
+from ptdpo.chat.requests import ChatMessage, ChatRequest, Sampling
 from ptdpo.chat.store import RequestStore
 from ptdpo.data.prompts import question_text
 from ptdpo.evaluate.settings import ModelSettings
-from ptdpo.evaluate.store import Answer
+from ptdpo.evaluate.store import UngradedResponse
 from ptdpo.evaluate.task import Task, stream_seed
 from ptdpo.records import Problem
 
@@ -46,7 +46,7 @@ class EndpointEngine:
         name = self._endpoint.model
         return ModelSettings(name, "endpoint", self._revision, endpoint=_without_credentials(self._endpoint.base_url))
 
-    def answer(self, task: Task, keep: Callable[[list[Answer]], None]) -> None:
+    def answer(self, task: Task, keep: Callable[[list[UngradedResponse]], None]) -> None:
         """Ask what is missing, many questions at a time.
 
         Raises:
@@ -68,18 +68,18 @@ class EndpointEngine:
             )
 
     async def _ask_all(
-        self, task: Task, keep: Callable[[list[Answer]], None], store: RequestStore, stop: StopSignal
+        self, task: Task, keep: Callable[[list[UngradedResponse]], None], store: RequestStore, stop: StopSignal
     ) -> list[_Failure]:
         failures = []
         async with ChatClient(self._endpoint, store, settings=self._settings, stop=stop) as client:
 
-            async def ask(question: tuple[Problem, int]) -> Answer | _Failure:
+            async def ask(question: tuple[Problem, int]) -> UngradedResponse | _Failure:
                 problem, sample = question
                 try:
                     reply = await client.ask(self._request(task, problem, sample))
                 except RequestError as error:
                     return _Failure(problem.id, sample, str(error))
-                return Answer(problem.id, sample, response_text(reply), reply.completion_tokens, reply.cut_off)
+                return UngradedResponse(problem.id, sample, reply.written_out, reply.completion_tokens, reply.cut_off)
 
             wanted = _missing(task)
             async for found in pooled(wanted, ask, concurrency=self._settings.concurrency, stop=stop):
@@ -117,14 +117,6 @@ def _missing(task: Task) -> Iterator[tuple[Problem, int]]:
         for problem in task.problems:
             if (problem.id, sample) not in task.done:
                 yield problem, sample
-
-
-def response_text(reply: ChatReply) -> str:
-    """Return a reply as the model wrote it: servers with a reasoning parser hand out the thinking apart."""
-    if not reply.reasoning:
-        return reply.text
-    closing = "" if reply.cut_off and not reply.text else "</think>\n\n"
-    return f"<think>{reply.reasoning}{closing}{reply.text}"
 
 
 def _without_credentials(url: str) -> str:

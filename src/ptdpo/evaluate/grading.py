@@ -4,13 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ptdpo.evaluate.settings import Grading
-from ptdpo.evaluate.store import Answer, GradedResponse
+from ptdpo.evaluate.store import GradedResponse, UngradedResponse
 from ptdpo.records import Answered, Problem
 from ptdpo.rewards import grade_many
 from ptdpo.rewards.choices import read_options
 
 
-def grade_answers(answers: Sequence[Answer], problems: Mapping[str, Problem], grading: Grading) -> list[GradedResponse]:
+def grade_answers(
+    answers: Sequence[UngradedResponse], problems: Mapping[str, Problem], grading: Grading
+) -> list[GradedResponse]:
     """Grade a batch of answers against the verified ones."""
     answers = [replace(answer, response=_encodable(answer.response)) for answer in answers]
     asked = [problems[answer.id] for answer in answers]

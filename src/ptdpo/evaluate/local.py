@@ -10,7 +10,7 @@ from transformers import AutoConfig
 from ptdpo.evaluate.fingerprint import folder_fingerprint
 from ptdpo.evaluate.prompts import chat_messages, prompt_parts
 from ptdpo.evaluate.settings import ModelSettings
-from ptdpo.evaluate.store import Answer
+from ptdpo.evaluate.store import UngradedResponse
 from ptdpo.evaluate.task import Task, stream_seed
 from ptdpo.models import load_model, load_processor
 from ptdpo.models.sampling import generate_batch
@@ -41,7 +41,7 @@ class LocalEngine:
         revision = folder_fingerprint(folder) if folder.is_dir() else str(config._commit_hash)
         return ModelSettings(self._name, "transformers", revision, str(config.dtype), self._device)
 
-    def answer(self, task: Task, keep: Callable[[list[Answer]], None]) -> None:
+    def answer(self, task: Task, keep: Callable[[list[UngradedResponse]], None]) -> None:
         """Sample what is missing, a batch at a time.
 
         A batch that is done in part is sampled again as a whole: its stream gives the same answers, and those that
@@ -57,7 +57,7 @@ class LocalEngine:
                     answers = self._generate(batch, task, sample, seed)
                     keep([answer for answer in answers if answer.id in missing])
 
-    def _generate(self, batch: Sequence[Problem], task: Task, sample: int, seed: int) -> list[Answer]:
+    def _generate(self, batch: Sequence[Problem], task: Task, sample: int, seed: int) -> list[UngradedResponse]:
         model, processor = self._model()
         generated = generate_batch(
             model,
@@ -70,7 +70,7 @@ class LocalEngine:
             greedy=task.sampling.temperature == 0.0,
         )
         return [
-            Answer(problem.id, sample, g.text, g.tokens, g.truncated)
+            UngradedResponse(problem.id, sample, g.text, g.tokens, g.truncated)
             for problem, g in zip(batch, generated, strict=True)
         ]
 

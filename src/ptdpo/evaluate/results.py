@@ -8,8 +8,10 @@ import numpy as np
 
 from ptdpo.evaluate.averages import AVERAGES, unweighted
 from ptdpo.evaluate.benchmarks import BENCHMARKS
-from ptdpo.evaluate.settings import FILE, DataSettings, RunSettings, read_settings
-from ptdpo.evaluate.statistics import (
+from ptdpo.evaluate.settings import FILE, BenchmarkSettings, RunSettings, read_settings
+from ptdpo.evaluate.store import GradedResponse, ResponseStore
+from ptdpo.rewards.plain_text import answer_key
+from ptdpo.statistics import (
     Estimate,
     Vote,
     estimate,
@@ -19,8 +21,6 @@ from ptdpo.evaluate.statistics import (
     powers_of_two,
     resampled_means,
 )
-from ptdpo.evaluate.store import GradedResponse, ResponseStore
-from ptdpo.rewards.plain_text import answer_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class BenchmarkResult:
     """
 
     name: str
-    data: DataSettings
+    data: BenchmarkSettings
     samples: int
     accuracy: Estimate
     pass_at: dict[int, float]
@@ -126,7 +126,9 @@ def summarise(name: str, settings: RunSettings, responses: Sequence[GradedRespon
         data=settings.benchmarks[name],
         samples=samples,
         accuracy=estimate(list(means.values()), name),
-        pass_at={k: float(np.mean([pass_at_k(c, samples, k) for c in right])) for k in powers_of_two(samples)},
+        pass_at={
+            k: float(np.mean([pass_at_k(right=c, samples=samples, k=k) for c in right])) for k in powers_of_two(samples)
+        },
         majority=estimate([vote.accuracy for vote in votes], f"{name} majority") if samples > 2 else None,
         ties=float(np.mean([vote.tied for vote in votes])),
         format=float(np.mean([r.format for r in responses])),

@@ -14,8 +14,15 @@ from ptdpo.evaluate.grading import grade_answers
 from ptdpo.evaluate.loading import LoadedBenchmark, declare, load_benchmark
 from ptdpo.evaluate.prompts import prompt_parts, prompt_text
 from ptdpo.evaluate.results import Results, read_results
-from ptdpo.evaluate.settings import DataSettings, Grading, ModelSettings, RunSettings, Sampling, claim_folder
-from ptdpo.evaluate.store import Answer, ResponseStore
+from ptdpo.evaluate.settings import (
+    BenchmarkSettings,
+    Grading,
+    ModelSettings,
+    RunSettings,
+    SamplingSettings,
+    claim_folder,
+)
+from ptdpo.evaluate.store import ResponseStore, UngradedResponse
 from ptdpo.evaluate.table import write_tables
 from ptdpo.evaluate.task import Task
 
@@ -29,7 +36,7 @@ class Engine(Protocol):
         """Return which model answers."""
         ...
 
-    def answer(self, task: Task, keep: Callable[[list[Answer]], None]) -> None:
+    def answer(self, task: Task, keep: Callable[[list[UngradedResponse]], None]) -> None:
         """Answer whatever is not done; hand over answers as they come."""
         ...
 
@@ -94,7 +101,7 @@ def load_all(choice: DataChoice, cache: Path) -> list[LoadedBenchmark]:
 def evaluate(
     engine: Engine,
     choice: DataChoice,
-    sampling: Sampling,
+    sampling: SamplingSettings,
     out: Path,
     *,
     cache: Path,
@@ -118,7 +125,7 @@ def evaluate(
     return results
 
 
-def check_sampling(sampling: Sampling) -> None:
+def check_sampling(sampling: SamplingSettings) -> None:
     """Refuse settings under which nothing could be sampled.
 
     Raises:
@@ -136,7 +143,7 @@ def check_sampling(sampling: Sampling) -> None:
 
 
 def _answer_all(
-    engine: Engine, loaded: LoadedBenchmark, sampling: Sampling, out: Path, grading: Grading, progress: Progress
+    engine: Engine, loaded: LoadedBenchmark, sampling: SamplingSettings, out: Path, grading: Grading, progress: Progress
 ) -> None:
     name = loaded.benchmark.name
     problems = {problem.id: problem for problem in loaded.problems}
@@ -144,15 +151,15 @@ def _answer_all(
         done = {response.key for response in store.read(problems, sampling.samples)}
         bar = progress.add_task(name, total=len(problems) * sampling.samples, completed=len(done))
 
-        def keep(answers: list[Answer]) -> None:
+        def keep(answers: list[UngradedResponse]) -> None:
             store.append(grade_answers(answers, problems, grading))
             progress.advance(bar, len(answers))
 
         engine.answer(Task(name, loaded.problems, loaded.benchmark.instruction, sampling, done, out / name), keep)
 
 
-def _data_settings(loaded: LoadedBenchmark) -> DataSettings:
-    return DataSettings(
+def _data_settings(loaded: LoadedBenchmark) -> BenchmarkSettings:
+    return BenchmarkSettings(
         loaded.origin,
         loaded.fingerprint,
         len(loaded.problems),

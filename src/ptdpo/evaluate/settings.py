@@ -36,7 +36,7 @@ class ModelSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Sampling:
+class SamplingSettings:
     """How responses are sampled; the defaults are the paper's, one sample instead of its unstated number.
 
     ``top_k`` is always 0: the whole vocabulary. ``batch_size`` decides the random streams in process. ``extra`` are
@@ -62,7 +62,7 @@ class Grading:
 
 
 @dataclass(frozen=True, slots=True)
-class DataSettings:
+class BenchmarkSettings:
     """What was asked of one benchmark.
 
     Attributes:
@@ -91,10 +91,10 @@ class RunSettings:
     """The content of ``settings.json``: model, sampling, grading mode, versions, and the data of each benchmark."""
 
     model: ModelSettings
-    sampling: Sampling
+    sampling: SamplingSettings
     grading: Grading
     versions: dict[str, str]
-    benchmarks: dict[str, DataSettings] = field(default_factory=dict)
+    benchmarks: dict[str, BenchmarkSettings] = field(default_factory=dict)
 
 
 def read_settings(folder: Path) -> RunSettings | None:
@@ -146,7 +146,9 @@ def _holds_responses(folder: Path) -> bool:
 
 
 def _resumable(
-    settings: RunSettings, benchmarks: Mapping[str, DataSettings], only: Mapping[str, DataSettings] | None = None
+    settings: RunSettings,
+    benchmarks: Mapping[str, BenchmarkSettings],
+    only: Mapping[str, BenchmarkSettings] | None = None,
 ) -> RunSettings:
     kept = {name: data for name, data in benchmarks.items() if only is None or name in only}
     # The server may have moved, and the file may lie elsewhere: content decides.

@@ -11,7 +11,7 @@ from ptdpo.evaluate.settings import RESPONSES
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class UngradedResponse:
     """What a model answered to one question, not graded yet: see ``GradedResponse``."""
 
     id: str

@@ -12,7 +12,7 @@ from ptdpo.evaluate.averages import AVERAGES, GENERAL, PAPER, VISION
 from ptdpo.evaluate.benchmarks import BENCHMARKS
 from ptdpo.evaluate.results import BenchmarkResult, Results, group_estimates
 from ptdpo.evaluate.settings import RunSettings
-from ptdpo.evaluate.statistics import Estimate
+from ptdpo.statistics import Estimate
 
 ABSENT = "-"
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ptdpo.evaluate.settings import Sampling
+from ptdpo.evaluate.settings import SamplingSettings
 from ptdpo.records import Problem
 
 
@@ -25,7 +25,7 @@ class Task:
     name: str
     problems: Sequence[Problem]
     instruction: str | None
-    sampling: Sampling
+    sampling: SamplingSettings
     done: Collection[tuple[str, int]]
     folder: Path
 

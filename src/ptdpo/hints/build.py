@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ptdpo.chat.client import ChatClient, RequestError
 from ptdpo.chat.jobs import Clients, Job, JobReport, Service, WorkFiles, count_lines, run_job
@@ -14,22 +14,8 @@ from ptdpo.data.prompts import strip_image_markers
 from ptdpo.data.scan import refuse_empty, scan_problems
 from ptdpo.hints.decisions import Decisions
 from ptdpo.hints.prompt import HINT_SCHEMA, Rejection, SystemPrompt, hint_messages, parse_hint
+from ptdpo.hints.quality import HintVerdict
 from ptdpo.records import Hint, Problem
-
-
-class HintVerdict(Protocol):
-    """What a check says of a hint."""
-
-    @property
-    def ok(self) -> bool:
-        """Whether the hint may be used."""
-        ...
-
-    @property
-    def reasons(self) -> list[str]:
-        """Why not."""
-        ...
-
 
 Check = Callable[[Problem, Hint], HintVerdict]
 

@@ -15,21 +15,9 @@ from ptdpo.data.prompts import THINKING_INSTRUCTION, hint_text, question_text, w
 from ptdpo.hints.measured import hinted_problems
 from ptdpo.records import Answered, Hint, Problem
 from ptdpo.rewards import grade_many
+from ptdpo.statistics import Estimate, mean_interval, pass_at_k
 
 _VERSION = "answer-1"
-
-
-def pass_at_k(draws: int, right: int, k: int) -> float:
-    """Return the unbiased estimate of the probability that at least one of k draws is right.
-
-    1 - C(draws - right, k) / C(draws, k) (arXiv 2107.03374, equation 1).
-
-    Raises:
-        ValueError: if ``k`` is not between 1 and ``draws``, or ``right`` not between 0 and ``draws``.
-    """
-    if not (1 <= k <= draws and 0 <= right <= draws):
-        raise ValueError(f"pass@{k} cannot be estimated from {right} right among {draws} draws")
-    return 1 - math.comb(draws - right, k) / math.comb(draws, k)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +51,12 @@ class Usefulness:
 
     Attributes:
         compared: the problems.
-        gain: mean of pass@1 with the hint minus without.
-        error: half of its 95 % interval over problems; NaN for a single problem.
+        gain: mean of pass@1 with the hint minus without, with its 95 % interval over problems; for a single problem
+            the interval is NaN.
     """
 
     compared: Sequence[Compared]
-    gain: float
-    error: float
+    gain: Estimate
 
     def rows(self) -> list[tuple[str, str, str]]:
         """Return the cells to print: pass@k without and with the hint."""
@@ -88,7 +75,8 @@ class Usefulness:
     def mean_pass(self, k: int, with_hint: bool) -> float:
         """Return the mean of pass@k over problems."""
         return statistics.fmean(
-            pass_at_k(one.draws, one.right_with if with_hint else one.right_without, k) for one in self.compared
+            pass_at_k(right=one.right_with if with_hint else one.right_without, samples=one.draws, k=k)
+            for one in self.compared
         )
 
 
@@ -101,8 +89,8 @@ def summarise(compared: Sequence[Compared]) -> Usefulness:
     if not compared:
         raise ValueError("no problem was answered both with and without its hint")
     gains = [one.gain for one in compared]
-    error = 1.96 * statistics.stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else math.nan
-    return Usefulness(compared, statistics.fmean(gains), error)
+    gain = mean_interval(gains) if len(gains) > 1 else Estimate(gains[0], math.nan, math.nan)
+    return Usefulness(compared, gain)
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,7 +142,7 @@ async def solve(clients: Clients, problem: Problem, settings: SolutionSettings) 
     for one in _passes(clients, settings):
         requests = [_request(one, problem, settings, number) for number in range(one.samples)]
         replies = await one.client.ask_all(requests)
-        given = [Answered(written_out(reply), problem.answer) for reply in replies]
+        given = [Answered(with_opened_thinking(reply.written_out), problem.answer) for reply in replies]
         # In a thread: an answer that needs symbolic mathematics must not hold up the other requests.
         verdicts = await asyncio.to_thread(grade_many, given, prompt_opens_think=False)
         right = []
@@ -183,11 +183,9 @@ def _request(one: _Pass, problem: Problem, settings: SolutionSettings, number: i
     )
 
 
-def written_out(reply: ChatReply) -> str:
-    """Return a reply as one text that opens and closes its thinking, however the server splits it."""
-    text = reply.text.strip()
-    if reply.reasoning.strip():
-        return f"<think>\n{reply.reasoning.strip()}\n</think>\n\n{text}"
+def with_opened_thinking(response: str) -> str:
+    """Return a response that opens the thinking it closes: some chat templates leave the opening tag in the prompt."""
+    text = response.strip()
     return f"<think>\n{text}" if "</think>" in text and not text.startswith("<think>") else text
 
 

@@ -1,11 +1,13 @@
-"""What samples say about a model: averages with clustered bootstrap intervals, pass@k, majority vote."""
+"""What samples say: means with intervals over questions or over seeds, pass@k, majority vote."""
 
 import hashlib
+import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
+from scipy.stats import bootstrap, sem, t
 
 RESAMPLES = 10_000
 LEVEL = 0.95
@@ -53,13 +55,18 @@ def resampled_means(values: Sequence[float], name: str, resamples: int = RESAMPL
     if not len(values):
         raise ValueError(f"{name}: there are no questions to average")
     data = np.asarray(values, dtype=np.float64)
-    rng = np.random.default_rng(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big"))
-    rows = max(1, _CELLS // len(data))
-    means = [
-        data[rng.integers(0, len(data), size=(min(rows, resamples - start), len(data)))].mean(axis=1)
-        for start in range(0, resamples, rows)
-    ]
-    return np.concatenate(means)
+    if len(data) == 1:
+        return np.repeat(data, resamples)
+    stream = np.random.default_rng(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big"))
+    drawn = bootstrap(
+        (data,),
+        np.mean,
+        n_resamples=resamples,
+        batch=max(1, _CELLS // len(data)),
+        method="percentile",
+        rng=stream,
+    )
+    return drawn.bootstrap_distribution
 
 
 def interval(means: Float[Array, "b"]) -> tuple[float, float]:
@@ -84,19 +91,36 @@ def estimate(values: Sequence[float], name: str) -> Estimate:
     return Estimate(mean, low, high)
 
 
-def pass_at_k(right: int, samples: int, k: int) -> float:
+def mean_interval(values: Sequence[float], level: float = LEVEL) -> Estimate:
+    """Return the mean of independent values and its t-interval: mean +- t(n - 1) s / sqrt(n).
+
+    For few values, such as one per seed, where a bootstrap would be too narrow.
+
+    Args:
+        values: two or more.
+        level: how often such an interval holds the true mean.
+
+    Raises:
+        ValueError: with fewer than two values.
+    """
+    if len(values) < 2:
+        raise ValueError(f"an interval needs at least 2 values, got {len(values)}")
+    mean, error = float(np.mean(values)), float(sem(values))
+    half = float(t.ppf((1 + level) / 2, len(values) - 1)) * error
+    return Estimate(mean, mean - half, mean + half)
+
+
+def pass_at_k(*, right: int, samples: int, k: int) -> float:
     """Return the unbiased estimate of the chance that one of k samples is right: 1 - C(n - c, k) / C(n, k).
 
-    Chen et al. 2021 (arXiv 2107.03374), as a product so that nothing overflows.
+    Chen et al. 2021 (arXiv 2107.03374, equation 1).
 
     Raises:
         ValueError: unless 1 <= k <= samples and 0 <= right <= samples.
     """
     if not 1 <= k <= samples or not 0 <= right <= samples:
         raise ValueError(f"pass@k needs 1 <= k <= samples and 0 <= right <= samples: k={k}, {right} of {samples}")
-    if samples - right < k:
-        return 1.0
-    return float(1.0 - np.prod([1.0 - k / n for n in range(samples - right + 1, samples + 1)]))
+    return 1 - math.comb(samples - right, k) / math.comb(samples, k)
 
 
 def powers_of_two(samples: int) -> list[int]:

@@ -1,15 +1,17 @@
 import itertools
 import math
+from dataclasses import astuple
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptdpo.evaluate.statistics import (
+from ptdpo.statistics import (
     estimate,
     interval,
     majority_vote,
+    mean_interval,
     pass_at_k,
     powers_of_two,
     resampled_means,
@@ -21,14 +23,16 @@ def test_pass_at_k_is_the_share_of_draws_without_replacement_that_hold_a_right_o
     n, right, k = case
     draws = list(itertools.combinations(range(n), k))
     share = sum(any(member < right for member in draw) for draw in draws) / len(draws)
-    assert pass_at_k(right, n, k) == pytest.approx(share)
+    assert pass_at_k(right=right, samples=n, k=k) == pytest.approx(share)
 
 
 def test_pass_at_k_of_many_samples_does_not_overflow_and_pass_at_1_is_the_mean():
-    assert pass_at_k(3, 10_000, 1) == pytest.approx(3 / 10_000)
-    assert pass_at_k(5_000, 10_000, 64) == pytest.approx(1 - math.comb(5_000, 64) / math.comb(10_000, 64))
+    assert pass_at_k(right=3, samples=10_000, k=1) == pytest.approx(3 / 10_000)
+    assert pass_at_k(right=5_000, samples=10_000, k=64) == pytest.approx(1.0)
+    survives = math.prod((9_900 - n) / (10_000 - n) for n in range(64))
+    assert pass_at_k(right=100, samples=10_000, k=64) == pytest.approx(1 - survives)
     with pytest.raises(ValueError, match="k=3, 1 of 2"):
-        pass_at_k(1, 2, 3)
+        pass_at_k(right=1, samples=2, k=3)
     assert powers_of_two(1) == [1]
     assert powers_of_two(6) == [1, 2, 4, 6]
     assert powers_of_two(8) == [1, 2, 4, 8]
@@ -55,6 +59,17 @@ def test_intervals_are_reproducible_and_depend_on_the_name():
     assert len(resampled_means([0.5] * 3001, "a", resamples=2_000)) == 2_000, "chunks add up"
     with pytest.raises(ValueError, match="a: there are no questions"):
         resampled_means([], "a")
+
+
+def test_the_interval_of_few_values_by_hand():
+    """Differences 1, 2, 3: mean 2, deviation 1, t(2) = 4.302653, half-width 4.302653 / sqrt(3)."""
+    found = mean_interval([1.0, 2.0, 3.0])
+    assert astuple(found) == pytest.approx((2.0, 2.0 - 2.484138, 2.0 + 2.484138), abs=1e-5)
+    wider = mean_interval([1.0, 2.0, 3.0], level=0.99)
+    assert wider.high - 2.0 == pytest.approx(9.924843 / math.sqrt(3), abs=1e-5)
+    assert mean_interval([0.0, 1.0] * 50).high == pytest.approx(0.5 + 1.984217 * 0.5025189 / 10, abs=1e-5)
+    with pytest.raises(ValueError, match="got 1"):
+        mean_interval([1.0])
 
 
 def test_where_all_questions_agree_the_far_end_is_the_exact_bound():
