@@ -11,7 +11,8 @@ from ptdpo.compare.plan import make_compare_plan, setting_name
 from ptdpo.compare.run import ComparisonResult, TestedRun, run_comparison
 from ptdpo.compare.tables import comparison_tables, write_tables
 from ptdpo.data.files import write_hints, write_problems, write_solutions
-from ptdpo.train.made_with import made_with, write_json
+from ptdpo.folders import write_json
+from ptdpo.train.made_with import made_with
 
 TRAIN = {
     "max_steps": 2,

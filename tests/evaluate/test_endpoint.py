@@ -126,7 +126,7 @@ def test_other_settings_are_refused_and_a_cut_off_answer_is_counted(tmp_path, ch
     _, results = ask(tmp_path, choice, lambda body, _: Say("no end", finish_reason="length"))
     assert results.benchmarks[0].truncated == 1.0
     _, error = ask(tmp_path, choice, right, sampling=replace(TWICE, extra=""))
-    assert "sampling.extra: '{\"top_k\": -1}' there, '' now" in str(error)
+    assert "made with sampling.extra='{\"top_k\": -1}', but now sampling.extra='' is" in str(error)
 
 
 def test_a_server_that_does_not_sample_is_noticed(tmp_path, choice):

@@ -161,14 +161,17 @@ def test_every_setting_is_written_beside_the_results(tmp_path, tiny_path, proble
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"temperature": 0.5}, r"sampling.temperature: 1.0 there, 0.5 now"),
-        ({"seed": 3, "samples": 4}, r"sampling.samples: 2 there, 4 now; sampling.seed: 0 there, 3 now"),
+        ({"temperature": 0.5}, r"sampling.temperature=1.0, but now sampling.temperature=0.5 is"),
+        (
+            {"seed": 3, "samples": 4},
+            r"sampling.samples=2, sampling.seed=0, but now sampling.samples=4, sampling.seed=3 is",
+        ),
     ],
 )
 def test_other_sampling_settings_are_refused_with_the_difference(tmp_path, problems, change, message):
     evaluate(EchoEngine(), problems, SHORT, tmp_path / "out", cache=tmp_path)
     before = (tmp_path / "out" / "settings.json").read_bytes()
-    with pytest.raises(ValueError, match=f"holds results with other settings.*{message}"):
+    with pytest.raises(ValueError, match=f"out: made with {message} asked for: take another --out"):
         evaluate(EchoEngine(), problems, replace(SHORT, **change), tmp_path / "out", cache=tmp_path)
     assert (tmp_path / "out" / "settings.json").read_bytes() == before
 
@@ -176,13 +179,13 @@ def test_other_sampling_settings_are_refused_with_the_difference(tmp_path, probl
 def test_other_models_data_prompts_and_versions_are_refused(tmp_path, problems, scenes, monkeypatch):
     out = tmp_path / "out"
     evaluate(EchoEngine(), problems, SHORT, out, cache=tmp_path)
-    with pytest.raises(ValueError, match=r"model.revision: 'r' there, 'retrained' now"):
+    with pytest.raises(ValueError, match=r"model.revision='r', but now model.revision='retrained'"):
         evaluate(EchoEngine(revision="retrained"), problems, SHORT, out, cache=tmp_path)
-    with pytest.raises(ValueError, match=r"benchmarks.mine.instruction: '' there, 'Think!' now"):
+    with pytest.raises(ValueError, match=r"mine.instruction='', .*but now benchmarks.mine.instruction='Think!'"):
         evaluate(EchoEngine(), replace(problems, instruction="Think!"), SHORT, out, cache=tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr("ptdpo.evaluate.run.package_versions", lambda: {"torch": "9.9"})
-        with pytest.raises(ValueError, match=r"versions.torch: '.*' there, '9.9' now"):
+        with pytest.raises(ValueError, match=r"versions.torch='.*but now.* versions.torch='9.9'"):
             evaluate(EchoEngine(), problems, SHORT, out, cache=tmp_path)
     write_problems(problems.paths["mine"], [replace(scene.problem, answer="0") for scene in scenes[:5]])
     with pytest.raises(ValueError, match=r"benchmarks.mine.fingerprint"):

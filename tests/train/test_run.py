@@ -10,7 +10,8 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from ptdpo.config import read_recipe
 from ptdpo.data.files import write_hints, write_problems, write_solutions
-from ptdpo.train.made_with import check_same, made_with, write_json
+from ptdpo.folders import write_json
+from ptdpo.train.made_with import check_same, made_with
 from ptdpo.train.plan import make_plan
 from ptdpo.train.run import train_recipe
 from tests.train.helpers import small_settings

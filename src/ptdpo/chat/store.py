@@ -1,6 +1,5 @@
 """Every answered request, kept in an append-only JSONL file, so that nothing is paid for twice."""
 
-import fcntl
 import json
 import os
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from types import TracebackType
 from typing import Any, BinaryIO
 
 from ptdpo.chat.requests import ChatReply, ChatRequest
+from ptdpo.folders import lock
 
 _KEY = b'{"key": "'
 _KEY_LENGTH = 64
@@ -48,11 +48,9 @@ class AppendOnlyFile:
             self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         except OSError as error:
             raise ValueError(f"{self.path}: cannot be written ({error.strerror})") from error
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not lock(self._fd):
             os.close(self._fd)
-            raise ValueError(f"{self.path}: another run is writing this file; wait for it or stop it") from error
+            raise ValueError(f"{self.path}: another run is writing this file; wait for it or stop it")
         self.repaired = repair_last_line(self.path)
         self._end = os.lseek(self._fd, 0, os.SEEK_END)
 

@@ -1,6 +1,5 @@
 """``ptdpo hints build | recoverability | usefulness``: the commands that ask a model."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +7,7 @@ import typer
 
 from ptdpo.commands import endpoint_options as options
 from ptdpo.commands.option_ranges import check_options
+from ptdpo.folders import write_json
 
 Problems = Annotated[Path, typer.Option(help="Problems file: JSONL, or parquet (file or folder).")]
 
@@ -159,4 +159,4 @@ def usefulness(
 def _write_rejected(path: Path | None, ids: list[str], reason: str) -> None:
     if path is not None:
         lists = {"accepted": [], "rejected": ids, "reasons": dict.fromkeys(ids, reason)}
-        path.write_text(json.dumps(lists), encoding="utf-8")
+        write_json(path, lists)

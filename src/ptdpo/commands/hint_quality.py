@@ -58,14 +58,14 @@ def review(
 
     Example: `ptdpo hints review hints.jsonl --problems problems.jsonl --out review.html`
     """
+    from ptdpo.folders import write_text
     from ptdpo.hints.review import review_page
 
     refuse_unwritable_file("--out", page)
     rows, mistakes = _judged(hints, problems)
     chosen = [row for row in rows if only == "all" or row.verdict.ok == (only == "fit")]
     written = review_page(chosen, hints.name, image_size=image_size, max_megabytes=max_mb)
-    page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(written.html, encoding="utf-8")
+    write_text(page, written.html)
     out.print(f"{len(chosen)} hints in {page} ({len(written.html) / 1e6:.1f} MB)", markup=False, highlight=False)
     _report([*mistakes, *written.unreadable])
     raise typer.Exit(2 if mistakes or written.unreadable else 0)

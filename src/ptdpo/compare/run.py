@@ -19,10 +19,11 @@ from ptdpo.config import Recipe
 from ptdpo.data.files import read_problems
 from ptdpo.data.load import instruction_of
 from ptdpo.evaluate.scoring import SamplingSettings, accuracy_by_source, mean_accuracy, score_problems
+from ptdpo.folders import write_json, write_text
 from ptdpo.models import load_model, load_processor
 from ptdpo.report.curves import line_chart, mean_over_runs
 from ptdpo.report.page import CURVES
-from ptdpo.train.made_with import FINISHED, STARTED, check_same, made_with, write_json
+from ptdpo.train.made_with import FINISHED, STARTED, check_same, made_with
 from ptdpo.train.metrics import METRICS_FILE, last_steps_mean, read_metrics, step_seconds
 from ptdpo.train.plan import make_plan
 from ptdpo.train.run import check_processes, train_recipe
@@ -207,4 +208,4 @@ def _write_curves(folder: Path, result: ComparisonResult) -> None:
     for curve in CURVES:
         logged = {name: rows for name, rows in means.items() if any(curve.key in row for row in rows)}
         if logged:
-            (folder / f"{curve.key.replace('/', '_')}.svg").write_text(line_chart(logged, curve), encoding="utf-8")
+            write_text(folder / f"{curve.key.replace('/', '_')}.svg", line_chart(logged, curve))

@@ -1,6 +1,5 @@
 """The tables of a comparison, for the terminal, as Markdown and as JSON."""
 
-import json
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +9,7 @@ from typing import Any
 
 from ptdpo.compare.plan import setting_name
 from ptdpo.compare.run import ComparisonResult, TestedRun
+from ptdpo.folders import write_json, write_text
 from ptdpo.statistics import mean_interval
 
 _REPORTED = {"test accuracy": "accuracy", "all-fail groups": "all_fail", "entropy": "entropy", "KL": "kl"}
@@ -64,7 +64,7 @@ def comparison_tables(result: ComparisonResult) -> Iterator[NamedTable]:
 def write_tables(folder: Path, result: ComparisonResult) -> None:
     """Write comparison.md and comparison.json, which has null for what a method does not log."""
     tables = list(comparison_tables(result))
-    (folder / "comparison.md").write_text("\n\n".join(_markdown(table) for table in tables) + "\n", encoding="utf-8")
+    write_text(folder / "comparison.md", "\n\n".join(_markdown(table) for table in tables) + "\n")
     content = {
         "seeds": result.plan.seeds,
         "tuning_seeds": result.plan.tuning_seeds,
@@ -74,8 +74,7 @@ def write_tables(folder: Path, result: ComparisonResult) -> None:
         "chosen": {name: dict(setting) for name, setting in result.chosen.items()},
         "runs": {name: [asdict(run) for run in runs] for name, runs in result.runs.items()},
     }
-    text = json.dumps(_known(content), indent=1, allow_nan=False)
-    (folder / "comparison.json").write_text(text + "\n", encoding="utf-8")
+    write_json(folder / "comparison.json", _known(content), indent=1)
 
 
 def _known(value: Any) -> Any:

@@ -12,6 +12,7 @@ import pyarrow.parquet
 
 from ptdpo.data.files import write_problems
 from ptdpo.data.prompts import IMAGE_MARKER, hint_text, strip_image_markers, with_hint
+from ptdpo.folders import replacing
 from ptdpo.records import Hint, Problem
 
 _TEXT = datasets.Value("string")
@@ -94,14 +95,11 @@ def write_parquet(path: Path, problems: Sequence[Problem]) -> None:
     Raises:
         ValueError: if an image cannot be read; names the problem.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
     schema = _FEATURES.arrow_schema
-    with pyarrow.parquet.ParquetWriter(partial, schema) as writer:
+    with replacing(path) as partial, pyarrow.parquet.ParquetWriter(partial, schema) as writer:
         for start in range(0, len(problems), _ROWS):
             rows = _rows(problems[start : start + _ROWS])
             writer.write_table(pyarrow.Table.from_pylist(rows, schema=schema))
-    partial.replace(path)
 
 
 def _rows(problems: Iterable[Problem]) -> list[dict[str, Any]]:

@@ -1,17 +1,17 @@
 """Opening and altering images."""
 
-import os
 import random
 from pathlib import Path
 
 from PIL import Image, ImageDraw
 
+from ptdpo.folders import replacing
+
 
 def save_image(image: Image.Image, path: Path) -> None:
     """Save as PNG in one step, so that another process never reads half a file."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    image.save(partial, format="PNG")
-    partial.replace(path)
+    with replacing(path, shared=True) as partial:
+        image.save(partial, format="PNG")
 
 
 def open_image(path: str | Path) -> Image.Image:

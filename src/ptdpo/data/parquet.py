@@ -13,6 +13,7 @@ from datasets.exceptions import DatasetsError
 from ptdpo.data.checks import BadRow
 from ptdpo.data.files import as_text, optional_text
 from ptdpo.data.prompts import strip_image_markers
+from ptdpo.folders import replacing
 from ptdpo.records import Problem
 
 
@@ -137,12 +138,10 @@ def image_path(image: Any, folder: Path) -> str:
     content = image.get("bytes")
     if not content:
         return str(image.get("path") or "missing image")
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{hashlib.sha256(content).hexdigest()[:24]}{_suffix(content)}"
     if not path.exists():
-        partial = path.with_suffix(".partial")
-        partial.write_bytes(content)
-        partial.replace(path)
+        with replacing(path, shared=True) as partial:
+            partial.write_bytes(content)
     return str(path)
 
 

@@ -1,19 +1,20 @@
 """``ptdpo demo``: data, tiny model, warm start, arms, evaluation, one table, one page."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ptdpo.demo.setting import DemoData, DemoSettings, make_data
 from ptdpo.demo.training import ArmRun, evaluate, train_arm, warm_start
 from ptdpo.evaluate.scoring import ScoredResponse, accuracy_by_source, mean_accuracy
+from ptdpo.folders import claim, write_json, write_text
 from ptdpo.report.page import Page, ShownExample, render
 from ptdpo.train.examples import read_examples
 from ptdpo.train.metrics import PartsClock, last_steps_mean, read_metrics
 
 SHOWN_EXAMPLES = 5
+MADE_WITH = "settings.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,20 +75,15 @@ def run_demo(folder: Path, seed: int, settings: DemoSettings | None = None) -> d
         **{r.name: r.as_json() for r in results},
         "seconds": {**seconds, "total": sum(seconds.values())},
     }
-    (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / "result.json", result, indent=2)
     page = demo_page(seed, start_accuracy, results, runs, data)
-    (folder / "index.html").write_text(render(page), encoding="utf-8")
+    write_text(folder / "index.html", render(page))
     return result
 
 
 def claim_folder(folder: Path, seed: int, settings: DemoSettings) -> None:
     """Write down what a folder is for; refuse one that was made for something else."""
-    folder.mkdir(parents=True, exist_ok=True)
-    purpose = f"seed {seed}, {settings}\n"
-    note = folder / "settings.txt"
-    if note.exists() and note.read_text(encoding="utf-8") != purpose:
-        raise ValueError(f"{folder} holds a demo with another seed or other settings: choose another --out")
-    note.write_text(purpose, encoding="utf-8")
+    claim(folder / MADE_WITH, {"seed": seed, **asdict(settings)}, "choose another --out")
 
 
 def finished_arm(folder: Path) -> ArmRun | None:

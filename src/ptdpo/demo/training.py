@@ -8,6 +8,7 @@ from ptdpo.data.dataset import rl_dataset
 from ptdpo.data.mosaic import Scene
 from ptdpo.demo.setting import INSTRUCTION, Arm, DemoData, DemoSettings, SftRow, habit_rows, skill_rows
 from ptdpo.evaluate.scoring import SamplingSettings, ScoredResponse, score_problems
+from ptdpo.folders import new_folder
 from ptdpo.models import TinyVLMSettings, load_model, load_processor, make_tiny_vlm
 from ptdpo.train import PTDConfig, PTDTrainer
 from ptdpo.train.metrics import METRICS_FILE
@@ -46,11 +47,10 @@ def fine_tune(
     model: Path, rows: Sequence[SftRow], folder: Path, seed: int, learning_rate: float, batch_size: int
 ) -> None:
     """Fine-tune in the order of the rows; the folder appears only when it is complete."""
-    partial = folder.with_suffix(".partial")
-    fine_tune_on_cpu(
-        str(model), rows, partial, batch_size=batch_size, learning_rate=learning_rate, seed=seed, in_order=True
-    )
-    partial.rename(folder)
+    with new_folder(folder) as partial:
+        fine_tune_on_cpu(
+            str(model), rows, partial, batch_size=batch_size, learning_rate=learning_rate, seed=seed, in_order=True
+        )
 
 
 def train_arm(

@@ -1,6 +1,5 @@
 """Two runs over the same questions: paired differences with intervals, and a verdict in plain words."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,8 +8,9 @@ import numpy as np
 
 from ptdpo.evaluate.averages import AVERAGES, unweighted
 from ptdpo.evaluate.results import BenchmarkResult, Results, read_results
-from ptdpo.evaluate.settings import RunSettings, differences
+from ptdpo.evaluate.settings import RunSettings
 from ptdpo.evaluate.table import Table, csv_text, percent, with_interval
+from ptdpo.folders import differences, write_json, write_text
 from ptdpo.statistics import Estimate, interval, resampled_means
 
 # Below this a bootstrap interval is too narrow to be believed.
@@ -132,7 +132,7 @@ def _refuse_unlike(first: RunSettings, second: RunSettings, shared: Sequence[str
     compared = (*_COMPARED, "extra") if first.model.engine == second.model.engine else _COMPARED
     unlike = differences(_measured(first, shared, compared), _measured(second, shared, compared))
     if unlike:
-        told = [text.replace(" there, ", " against ").removesuffix(" now") for text in unlike]
+        told = [f"{one.name}: {one.made!r} against {one.asked!r}" for one in unlike]
         raise ValueError(f"{where} cannot be compared: {'; '.join(told)}")
 
 
@@ -154,8 +154,8 @@ def _notes(runs: tuple[Results, Results], shared: Sequence[str]) -> list[str]:
     if first.model.engine != second.model.engine:
         notes.append(f"engines differ: {first.model.engine}, {second.model.engine}")
     notes += [
-        f"versions differ: {text.replace(' there, ', ' and ').removesuffix(' now')}"
-        for text in differences(first.versions, second.versions)
+        f"versions differ: {one.name}: {one.made!r} and {one.asked!r}"
+        for one in differences(first.versions, second.versions)
     ]
     for run, folder in zip(runs, ("first", "second"), strict=True):
         others = [result.name for result in run.benchmarks if result.name not in shared]
@@ -166,12 +166,11 @@ def _notes(runs: tuple[Results, Results], shared: Sequence[str]) -> list[str]:
 
 def write_comparison(folder: Path, comparison: PairedComparison) -> None:
     """Write ``comparison.md``, ``comparison.json`` and ``comparison.csv``."""
-    folder.mkdir(parents=True, exist_ok=True)
     rows = [{**asdict(d), "verdict": d.verdict} for d in comparison.differences]
     content = {"first": comparison.first, "second": comparison.second, "differences": rows, "notes": comparison.notes}
-    (folder / "comparison.md").write_text(comparison.markdown(), encoding="utf-8")
-    (folder / "comparison.json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    (folder / "comparison.csv").write_text(_csv(comparison), encoding="utf-8")
+    write_text(folder / "comparison.md", comparison.markdown())
+    write_json(folder / "comparison.json", content, indent=2)
+    write_text(folder / "comparison.csv", _csv(comparison))
 
 
 def _csv(comparison: PairedComparison) -> str:

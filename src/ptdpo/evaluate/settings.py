@@ -2,11 +2,12 @@
 
 import json
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from ptdpo.folders import differences, refuse_other, write_json
 from ptdpo.rewards import Mode
 
 FILE = "settings.json"
@@ -114,10 +115,7 @@ def read_settings(folder: Path) -> RunSettings | None:
 
 def write_settings(folder: Path, settings: RunSettings) -> None:
     """Write ``settings.json`` in one step."""
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / (FILE + ".partial")
-    partial.write_text(json.dumps(asdict(settings), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(folder / FILE)
+    write_json(folder / FILE, asdict(settings), indent=2)
 
 
 def claim_folder(folder: Path, settings: RunSettings) -> RunSettings:
@@ -129,12 +127,8 @@ def claim_folder(folder: Path, settings: RunSettings) -> RunSettings:
     there = read_settings(folder)
     if there is not None and _holds_responses(folder):
         shared = {name: data for name, data in there.benchmarks.items() if name in settings.benchmarks}
-        named = differences(_resumable(there, shared), _resumable(settings, settings.benchmarks, only=shared))
-        if named:
-            raise ValueError(
-                f"{folder} holds results with other settings; take another --out, or the same settings: "
-                + "; ".join(named)
-            )
+        changed = differences(_resumable(there, shared), _resumable(settings, settings.benchmarks, only=shared))
+        refuse_other(folder, changed, "take another --out, or the same settings")
         settings = replace(settings, benchmarks={**there.benchmarks, **settings.benchmarks})
     write_settings(folder, settings)
     return settings
@@ -154,27 +148,6 @@ def _resumable(
     # The server may have moved, and the file may lie elsewhere: content decides.
     moved = {name: replace(data, origin="", notes=[]) for name, data in kept.items()}
     return replace(settings, model=replace(settings.model, endpoint=""), benchmarks=moved)
-
-
-def differences(first: object, second: object) -> list[str]:
-    """Return "name: first's value there, second's value now" for every field that differs."""
-    before, after = dict(_flat(first)), dict(_flat(second))
-    absent = "nothing"
-    return [
-        f"{name}: {before.get(name, absent)!r} there, {after.get(name, absent)!r} now"
-        for name in dict.fromkeys([*before, *after])
-        if before.get(name, absent) != after.get(name, absent)
-    ]
-
-
-def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if is_dataclass(value) and not isinstance(value, type):
-        value = asdict(value)
-    if not isinstance(value, Mapping):
-        yield prefix, value
-        return
-    for key, inner in value.items():
-        yield from _flat(inner, f"{prefix}.{key}" if prefix else str(key))
 
 
 def _build(kind: Any, value: Any) -> Any:

@@ -12,6 +12,7 @@ from ptdpo.evaluate.averages import AVERAGES, GENERAL, PAPER, VISION
 from ptdpo.evaluate.benchmarks import BENCHMARKS
 from ptdpo.evaluate.results import BenchmarkResult, Results, group_estimates
 from ptdpo.evaluate.settings import RunSettings
+from ptdpo.folders import write_text
 from ptdpo.statistics import Estimate
 
 ABSENT = "-"
@@ -198,6 +199,4 @@ def write_tables(folder: Path, results: Results) -> None:
         "table.csv": as_csv(results),
     }
     for name, text in texts.items():
-        partial = folder / (name + ".partial")
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(folder / name)
+        write_text(folder / name, text)

@@ -9,6 +9,7 @@ from typing import Any
 from trl import SFTConfig
 
 from ptdpo.config import SFT, Recipe, preset_settings
+from ptdpo.folders import differences, flat, read_claim, refuse_other
 from ptdpo.train.settings import PTDConfig
 
 STARTED, FINISHED = "started.json", "finished.json"
@@ -48,7 +49,7 @@ def check_same(path: Path, asked: Mapping[str, Any], remedy: str, *, may_go_on: 
     """Refuse what was made with other settings: it would count for what is asked now.
 
     Args:
-        path: JSON, as ``write_json`` leaves it; nothing is refused if there is none.
+        path: a claim; nothing is refused if there is none.
         asked: ``made_with`` of a recipe, or other content; sections that the file lacks are not compared.
         remedy: what to do, the end of the message.
         may_go_on: let a run be prolonged, be laid out over other processes, and report otherwise.
@@ -56,30 +57,18 @@ def check_same(path: Path, asked: Mapping[str, Any], remedy: str, *, may_go_on: 
     Raises:
         ValueError: naming each setting that differs, its value in the file and the one asked for.
     """
-    if not path.exists():
+    kept = read_claim(path)
+    if kept is None:
         return
-    kept = json.loads(path.read_text(encoding="utf-8"))
     defaults = _defaults(asked)
-    made, wanted = {**defaults, **_flat(kept)}, {**defaults, **_flat(asked)}
-    changed = sorted(
-        key
-        for key in made.keys() | wanted.keys()
-        if key.partition(".")[0] in kept
-        and key != "train.output_dir"
-        and made.get(key) != wanted.get(key)
-        and not (may_go_on and _may_change(key))
-    )
-    if changed:
-        before, now = (", ".join(f"{key}={side.get(key)!r}" for key in changed) for side in (made, wanted))
-        raise ValueError(f"{path}: made with {before}, but now {now} is asked for: {remedy}")
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a file that is either absent or whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content) + "\n", encoding="utf-8")
-    partial.replace(path)
+    changed = [
+        one
+        for one in differences({**defaults, **flat(kept)}, {**defaults, **flat(asked)})
+        if one.name.partition(".")[0] in kept
+        and one.name != "train.output_dir"
+        and not (may_go_on and _may_change(one.name))
+    ]
+    refuse_other(path, sorted(changed, key=lambda one: one.name), remedy)
 
 
 def _may_change(key: str) -> bool:
@@ -107,10 +96,3 @@ def _defaults(asked: Mapping[str, Any]) -> dict[str, Any]:
     values = {key: None if value is dataclasses.MISSING else value for key, value in values.items()}
     values = json.loads(json.dumps({**values, **preset_settings(asked["preset"])}, default=str))
     return {f"train.{key}": value for key, value in values.items()}
-
-
-def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in content.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from ptdpo.folders import write_text
 from ptdpo.train.examples import EXAMPLES_FILE
 from ptdpo.tutor.head import Beside
 
@@ -105,7 +106,7 @@ class MetricsFile(TrainerCallback):
         for name in (METRICS_FILE, EXAMPLES_FILE):
             path = folder / name
             kept = [row for row in read_metrics(path) if row["step"] <= state.global_step] if path.exists() else []
-            path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+            write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
 
     def on_log(
         self,

@@ -13,8 +13,9 @@ from transformers.trainer_utils import get_last_checkpoint
 from ptdpo.config import SFT, Recipe
 from ptdpo.data.dataset import rl_dataset
 from ptdpo.data.load import LoadedData, instruction_of, load_data
+from ptdpo.folders import write_json
 from ptdpo.models import load_processor
-from ptdpo.train.made_with import FINISHED, STARTED, check_same, made_with, write_json
+from ptdpo.train.made_with import FINISHED, STARTED, check_same, made_with
 from ptdpo.train.plan import Plan, images_folder, plan_of, resolved_settings
 from ptdpo.train.settings import PTDConfig
 from ptdpo.train.sft import make_sft_trainer

@@ -1,0 +1,150 @@
+"""Files are whole or as before, folders have one writer, and what they were made with is compared by name."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ptdpo.folders import (
+    LOCK,
+    claim,
+    differences,
+    last_writer,
+    new_folder,
+    read_claim,
+    replacing,
+    sole_writer,
+    write_json,
+    write_text,
+)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_is_as_before_until_it_is_whole(tmp_path):
+    path = tmp_path / "deep" / "a.txt"
+    write_text(path, "one")
+    with suppress(KeyboardInterrupt), replacing(path) as partial:
+        partial.write_text("half")
+        assert path.read_text() == "one"
+        raise KeyboardInterrupt
+    assert (path.read_text(), names(path.parent)) == ("one", ["a.txt"])
+    write_text(path, "two")
+    assert (path.read_text(), names(path.parent)) == ("two", ["a.txt"])
+
+
+def test_a_full_disk_names_the_file_and_leaves_it_as_it_was(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(OSError, match=r"a\.json'") as refused, replacing(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert refused.value.filename == str(path)
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert names(tmp_path) == ["a.json"]
+
+
+def test_processes_that_share_a_file_write_beside_each_other(tmp_path):
+    path = tmp_path / "image.png"
+    with replacing(path, shared=True) as mine:
+        assert str(os.getpid()) in mine.name
+        mine.write_bytes(b"x")
+        path.write_bytes(b"x")
+    assert names(tmp_path) == ["image.png"]
+
+
+def test_json_holds_no_nan(tmp_path):
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_json(tmp_path / "a.json", {"a": float("nan")})
+    assert names(tmp_path) == []
+
+
+def test_a_folder_is_there_when_it_is_whole(tmp_path):
+    path = tmp_path / "model"
+    with suppress(RuntimeError), new_folder(path) as partial:
+        (partial / "half").write_text("")
+        raise RuntimeError
+    assert not path.exists()
+    for content in ("one", "two"):
+        with new_folder(path) as partial:
+            assert names(partial) == [], "what was cut off before is gone"
+            (partial / "sub").mkdir()
+            (partial / "sub" / content).write_text(content)
+        assert (names(tmp_path), names(path / "sub")) == (["model"], [content])
+
+
+HOLD = """
+import sys, time
+from ptdpo.folders import sole_writer
+with sole_writer(sys.argv[1], "train"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_the_second_writer_is_told_who_the_first_is(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        told = rf"ptdpo train \(process {holder.pid} on .*, since .*\) is writing there; wait"
+        with pytest.raises(ValueError, match=told), sole_writer(tmp_path, "compare"):
+            pass
+        holder.kill()
+    with sole_writer(tmp_path, "compare"):
+        assert last_writer(tmp_path).command == "compare"
+    assert names(tmp_path) == [LOCK]
+
+
+def test_a_forked_child_does_not_prolong_the_lock(tmp_path):
+    (wait, end), (started, start) = os.pipe(), os.pipe()
+    with sole_writer(tmp_path, "train"):
+        child = os.fork()
+        if child == 0:
+            os.close(end)
+            os.write(start, b"x")
+            os.read(wait, 1)
+            os._exit(0)
+        assert os.read(started, 1) == b"x"
+    try:
+        with sole_writer(tmp_path, "train"):
+            pass
+    finally:
+        for number in (end, wait, started, start):
+            os.close(number)
+        os.waitpid(child, 0)
+
+
+@dataclass
+class Inner:
+    b: int
+    c: str
+
+
+def test_differences_are_named_with_both_values():
+    found = differences({"a": Inner(1, "x"), "d": 3}, {"a": Inner(2, "x"), "e": None})
+    assert [(one.name, one.made, one.asked) for one in found] == [
+        ("a.b", 1, 2),
+        ("d", 3, "nothing"),
+        ("e", "nothing", None),
+    ]
+
+
+def test_a_claim_is_kept_and_another_is_refused(tmp_path):
+    path = tmp_path / "settings.json"
+    claim(path, {"seed": 1, "sizes": (1, 2)}, "take another")
+    claim(path, {"seed": 1, "sizes": (1, 2)}, "take another")
+    with pytest.raises(
+        ValueError, match=r"settings\.json: made with seed=1, but now seed=2 is asked for: take another"
+    ):
+        claim(path, {"seed": 2, "sizes": (1, 2)}, "take another")
+    for broken in ("", "[]", "{"):
+        path.write_text(broken)
+        with pytest.raises(ValueError, match=r"settings\.json: does not say what the folder was made with"):
+            read_claim(Path(path))
