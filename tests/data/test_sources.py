@@ -302,8 +302,8 @@ def test_the_columns_of_the_trainer(scenes):
         "answer",
         "hint",
         "prompt_with_hint",
-        "instruction",
         "solution",
+        "instruction",
     ]
     assert rows[0]["prompt"] == [{"role": "user", "content": f"{scenes[0].problem.problem}\n\nThink."}]
     assert rows[0]["hint"]["look"] == scenes[0].hint.look
@@ -320,7 +320,9 @@ def test_the_columns_of_supervised_fine_tuning(scenes):
 def test_texts():
     problem = Problem("1", (), "<image>\nhow many?", "3")
     assert question_text(problem, "") == "how many?"
-    assert question_text(Problem("1", (), "count <image>\nand <image> add", "3"), "") == "count and  add"
+    assert (
+        question_text(Problem("1", (), "count <image>\nand <image> add", "3"), "") == "count <image>\nand <image> add"
+    )
     assert question_text(problem).startswith("how many?\n\nThink first")
     assert conversation("q", system="s")[0] == {"role": "system", "content": "s"}
     assert attach_images(conversation("q"), [])[0]["content"] == [{"type": "text", "text": "q"}]

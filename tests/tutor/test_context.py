@@ -1,12 +1,15 @@
-from typing import get_args
-
+import datasets
 import pytest
 
 from ptdpo.data.attach import attach_hints
+from ptdpo.data.checks import find_bad_rows
+from ptdpo.data.contexts import CONTEXTS, Column, Context, context_named
 from ptdpo.data.dataset import rl_dataset
+from ptdpo.data.load import LoadedData
 from ptdpo.data.prompts import attach_images, conversation
 from ptdpo.records import Hint, Problem
-from ptdpo.tutor.context import Context, hinted_prompt, images_of, privileged_prompt, right_siblings
+from ptdpo.train.plan import check_contexts
+from ptdpo.tutor.context import hinted_prompt, images_of, privileged_prompt, right_siblings
 
 HINT = {"look": "the left column", "reason": "count red"}
 
@@ -104,7 +107,7 @@ def test_right_siblings_are_the_next_right_rollout_of_the_group():
 
 def test_what_a_teacher_is_told():
     row = {"prompt": conversation("how many?"), "answer": "4", "solution": "<think>2 + 2</think>4", "hint": "count"}
-    texts = {c: privileged_prompt(row, c, "<think>hm</think>it is 4") for c in get_args(Context)}
+    texts = {c: privileged_prompt(row, c, "<think>hm</think>it is 4") for c in CONTEXTS}
     texts = {c: messages[0]["content"] for c, messages in texts.items()}
     assert texts["question"] == "how many?"
     assert "count" in texts["hint"]
@@ -117,7 +120,65 @@ def test_what_a_teacher_is_told():
     assert [privileged_prompt(bare, c) for c in ("hint", "answer", "solution", "sibling")] == [None] * 4
 
 
+def test_a_context_is_one_entry_of_the_table(monkeypatch, processor):
+    """Added here and nowhere else, it has its column, its text, its length check and its refusals."""
+    source = Context(
+        "source",
+        lambda question, row, sibling: f"{question} (from {row['source']})" if row.get("source") else None,
+        (Column("source", datasets.Value("string"), lambda material: material.problem.source),),
+        missing="no problem says where it comes from",
+    )
+    monkeypatch.setattr("ptdpo.data.contexts.CONTEXTS", {**CONTEXTS, "source": source})
+    problems = [Problem("1", (), "how many?", "3", "a book " * 20), Problem("2", (), "how many?", "3")]
+    rows = rl_dataset(problems, instruction="")
+    assert privileged_prompt(rows[0], "source") == conversation(f"how many? (from {problems[0].source})")
+    assert privileged_prompt(rows[1], "source") is None
+    checked = find_bad_rows(problems, processor=processor, max_prompt_tokens=60, context="source", instruction="")
+    assert [(row.id, row.reason.split(" of ")[0]) for row in checked.bad] == [("1", "prompt with its source")]
+    settings = {"tutoring_weight": 0.5, "tutoring_context": "source"}
+    check_contexts(settings, LoadedData(problems, {}, {}, ""))
+    with pytest.raises(ValueError, match="no problem says where it comes from"):
+        check_contexts(settings, LoadedData(problems[1:], {}, {}, ""))
+
+
+def test_only_a_sibling_waits_for_the_group_and_only_the_question_shows_nothing():
+    assert [name for name, context in CONTEXTS.items() if context.needs_group] == ["sibling"]
+    assert [name for name, context in CONTEXTS.items() if context.shows_nothing] == ["question"]
+    with pytest.raises(ValueError, match="tutoring_context='answr': must be one of hint, question"):
+        context_named("answr")
+
+
+PARTS = [{"type": "image"}, {"type": "text", "text": "how many?"}]
+
+
+def test_prompts_in_parts_and_plain_text_are_told_as_well():
+    row = {"prompt": [{"role": "user", "content": PARTS}], "hint": "look left", "images": ["a"]}
+    (message,) = hinted_prompt(row)
+    assert message["content"] == [{"type": "image"}, {"type": "text", "text": "how many?\n\nlook left"}]
+    assert row["prompt"][0]["content"] == PARTS, "the policy's prompt is not changed"
+    assert hinted_prompt({"prompt": "how many?", "hint": "look left"}) == "how many?\n\nlook left"
+    assert hinted_prompt({"prompt": "how many?"}) is None
+    assert privileged_prompt({"prompt": "how many?", "answer": 3}, "answer").startswith("how many?\n\nThe right answer")
+
+
+def test_parts_as_a_table_stores_them_keep_their_images_in_place():
+    stored = [
+        {"type": "text", "text": "first: ", "image": None},
+        {"type": "image", "text": None, "image": None},
+        {"type": "text", "text": " or second: ", "image": None},
+        {"type": "image", "text": None, "image": None},
+    ]
+    (message,) = hinted_prompt({"prompt": [{"role": "user", "content": stored}], "hint": "look left"})
+    kinds = [part["type"] if part["type"] == "image" else part["text"] for part in message["content"]]
+    assert kinds == ["first: ", "image", " or second: ", "image", "\n\nlook left"]
+    structured = attach_images([message], ["a", "b"])
+    assert [part["image"] for part in structured[0]["content"] if part["type"] == "image"] == ["a", "b"]
+    with pytest.raises(ValueError, match=r"places for 2 images.* but there are 1"):
+        attach_images([message], ["a"])
+
+
 def test_images_are_found_in_either_column():
     assert images_of({"images": ["a", "b"]}) == ["a", "b"]
     assert images_of({"image": "a"}) == ["a"]
+    assert images_of({"prompt": [{"role": "user", "content": [{"type": "image", "image": "c"}]}]}) == ["c"]
     assert images_of({"image": None}) == images_of({"images": None}) == images_of({}) == []

@@ -5,18 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ptdpo.config import BadRows
+from ptdpo.data.contexts import Material, context_named, context_row
 from ptdpo.data.images import open_image
-from ptdpo.data.prompts import (
-    THINKING_INSTRUCTION,
-    Context,
-    attach_images,
-    conversation,
-    hint_text,
-    question_text,
-    ready_made_hint_text,
-    with_hint,
-    with_told,
-)
+from ptdpo.data.prompts import THINKING_INSTRUCTION, attach_images, conversation, question_text
 from ptdpo.records import Hint, Problem
 
 _LISTED = 10
@@ -45,7 +36,7 @@ def find_bad_rows(
     max_prompt_tokens: int | None = None,
     hints: Mapping[str, Hint] | None = None,
     solutions: Mapping[str, str] | None = None,
-    context: Context = "hint",
+    context: str = "hint",
     instruction: str = THINKING_INSTRUCTION,
 ) -> CheckedProblems:
     """Sort problems into good and bad: missing or broken image, empty question or answer, over-long prompt.
@@ -57,17 +48,15 @@ def find_bad_rows(
             recipes with and without tutoring keep the same problems.
         hints: by problem id; without one, the problem's own ``prompt_with_hint`` counts.
         solutions: by problem id.
-        context: what the teacher reads; ``answer`` and ``solution`` count too. A sibling is drawn later.
+        context: what the teacher is shown counts too, unless it is known only when a group has answered.
         instruction: appended to the question.
     """
     good, bad = [], []
     for problem in problems:
         images, reason = _opened(problem)
         if not reason and processor is not None and max_prompt_tokens is not None:
-            prompts = _prompts(problem, (hints or {}).get(problem.id), instruction)
-            told = problem.answer if context == "answer" else (solutions or {}).get(problem.id)
-            if told and context in ("answer", "solution"):
-                prompts[f"prompt with its {context}"] = with_told(prompts["prompt"], context, told)
+            material = Material(problem, (hints or {}).get(problem.id), (solutions or {}).get(problem.id), instruction)
+            prompts = _prompts(material, context)
             reason = _too_long(processor, prompts, images, max_prompt_tokens)
         if reason:
             bad.append(BadRow(problem.id, reason))
@@ -88,14 +77,11 @@ def _opened(problem: Problem) -> tuple[list[Any], str]:
         return [], str(error)
 
 
-def _prompts(problem: Problem, hint: Hint | None, instruction: str) -> dict[str, str]:
-    """Return what the policy reads, and what a teacher with a hint reads, by their names in a report."""
-    question = question_text(problem, instruction)
-    if hint:
-        hinted: str | None = with_hint(question, hint_text(hint), instruction)
-    else:
-        hinted = ready_made_hint_text(problem, instruction)
-    return {"prompt": question} | ({"prompt with its hint": hinted} if hinted else {})
+def _prompts(material: Material, context: str) -> dict[str, str]:
+    """Return what the policy reads, and what teachers read, by their names in a report."""
+    question, row = question_text(material.problem, material.instruction), context_row(material)
+    told = {name: context_named(name).text(question, row, None) for name in ("hint", context)}
+    return {"prompt": question} | {f"prompt with its {name}": text for name, text in told.items() if text}
 
 
 def _too_long(processor: Any, prompts: Mapping[str, str], images: Sequence[Any], limit: int) -> str:

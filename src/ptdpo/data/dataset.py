@@ -1,11 +1,11 @@
 """Problems as the data sets that TRL's trainers read."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 
 import datasets
 
-from ptdpo.data.prompts import THINKING_INSTRUCTION, conversation, question_text, ready_made_hint_text
+from ptdpo.data.contexts import Material, context_columns, context_row
+from ptdpo.data.prompts import THINKING_INSTRUCTION, conversation, question_text
 from ptdpo.records import Hint, Problem
 
 _MESSAGES = [{"role": datasets.Value("string"), "content": datasets.Value("string")}]
@@ -23,36 +23,27 @@ def rl_dataset(
 ) -> datasets.Dataset:
     """Return the data set of ``PTDTrainer``: what policy and teacher read, and the answer.
 
-    ``prompt`` is what the policy reads; ``hint`` (structured) or ``prompt_with_hint`` (a whole user message)
-    is what the teacher reads besides; ``instruction`` tells where the hint goes: in front of it; ``solution`` is a
-    worked solution for methods that show one. A row that lacks what its method shows is never tutored.
+    ``prompt`` is what the policy reads; the columns of ``CONTEXTS`` are what a teacher is shown besides;
+    ``instruction`` tells where a hint goes: in front of it. A row that lacks what its method shows is never tutored.
     """
-    hints = hints or {}
-    names = ("id", "prompt", "images", "answer", "hint", "prompt_with_hint", "instruction", "solution")
-    columns: dict[str, list] = {name: [] for name in names}
+    hints, solutions = hints or {}, solutions or {}
+    rows = []
     for problem in problems:
-        hint = hints.get(problem.id)
-        columns["id"].append(problem.id)
-        columns["prompt"].append(conversation(question_text(problem, instruction), system))
-        columns["images"].append(list(problem.images))
-        columns["answer"].append(problem.answer)
-        columns["hint"].append(asdict(hint) if hint else None)
-        columns["prompt_with_hint"].append(ready_made_hint_text(problem, instruction))
-        columns["instruction"].append(instruction)
-        columns["solution"].append((solutions or {}).get(problem.id))
+        material = Material(problem, hints.get(problem.id), solutions.get(problem.id), instruction)
+        rows.append(
+            {
+                "id": problem.id,
+                "prompt": conversation(question_text(problem, instruction), system),
+                "images": list(problem.images),
+                "answer": problem.answer,
+                **context_row(material),
+            }
+        )
+    told = {name: column.feature for name, column in context_columns().items()}
     features = datasets.Features(
-        {
-            "id": _TEXT,
-            "prompt": _MESSAGES,
-            "images": _IMAGES,
-            "answer": _TEXT,
-            "hint": {"look": _TEXT, "reason": _TEXT},
-            "prompt_with_hint": _TEXT,
-            "instruction": _TEXT,
-            "solution": _TEXT,
-        }
+        {"id": _TEXT, "prompt": _MESSAGES, "images": _IMAGES, "answer": _TEXT, **told, "instruction": _TEXT}
     )
-    return datasets.Dataset.from_dict(columns, features=features)
+    return datasets.Dataset.from_dict({name: [row[name] for row in rows] for name in features}, features=features)
 
 
 def solution_rows(

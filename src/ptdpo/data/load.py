@@ -7,10 +7,11 @@ from typing import Any
 
 from ptdpo.config import DataSettings
 from ptdpo.data.checks import find_bad_rows, keep_good
+from ptdpo.data.contexts import Context, Material, context_row
 from ptdpo.data.easy_vqa import load_easy_vqa
 from ptdpo.data.files import read_hints, read_problems, read_solutions
 from ptdpo.data.parquet import load_hub, load_parquet
-from ptdpo.data.prompts import THINKING_INSTRUCTION, Context
+from ptdpo.data.prompts import THINKING_INSTRUCTION, question_text
 from ptdpo.records import Hint, Problem
 
 
@@ -23,6 +24,11 @@ class LoadedData:
     solutions: dict[str, str]
     report: str
 
+    def shows(self, context: Context) -> int:
+        """Return for how many problems there is what a context shows."""
+        materials = (Material(p, self.hints.get(p.id), self.solutions.get(p.id)) for p in self.problems)
+        return sum(context.text(question_text(m.problem, ""), context_row(m), None) is not None for m in materials)
+
     @property
     def hinted(self) -> int:
         """Return how many problems carry a hint."""
@@ -30,7 +36,7 @@ class LoadedData:
 
 
 def load_data(
-    settings: DataSettings, *, processor: Any = None, image_folder: str | Path, context: Context = "hint"
+    settings: DataSettings, *, processor: Any = None, image_folder: str | Path, context: str = "hint"
 ) -> LoadedData:
     """Load, draw and check the problems of a recipe.
 

@@ -1,7 +1,7 @@
-"""Every text that a policy or a teacher reads: the question, and the question with its hint."""
+"""Every text that a policy or a teacher reads: the question, the question with its hint, and images in their places."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from ptdpo.records import Hint, Problem
 
@@ -11,23 +11,15 @@ THINKING_INSTRUCTION = (
     "Think first: put your reasoning inside <think> </think>. Then give the final answer in \\boxed{}."
 )
 
-# What a teacher may be shown besides the question.
-Context = Literal["hint", "question", "answer", "solution", "sibling"]
-
-_INTRODUCTION = {
-    "answer": "The right answer is:",
-    "solution": "This is a worked solution:",
-    "sibling": "This is a right response to the question:",
-}
-_THEN = "Now respond in your own words."
-
 Message = dict[str, Any]
+# Chat messages, their content text or parts; or plain text, for models without a chat template.
+Prompt = list[Message] | str
 Image = TypeVar("Image")
 
 
 def question_text(problem: Problem, instruction: str = THINKING_INSTRUCTION) -> str:
-    """Return the question followed by the instruction; an empty instruction adds nothing."""
-    return _with_instruction(strip_image_markers(problem.problem), instruction)
+    """Return the question, markers where images stand between words, and the instruction; an empty one adds nothing."""
+    return _with_instruction(placed_text(problem.problem), instruction)
 
 
 def hint_text(hint: Hint) -> str:
@@ -53,17 +45,9 @@ def with_hint(text: str, hint: str, instruction: str = "") -> str:
     return f"{text.removesuffix(ending)}\n\n{hint}{ending}"
 
 
-def with_told(text: str, context: Literal["answer", "solution", "sibling"], told: Any) -> str:
-    """Return a prompt followed by what the teacher is told besides: an answer, a solution, another response."""
-    return f"{text}\n\n{_INTRODUCTION[context]}\n{told}\n\n{_THEN}"
-
-
 def ready_made_hint_text(problem: Problem, instruction: str = THINKING_INSTRUCTION) -> str | None:
-    """Return a problem's ``prompt_with_hint`` as a user message, or ``None`` if it is missing or empty.
-
-    Image markers are removed: images are always given as structured content, never as text.
-    """
-    ready_made = strip_image_markers(problem.prompt_with_hint or "")
+    """Return a problem's ``prompt_with_hint`` as a user message, or ``None`` if it is missing or empty."""
+    ready_made = placed_text(problem.prompt_with_hint or "")
     return _with_instruction(ready_made, instruction) if ready_made else None
 
 
@@ -71,8 +55,20 @@ def _with_instruction(text: str, instruction: str) -> str:
     return f"{text}\n\n{instruction}" if instruction else text
 
 
+def placed_text(text: str) -> str:
+    """Return a question whose image markers say something: those in front of all text, the usual place, are left out.
+
+    Where a marker stands between or behind words all stay, so that every image keeps its place.
+    """
+    text = text.strip()
+    rest = text
+    while rest.startswith(IMAGE_MARKER):
+        rest = rest.removeprefix(IMAGE_MARKER).lstrip()
+    return text if IMAGE_MARKER in rest else rest
+
+
 def strip_image_markers(text: str) -> str:
-    """Remove ``<image>`` markers and the line break that follows each."""
+    """Remove ``<image>`` markers and the line break that follows each: words only, as rules read them."""
     return text.replace(f"{IMAGE_MARKER}\n", "").replace(IMAGE_MARKER, "").strip()
 
 
@@ -99,15 +95,65 @@ def conversation(text: str, system: str | None = None) -> list[Message]:
     return [*messages, {"role": "user", "content": text}]
 
 
+def written_parts(content: Any) -> list[dict[str, Any]]:
+    """Return a message's content as parts; fields that a table filled with nulls are left out."""
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}]
+    return [{name: value for name, value in part.items() if value is not None} for part in content]
+
+
+def image_places(messages: Sequence[Message]) -> int:
+    """Return how many places for images a conversation names: markers in users' texts, and parts without an image."""
+    return sum(_is_place(part) for message in messages for part in _marked_parts(message))
+
+
 def attach_images(messages: Sequence[Message], images: Sequence[Any]) -> list[Message]:
-    """Return the messages in structured form, the images in front of the first user message."""
-    pending = list(images)
-    structured = []
-    for message in messages:
-        content = message["content"]
-        parts = [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
-        if message["role"] == "user" and pending:
-            parts = [{"type": "image", "image": image} for image in pending] + parts
-            pending = []
-        structured.append({"role": message["role"], "content": parts})
+    """Return the messages in structured form, with an image at each place.
+
+    Places are markers in users' texts and image parts without an image. Without any, the images stand in front of the
+    first user message.
+
+    Raises:
+        ValueError: if there are places, but not one per image.
+    """
+    filling = iter(images)
+    return [
+        {**message, "content": [{**part, "image": next(filling)} if _is_place(part) else part for part in parts]}
+        for message, parts in _with_places(messages, len(images))
+    ]
+
+
+def place_images(messages: Sequence[Message], count: int) -> list[Message]:
+    """Return the messages in structured form, with an empty image part at each place, as TRL fills them.
+
+    Raises:
+        ValueError: as ``attach_images``, of ``count`` images.
+    """
+    return [{**message, "content": parts} for message, parts in _with_places(messages, count)]
+
+
+def _with_places(messages: Sequence[Message], count: int) -> list[tuple[Message, list[dict[str, Any]]]]:
+    structured = [(message, _marked_parts(message)) for message in messages]
+    named = sum(_is_place(part) for _, parts in structured for part in parts)
+    if named and named != count:
+        raise ValueError(f"the prompt has places for {named} images ({IMAGE_MARKER}), but there are {count}")
+    if not named and count:
+        for number, (message, parts) in enumerate(structured):
+            if message["role"] == "user":
+                structured[number] = (message, [{"type": "image"}] * count + parts)
+                return structured
+        raise ValueError(f"the prompt has no user message to put its {count} images into")
     return structured
+
+
+def _marked_parts(message: Message) -> list[dict[str, Any]]:
+    """Return a message's parts; in a user's plain text every marker becomes an image part."""
+    content = message["content"]
+    if message["role"] != "user" or not isinstance(content, str) or IMAGE_MARKER not in content:
+        return written_parts(content)
+    mixed = interleave_images(content, [{"type": "image"}] * content.count(IMAGE_MARKER))
+    return [{"type": "text", "text": part} if isinstance(part, str) else part for part in mixed]
+
+
+def _is_place(part: dict[str, Any]) -> bool:
+    return part["type"] == "image" and "image" not in part

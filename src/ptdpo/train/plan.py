@@ -8,6 +8,7 @@ from typing import Any
 from transformers import AutoConfig
 
 from ptdpo.config import SFT, Recipe, preset_settings
+from ptdpo.data.contexts import context_named
 from ptdpo.data.load import LoadedData, load_data
 from ptdpo.models import load_processor
 from ptdpo.train.settings import PTDConfig, checked_settings
@@ -164,21 +165,15 @@ def check_contexts(settings: dict[str, Any], data: LoadedData) -> None:
     """Refuse data in which the teacher would have nothing to read."""
     if not settings.get("tutoring_weight", 0) > 0:
         return
-    context = settings.get("tutoring_context", "hint")
-    if context == "hint" and not data.hinted:
+    context = context_named(settings.get("tutoring_context", "hint"))
+    if context.needs_group and settings.get("num_generations", 8) < 2:
         raise ValueError(
-            f"tutoring_weight={settings['tutoring_weight']} but no problem has a hint: set data.hints to a hints file, "
-            "use data with a prompt_with_hint column, or choose a preset without tutoring"
+            f"tutoring_context={context.name} with num_generations={settings['num_generations']}: a rollout alone has "
+            "no sibling; set num_generations to 2 or more"
         )
-    if context == "sibling" and settings.get("num_generations", 8) < 2:
+    if not context.needs_group and not data.shows(context):
         raise ValueError(
-            f"tutoring_context=sibling with num_generations={settings['num_generations']}: a rollout alone has no "
-            "sibling; set num_generations to 2 or more"
-        )
-    if context == "solution" and not _solved(data):
-        raise ValueError(
-            "tutoring_context=solution but no problem has a solution: set data.solutions to a solutions file, or "
-            "choose another context"
+            f"tutoring_weight={settings['tutoring_weight']} and tutoring_context={context.name}, but {context.missing}"
         )
 
 

@@ -6,7 +6,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from ptdpo.data.prompts import Message
+from ptdpo.data.prompts import Prompt
 from ptdpo.train.rollouts import accuracy_of, generate, unlogged
 
 # What TRL batches with the response along the last dimension, and what fills new columns.
@@ -25,7 +25,7 @@ def exchange_rollouts(
     trainer: Any,
     inputs: list[dict[str, Any]],
     output: dict[str, Any],
-    contexts: Sequence[list[Message] | None],
+    contexts: Sequence[Prompt | None],
     chosen: Tensor,
 ) -> Tensor:
     """Exchange rollouts of all-fail groups, in place, for right ones that the policy's weights drew under the context.

@@ -7,6 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from ptdpo.data.contexts import context_named
 from ptdpo.train.rollouts import Rollouts, accuracy_of, generate, unlogged
 from ptdpo.tutor.context import privileged_prompt
 
@@ -53,7 +54,7 @@ def _informative(trainer: Any, inputs: Rows, rollouts: Rollouts) -> list[bool]:
     for first in range(0, len(inputs), generations):
         right = sum(accuracy[first : first + generations])
         row = inputs[first]
-        tutored = right == 0 and args.tutors and args.tutoring_context != "sibling"
+        tutored = right == 0 and args.tutors and not context_named(args.tutoring_context).needs_group
         found.append(0 < right < generations or bool(tutored and privileged_prompt(row, args.tutoring_context)))
     return found
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from ptdpo.data.prompts import Message, attach_images
+from ptdpo.data.prompts import Prompt, attach_images
 from ptdpo.tutor.context import images_of
 
 
@@ -49,7 +49,7 @@ class Rollouts:
         return rows if rows.images and any(rows.images) else replace(rows, images=None)
 
 
-def generate(trainer: Any, inputs: Sequence[dict[str, Any]], prompts: Sequence[list[Message]]) -> Rollouts:
+def generate(trainer: Any, inputs: Sequence[dict[str, Any]], prompts: Sequence[Prompt]) -> Rollouts:
     """Sample one response per row from the policy; a collective call on all processes.
 
     Args:
@@ -59,7 +59,10 @@ def generate(trainer: Any, inputs: Sequence[dict[str, Any]], prompts: Sequence[l
     """
     images = [images_of(row) for row in inputs]
     if any(images):
-        prompts = [attach_images(prompt, own) for prompt, own in zip(prompts, images, strict=True)]
+        prompts = [
+            prompt if isinstance(prompt, str) else attach_images(prompt, own)
+            for prompt, own in zip(prompts, images, strict=True)
+        ]
     return Rollouts(*trainer._generate(list(prompts)))
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from ptdpo.algo.divergence import Kind, Support, Tail
 from ptdpo.algo.objectives import Estimator, Schedule
 from ptdpo.algo.routing import Select
-from ptdpo.tutor.context import Context
+from ptdpo.data.contexts import context_named
 from ptdpo.values import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Range, check_range, typed_value, unknown_name
 
 Head = Literal["fused", "dense"]
@@ -88,7 +88,6 @@ _CHOICES: Mapping[str, Any] = {
     "tutoring_select": Select,
     "tutoring_divergence": Kind,
     "tutoring_support": Literal[Support, "full"],
-    "tutoring_context": Context,
     "tutoring_tail": Tail,
     "tutoring_schedule": Schedule,
     "tutoring_use": Use,
@@ -170,6 +169,7 @@ def check_ranges(args: Any) -> None:
     for name, allowed in _CHOICES.items():
         if getattr(args, name) not in get_args(allowed):
             raise ValueError(f"{name}={getattr(args, name)!r}: must be one of {', '.join(get_args(allowed))}")
+    context_named(args.tutoring_context)
     if args.tutors and args.tutoring_teacher not in _TEACHERS:
         check_model_name(
             "tutoring_teacher", args.tutoring_teacher, "neither frozen, current or ema nor a model that can be loaded"
@@ -211,15 +211,16 @@ def check_combinations(args: Any) -> None:
     if not args.tutors:
         return
     _check_use(args)
-    if args.tutoring_context == "sibling" and args.tutoring_select != "with_sibling":
+    context = context_named(args.tutoring_context)
+    if context.needs_group and args.tutoring_select != "with_sibling":
         raise ValueError(
-            f"tutoring_select={args.tutoring_select}: with tutoring_context=sibling only rollouts that have a "
+            f"tutoring_select={args.tutoring_select}: with tutoring_context={context.name} only rollouts that have a "
             "right sibling can be tutored; set tutoring_select=with_sibling"
         )
     alike = args.tutoring_teacher == "current" or (args.tutoring_teacher == "frozen" and args.rl_weight == 0)
-    if args.tutoring_context == "question" and alike:
+    if context.shows_nothing and alike:
         raise ValueError(
-            f"tutoring_context=question: a {args.tutoring_teacher} teacher that reads the same question has "
+            f"tutoring_context={context.name}: a {args.tutoring_teacher} teacher that reads the same question has "
             "nothing to teach; show it more (hint, answer, solution, sibling), or set tutoring_teacher to the "
             "path of another model"
         )
@@ -270,5 +271,7 @@ def _check_use(args: Any) -> None:
                 f"tutoring_ratio_clip={args.tutoring_ratio_clip}: rollouts that the policy did not draw have no "
                 "importance ratio; with tutoring_rollouts=teacher leave it out"
             )
-        if args.tutoring_context == "question":
-            raise ValueError("tutoring_rollouts=teacher: with tutoring_context=question nothing is drawn anew")
+        if context_named(args.tutoring_context).shows_nothing:
+            raise ValueError(
+                f"tutoring_rollouts=teacher: with tutoring_context={args.tutoring_context} nothing is drawn anew"
+            )

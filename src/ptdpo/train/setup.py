@@ -7,6 +7,7 @@ import torch
 from accelerate.utils import is_peft_model
 from trl.rewards import get_soft_overlong_punishment
 
+from ptdpo.data.contexts import context_named
 from ptdpo.models.sampling import banned_token_ids
 from ptdpo.models.shared_prefill import share_prefill
 from ptdpo.models.shared_prefix import say_plain
@@ -47,10 +48,6 @@ def refuse_foreign_rollouts(args: Any, given: Mapping[str, Any]) -> None:
         raise ValueError(f"{names[0]}: not supported with tutoring, perception or resampling: set {used[0]} to 0")
 
 
-# What ``privileged_prompt`` reads of a row; a context that is not here needs the prompt only.
-_CONTEXT_COLUMNS = {"hint": ("hint", "prompt_with_hint"), "answer": ("answer",), "solution": ("solution",)}
-
-
 def refuse_missing_context(args: Any, rows: Any) -> None:
     """Refuse a data set without the column that the teacher is shown: nothing would be tutored.
 
@@ -61,8 +58,11 @@ def refuse_missing_context(args: Any, rows: Any) -> None:
     Raises:
         ValueError: if there is tutoring and none of the columns that its context reads exists.
     """
-    needed, columns = _CONTEXT_COLUMNS.get(args.tutoring_context, ()), getattr(rows, "column_names", None)
-    if not args.tutors or not needed or not columns or set(needed) & set(columns):
+    if not args.tutors:
+        return
+    needed = [column.name for column in context_named(args.tutoring_context).columns]
+    columns = getattr(rows, "column_names", None)
+    if not needed or not columns or set(needed) & set(columns):
         return
     raise ValueError(
         f"tutoring_context={args.tutoring_context}: train_dataset has no column {' or '.join(map(repr, needed))} (it "

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ptdpo.algo.routing import route
 from ptdpo.algo.teacher_topk import TeacherTopK
-from ptdpo.data.prompts import Message
+from ptdpo.data.contexts import context_named
+from ptdpo.data.prompts import Prompt
 from ptdpo.train.privileged_rollouts import exchange_rollouts
 from ptdpo.tutor.context import images_of, privileged_prompt, right_siblings
 from ptdpo.tutor.teacher import Lesson, Teacher, Tutoring
@@ -52,14 +53,12 @@ class Tutor:
             Tutoring(bool(grouped[row]), records.get(row), str(inputs[row].get("id", ""))) for row in range(len(inputs))
         ]
 
-    def _contexts(
-        self, inputs: list[dict[str, Any]], output: dict[str, Any], accuracy: Tensor
-    ) -> list[list[Message] | None]:
+    def _contexts(self, inputs: list[dict[str, Any]], output: dict[str, Any], accuracy: Tensor) -> list[Prompt | None]:
         """Return what the teacher would read for each of this process's rollouts."""
         trainer = self._trainer
-        kind: Any = trainer.args.tutoring_context
+        kind = trainer.args.tutoring_context
         siblings: list[str | None] = [None] * len(inputs)
-        if kind == "sibling":
+        if context_named(kind).needs_group:
             responses = trainer._tokenizer.batch_decode(output["completion_ids"], skip_special_tokens=True)
             gathered = gather_object(responses)
             first = trainer.accelerator.process_index * len(inputs)

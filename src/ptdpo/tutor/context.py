@@ -1,46 +1,50 @@
-"""What the teacher is shown: the policy's prompt, and what it is told besides."""
+"""The conversation that the teacher reads: the policy's prompt, and what ``ptdpo.data.contexts`` shows besides."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ptdpo.data.prompts import Context, Message, hint_text, strip_image_markers, with_hint, with_told
-from ptdpo.records import Hint
-
-__all__ = [
-    "Context",
-    "hinted_prompt",
-    "images_of",
-    "privileged_prompt",
-    "right_siblings",
-    "without_thinking",
-]
+from ptdpo.data.contexts import CONTEXTS, context_named
+from ptdpo.data.prompts import IMAGE_MARKER, Prompt, interleave_images, written_parts
 
 
-def privileged_prompt(row: Mapping[str, Any], context: Context, sibling: str | None = None) -> list[Message] | None:
-    """Return the conversation that the teacher reads, or ``None`` if the row lacks what it needs.
+def privileged_prompt(row: Mapping[str, Any], context: str, sibling: str | None = None) -> Prompt | None:
+    """Return the prompt that the teacher reads, in the form of the policy's; ``None`` if the row lacks what it needs.
 
     Args:
-        row: a row of the training data.
-        context: ``hint``: see ``hinted_prompt``; ``question``: the policy's own prompt; ``answer``: with the
-            ``answer`` column; ``solution``: with the ``solution`` column; ``sibling``: with another response.
+        row: a row of the training data; ``prompt`` holds chat messages, their content text or parts, or plain text.
+            The last user message is the question.
+        context: a name of ``CONTEXTS``.
         sibling: a right response of the same group; its thinking is left out.
+
+    Raises:
+        ValueError: if a hint has only one of its two fields, or the prompt has no user message with text.
     """
-    if context == "hint":
-        return hinted_prompt(row)
-    if context == "question":
-        return [dict(message) for message in row["prompt"]]
-    told = without_thinking(sibling or "") if context == "sibling" else row.get(context)
-    # An answer may be the number 0.
-    if told is None or told == "":
-        return None
-    return _replace_last_user_text(row["prompt"], lambda question: with_told(question, context, told))
+    return _with_last_question(row["prompt"], lambda question: context_named(context).text(question, row, sibling))
+
+
+def hinted_prompt(row: Mapping[str, Any]) -> Prompt | None:
+    """Return the prompt x^h = [x; h] of (9), or ``None`` if the row has no hint.
+
+    Args:
+        row: a row of the training data. ``hint`` holds ``{"look", "reason"}`` or a text; it is appended to the last
+            user message, in front of the row's ``instruction`` if the message ends with that. Without it,
+            ``prompt_with_hint`` (a whole user message, as data of the reference implementation has it) takes the place
+            of the last user message. All three may be missing, ``None`` or empty.
+
+    Raises:
+        ValueError: as ``privileged_prompt``.
+    """
+    return privileged_prompt(row, CONTEXTS["hint"].name)
 
 
 def images_of(row: Mapping[str, Any]) -> list[Any]:
-    """Return a row's images: its ``images``, or the one in ``image``, as TRL reads them."""
+    """Return a row's images: its ``images``, the one in ``image``, or those inside its prompt, as TRL reads them."""
     single = row.get("image")
-    return list(row.get("images") or ([] if single is None else [single]))
+    images = list(row.get("images") or ([] if single is None else [single]))
+    if images or isinstance(row.get("prompt"), str):
+        return images
+    parts = (part for message in row.get("prompt") or () for part in written_parts(message["content"]))
+    return [part["image"] for part in parts if part["type"] == "image" and "image" in part]
 
 
 def right_siblings(accuracy: Sequence[float], generations: int) -> list[int | None]:
@@ -53,48 +57,30 @@ def right_siblings(accuracy: Sequence[float], generations: int) -> list[int | No
     return found
 
 
-def without_thinking(response: str) -> str:
-    """Return what a response says after its thinking; all of it if it does not think."""
-    return re.split(r"</think>", response)[-1].strip()
-
-
-def hinted_prompt(row: Mapping[str, Any]) -> list[Message] | None:
-    """Return the conversation x^h = [x; h] of (9), or ``None`` if the row has no hint.
-
-    Args:
-        row: a row of the training data. ``prompt`` holds the policy's messages. ``hint`` holds
-            ``{"look", "reason"}`` or a text; it is appended to the last user message, in front of the row's
-            ``instruction`` if the message ends with that. Without it, ``prompt_with_hint`` (a whole user message,
-            as data of the reference implementation has it) takes the place of the last user message. All three
-            may be missing, ``None`` or empty.
-
-    Raises:
-        ValueError: if a hint has only one of its two fields, or the prompt has no user message with text.
-    """
-    hint = _hint_as_text(row.get("hint"), row.get("id", "?"))
-    if hint:
-        return _replace_last_user_text(row["prompt"], lambda text: with_hint(text, hint, row.get("instruction") or ""))
-    ready_made = row.get("prompt_with_hint")
-    if ready_made and ready_made.strip():
-        return _replace_last_user_text(row["prompt"], lambda _: strip_image_markers(ready_made))
-    return None
-
-
-def _hint_as_text(hint: Any, row_id: Any) -> str | None:
-    if hint is None or isinstance(hint, str):
-        return hint.strip() if hint else None
-    look, reason = hint.get("look"), hint.get("reason")
-    if not look and not reason:
-        return None
-    if not look or not reason:
-        raise ValueError(f"row {row_id}: a hint needs both 'look' and 'reason', got {dict(hint)}")
-    return hint_text(Hint(look, reason))
-
-
-def _replace_last_user_text(messages: Sequence[Message], change: Callable[[str], str]) -> list[Message]:
-    copied = [dict(message) for message in messages]
+def _with_last_question(prompt: Prompt, change: Callable[[str], str | None]) -> Prompt | None:
+    if isinstance(prompt, str):
+        return change(prompt)
+    copied = [dict(message) for message in prompt]
     for message in reversed(copied):
-        if message["role"] == "user" and isinstance(message["content"], str):
-            message["content"] = change(message["content"])
-            return copied
-    raise ValueError("the prompt has no user message in plain-text form to add the hint to")
+        if message["role"] == "user" and _has_text(message["content"]):
+            changed = _changed(message["content"], change)
+            message["content"] = changed
+            return None if changed is None else copied
+    raise ValueError("the prompt has no user message with text to add to what the teacher is shown")
+
+
+def _has_text(content: Any) -> bool:
+    return isinstance(content, str) or any(part["type"] == "text" for part in written_parts(content))
+
+
+def _changed(content: Any, change: Callable[[str], str | None]) -> Any:
+    """Return a changed content in its own form: of parts, the images stay where they stand in the text."""
+    if isinstance(content, str):
+        return change(content)
+    parts = written_parts(content)
+    text = change("".join(part["text"] if part["type"] == "text" else IMAGE_MARKER for part in parts))
+    if text is None:
+        return None
+    images = [part for part in parts if part["type"] != "text"]
+    mixed = interleave_images(text, images)
+    return [{"type": "text", "text": part} if isinstance(part, str) else part for part in mixed]

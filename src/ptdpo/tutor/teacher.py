@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ptdpo.algo.lm_head import TeacherTopK
-from ptdpo.data.prompts import Message, attach_images
+from ptdpo.data.prompts import Prompt, attach_images
 from ptdpo.tutor.head import HeadWeights, ScoredTokens, ScoreRequest, head_of
 
 
@@ -19,12 +19,12 @@ class Lesson:
     """A failed rollout to be read by the teacher.
 
     Attributes:
-        messages: the hinted conversation, plain text, without images.
+        messages: the hinted prompt, without images: a conversation, or plain text.
         images: the images of the question.
         response_ids: [t], the student's own tokens, without padding.
     """
 
-    messages: Sequence[Message]
+    messages: Prompt
     images: Sequence[Any]
     response_ids: Tensor
 
@@ -168,6 +168,8 @@ class Teacher:
         return inputs, mask
 
     def _render(self, lesson: Lesson) -> str:
+        if isinstance(lesson.messages, str):
+            return lesson.messages
         return self._processor.apply_chat_template(
             attach_images(lesson.messages, lesson.images),
             tokenize=False,

@@ -1,0 +1,151 @@
+"""What a teacher may be shown besides the question: one table, which everything that asks about a context reads.
+
+A context says which columns of the training data hold what it shows, how a problem fills them, how it changes the
+user's message, and whether it can be told before the group has answered. To add one, add an entry to ``CONTEXTS``.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import datasets
+
+from ptdpo.data.prompts import THINKING_INSTRUCTION, hint_text, placed_text, ready_made_hint_text, with_hint
+from ptdpo.records import Hint, Problem
+
+Row = Mapping[str, Any]
+
+_TEXT = datasets.Value("string")
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """A problem and what was made for it: all that a row of the training data is filled from."""
+
+    problem: Problem
+    hint: Hint | None = None
+    solution: str | None = None
+    instruction: str = THINKING_INSTRUCTION
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of the training data: its name, its type in ``datasets``, and how a problem fills it."""
+
+    name: str
+    feature: Any
+    fill: Callable[[Material], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One answer to "what is the teacher shown?".
+
+    Attributes:
+        name: value of ``tutoring_context``.
+        text: (question as the policy reads it, row, right response of the same group or ``None``) -> what the teacher
+            reads in its place; ``None`` where the row, or the group, lacks what is shown.
+        columns: any one of them must be in the training data; empty: only the prompt is read.
+        needs_group: it is known only when the group has answered, so a group that fails as a whole never has it.
+        missing: what to say when no problem of a data set has it.
+    """
+
+    name: str
+    text: Callable[[str, Row, str | None], str | None]
+    columns: tuple[Column, ...] = ()
+    needs_group: bool = False
+    missing: str = ""
+
+    @property
+    def shows_nothing(self) -> bool:
+        """Whether the teacher reads just what the policy reads."""
+        return not self.columns and not self.needs_group
+
+
+def context_named(name: str) -> Context:
+    """Return a context of the table.
+
+    Raises:
+        ValueError: on an unknown name; lists all.
+    """
+    if name not in CONTEXTS:
+        raise ValueError(f"tutoring_context={name!r}: must be one of {', '.join(CONTEXTS)}")
+    return CONTEXTS[name]
+
+
+def context_columns() -> dict[str, Column]:
+    """Return the columns of all contexts by name."""
+    return {column.name: column for context in CONTEXTS.values() for column in context.columns}
+
+
+def context_row(material: Material) -> dict[str, Any]:
+    """Return what the contexts' columns hold for a problem, and the instruction that tells where a hint goes."""
+    filled = {name: column.fill(material) for name, column in context_columns().items()}
+    return {**filled, "instruction": material.instruction}
+
+
+def without_thinking(response: str) -> str:
+    """Return what a response says after its thinking; all of it if it does not think."""
+    return re.split(r"</think>", response)[-1].strip()
+
+
+def _hinted(question: str, row: Row, sibling: str | None) -> str | None:
+    """[x; h] of (9): ``hint`` behind the question, or else ``prompt_with_hint`` in its place."""
+    hint = _hint_as_text(row.get("hint"), row.get("id", "?"))
+    if hint:
+        return with_hint(question, hint, row.get("instruction") or "")
+    return placed_text(row.get("prompt_with_hint") or "") or None
+
+
+def _hint_as_text(hint: Any, row_id: Any) -> str | None:
+    if hint is None or isinstance(hint, str):
+        return hint.strip() if hint else None
+    look, reason = hint.get("look"), hint.get("reason")
+    if not look and not reason:
+        return None
+    if not look or not reason:
+        raise ValueError(f"row {row_id}: a hint needs both 'look' and 'reason', got {dict(hint)}")
+    return hint_text(Hint(look, reason))
+
+
+def _told(question: str, introduction: str, told: Any) -> str | None:
+    # An answer may be the number 0.
+    if told is None or told == "":
+        return None
+    return f"{question}\n\n{introduction}\n{told}\n\nNow respond in your own words."
+
+
+_ALL = (
+    Context(
+        "hint",
+        _hinted,
+        (
+            Column("hint", {"look": _TEXT, "reason": _TEXT}, lambda m: asdict(m.hint) if m.hint else None),
+            Column("prompt_with_hint", _TEXT, lambda m: ready_made_hint_text(m.problem, m.instruction)),
+        ),
+        missing="no problem has a hint: set data.hints to a hints file, use data with a prompt_with_hint column, or "
+        "choose a preset without tutoring",
+    ),
+    Context("question", lambda question, row, sibling: question),
+    Context(
+        "answer",
+        lambda question, row, sibling: _told(question, "The right answer is:", row.get("answer")),
+        (Column("answer", _TEXT, lambda m: m.problem.answer),),
+        missing="no problem has an answer",
+    ),
+    Context(
+        "solution",
+        lambda question, row, sibling: _told(question, "This is a worked solution:", row.get("solution")),
+        (Column("solution", _TEXT, lambda m: m.solution),),
+        missing="no problem has a solution: set data.solutions to a solutions file, or choose another context",
+    ),
+    Context(
+        "sibling",
+        lambda question, row, sibling: _told(
+            question, "This is a right response to the question:", without_thinking(sibling or "")
+        ),
+        needs_group=True,
+    ),
+)
+CONTEXTS: Mapping[str, Context] = {context.name: context for context in _ALL}
