@@ -49,12 +49,12 @@ def test_decoding_keeps_the_thinking_and_drops_the_markers(processor):
     assert len(tokenizer("12")["input_ids"]) == 2, "digits stay single"
 
 
-def test_other_processors_without_torchvision_are_one_clear_line(tmp_path, monkeypatch):
-    from transformers import BertConfig
+def test_processors_that_need_torchvision_are_one_clear_line(tmp_path, monkeypatch):
+    from transformers import Gemma4Config
 
-    BertConfig().save_pretrained(tmp_path)
+    Gemma4Config().save_pretrained(tmp_path)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match="needs torchvision"):
+    with pytest.raises(ValueError, match=r"Gemma4Processor .* needs torchvision"):
         load_processor(str(tmp_path))
 
 

@@ -1,18 +1,28 @@
 """One way to load a processor and a model from a folder or the hub."""
 
+import functools
 import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+import transformers
 from transformers import (
     AutoConfig,
+    AutoModelForCausalLM,
     AutoModelForImageTextToText,
     AutoProcessor,
+    PretrainedConfig,
     PreTrainedModel,
     Qwen3VLProcessor,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
+
+# What says where files come from, which every part of a model needs alike.
+_ORIGIN = ("revision", "trust_remote_code", "token", "cache_dir", "local_files_only", "subfolder")
+_PARTS = ("image_processor", "tokenizer")
 
 
 @contextmanager
@@ -25,23 +35,52 @@ def _named(path: str) -> Iterator[None]:
         raise OSError(f"{path}: no model that can be loaded from a folder here or from the hub ({said})") from error
 
 
-class ImageOnlyQwen3VLProcessor(Qwen3VLProcessor):
-    """Qwen3-VL's processor without its video half, which cannot be imported where torchvision is missing."""
+class _NoVideo:
+    """Stands where a processor would ask its video half for a setting."""
 
-    @classmethod
-    def get_attributes(cls) -> list[str]:
-        """Return the two parts that exist without torchvision."""
-        return ["image_processor", "tokenizer"]
+    num_frames = fps = None
+
+
+@functools.cache
+def image_only(processor: Any) -> Any:
+    """Return a processor class without its video half, which cannot be imported where torchvision is missing.
+
+    What the class saves is a processor of its family.
+
+    Raises:
+        ValueError: if the processor takes other parts than images, text and videos.
+    """
+    names = processor.get_attributes()
+    if names[: len(_PARTS)] != [*_PARTS] or set(names) - {*_PARTS, "video_processor"}:
+        raise ValueError(
+            f"a {processor.__name__} ({', '.join(names)}) needs torchvision, which is not installed: "
+            "pip install torchvision"
+        )
+
+    def parts(cls: Any) -> list[str]:
+        return [*_PARTS]
+
+    def from_args_and_dict(cls: Any, args: Any, processor_dict: Any, **kwargs: Any) -> Any:
+        given = [*args, *[None] * (len(names) - len(_PARTS))]
+        return super(reader, cls).from_args_and_dict(given, processor_dict, **kwargs)
+
+    body = {"get_attributes": parts, "from_args_and_dict": from_args_and_dict}
+    members: dict[str, Any] = {name: classmethod(method) for name, method in body.items()}
+    reader: Any = type(processor.__name__, (processor,), {**members, "video_processor": _NoVideo()})
+    return reader
+
+
+ImageOnlyQwen3VLProcessor = image_only(Qwen3VLProcessor)
 
 
 def load_processor(path: str, **kwargs: Any) -> Any:
-    """Load the processor saved with a model: left-padded, left as saved otherwise.
+    """Load the processor saved with a model, or the tokenizer of a model of text: left-padded, else as saved.
 
-    With torchvision installed this is ``AutoProcessor``. Without it, Qwen3-VL checkpoints get a processor
-    without the video part; other vision-language models need torchvision.
+    With torchvision installed this is ``AutoProcessor``. Without it, vision-language models get their processor
+    without its video part. A tokenizer without a padding token pads with the token that ends a response, as TRL does.
 
     Raises:
-        ValueError: if torchvision is missing and the checkpoint is not a Qwen3-VL.
+        ValueError: if torchvision is missing and the processor cannot do without it.
         OSError: if there is no such model, or it cannot be reached; names it.
     """
     with _named(path):
@@ -49,22 +88,35 @@ def load_processor(path: str, **kwargs: Any) -> Any:
 
 
 def _load_processor(path: str, kwargs: dict[str, Any]) -> Any:
-    if importlib.util.find_spec("torchvision") is not None:
-        return AutoProcessor.from_pretrained(path, **kwargs)
-    model_type = AutoConfig.from_pretrained(path).model_type
-    if model_type != "qwen3_vl":
-        raise ValueError(
-            f"the processor of {path!r} (model type {model_type!r}) needs torchvision, which is not installed: "
-            "pip install torchvision"
-        )
-    return ImageOnlyQwen3VLProcessor.from_pretrained(path, **kwargs)
+    config = AutoConfig.from_pretrained(path, **{name: kwargs[name] for name in _ORIGIN if name in kwargs})
+    named = PROCESSOR_MAPPING_NAMES.get(config.model_type)
+    if named is None or importlib.util.find_spec("torchvision") is not None:
+        loaded = AutoProcessor.from_pretrained(path, **kwargs)
+    else:
+        loaded: Any = image_only(getattr(transformers, named)).from_pretrained(path, **kwargs)
+    tokenizer = tokenizer_of(loaded)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return loaded
+
+
+def tokenizer_of(processor: Any) -> Any:
+    """Return the tokenizer of a processor; a tokenizer is its own."""
+    return getattr(processor, "tokenizer", processor)
 
 
 def load_model(path: str, *, dtype: torch.dtype | str = "auto", **kwargs: Any) -> PreTrainedModel:
-    """Load an image-text-to-text model from a folder or the hub.
+    """Load a model that reads text and images, or text alone, from a folder or the hub.
 
     Raises:
         OSError: if there is no such model, or it cannot be reached; names it.
     """
     with _named(path):
-        return AutoModelForImageTextToText.from_pretrained(path, dtype=dtype, **kwargs)
+        config = AutoConfig.from_pretrained(path, **{name: kwargs[name] for name in _ORIGIN if name in kwargs})
+        kind = AutoModelForImageTextToText if reads_images(config) else AutoModelForCausalLM
+        return kind.from_pretrained(path, dtype=dtype, **kwargs)
+
+
+def reads_images(config: PretrainedConfig) -> bool:
+    """Return whether a model with this configuration reads images beside text."""
+    return type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING

@@ -3,7 +3,7 @@
 The prompt attends to itself, each response to (prompt, itself): ordinary ``sdpa`` calls, no mask over the packed row.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -30,6 +30,20 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
+class Sight:
+    """What the tokens of a group see, as masks of the model's dtype: a kernel would convert any other once per call.
+
+    Attributes:
+        prompt: [1, 1, P, P], ``None`` if the prompt is causal.
+        responses: [1, 1, R, P + R]: 0 where a response token looks, at the prompt and at its own response so far,
+            else minus infinity.
+    """
+
+    prompt: Tensor | None
+    responses: Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
     """Where one prompt and its G responses lie in the packed row, the longest response, of R tokens, first.
 
@@ -41,8 +55,7 @@ class Group:
         blocks: how the queries of the responses are cut.
         tokens: for each token of ``responses`` its place in the blocks' slots, one block after the other; ``None`` if
             there is one block without padding.
-        mask: [1, 1, R, P + R]: 0 where a response token looks, at the prompt and at its own response so far, else
-            minus infinity. Of the model's dtype: a kernel would convert and keep any other once per call.
+        sights: what is seen, by the sliding window of a layer; ``None`` for layers without one.
     """
 
     prompt: slice
@@ -51,7 +64,12 @@ class Group:
     padded: Tensor | None
     blocks: tuple[Block, ...]
     tokens: Tensor | None
-    mask: Tensor
+    sights: Mapping[int | None, Sight]
+
+    def sight(self, window: int | None) -> Sight:
+        """Return what a layer with such a window sees; a window that covers the whole group hides nothing."""
+        covered = self.prompt.stop - self.prompt.start + self.shape[1]
+        return self.sights[None if window is None or window >= covered else window]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +80,58 @@ class PackedRow:
 
 
 def lay_out(
-    start: int, prompt: int, lengths: Sequence[int], device: torch.device, dtype: torch.dtype = torch.float32
+    start: int,
+    prompt: int,
+    lengths: Sequence[int],
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+    *,
+    windows: Sequence[int] = (),
+    image_blocks: Tensor | None = None,
 ) -> Group:
-    """Return the group of a prompt of P = ``prompt`` tokens at ``start`` and responses of descending lengths."""
+    """Return the group of a prompt of P = ``prompt`` tokens at ``start`` and responses of descending lengths.
+
+    Args:
+        start: where the prompt stands in the packed row.
+        prompt: P.
+        lengths: of the responses.
+        device: of the masks.
+        dtype: of the masks.
+        windows: the sliding windows of the model's layers: a token sees that many, itself included.
+        image_blocks: [P], the number of the image that a token of the prompt belongs to, -1 for text: tokens of an
+            image see each other. ``None``: the prompt is causal.
+    """
     end, longest = start + prompt, max(lengths, default=0)
     blocks = _blocks(lengths)
     padded, tokens = _padding(lengths, blocks, device)
-    seen = torch.zeros(longest, prompt, dtype=dtype, device=device)
-    own = torch.full((longest, longest), -torch.inf, dtype=dtype, device=device).triu(1)
-    mask = torch.cat([seen, own], dim=1)[None, None]
+    narrow = [window for window in windows if window < prompt + longest]
+    sights = {window: _sight(prompt, longest, window, image_blocks, device, dtype) for window in (None, *narrow)}
     shape = (len(lengths), longest)
-    return Group(slice(start, end), slice(end, end + sum(lengths)), shape, padded, blocks, tokens, mask)
+    return Group(slice(start, end), slice(end, end + sum(lengths)), shape, padded, blocks, tokens, sights)
+
+
+def _sight(
+    prompt: int,
+    longest: int,
+    window: int | None,
+    image_blocks: Tensor | None,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Sight:
+    places = torch.arange(prompt + longest, device=device)
+
+    def mask(rows: slice, columns: slice) -> Tensor:
+        distance = places[rows].unsqueeze(1) - places[columns]
+        seen = distance >= 0
+        if image_blocks is not None and rows.start == 0:
+            seen |= (image_blocks.unsqueeze(1) == image_blocks) & (image_blocks >= 0)
+        if window is not None:
+            seen &= distance < window
+        return torch.zeros(seen.shape, dtype=dtype, device=device).masked_fill(~seen, -torch.inf)[None, None]
+
+    causal = window is None and (image_blocks is None or bool((image_blocks < 0).all()))
+    own = None if causal else mask(slice(0, prompt), slice(0, prompt))
+    return Sight(own, mask(slice(prompt, None), slice(0, None)))
 
 
 def _blocks(lengths: Sequence[int]) -> tuple[Block, ...]:
@@ -117,15 +176,24 @@ def shared_prefix_attention(
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     pieces = []
     for group in packed.groups:
+        sight = group.sight(kwargs.get("sliding_window"))
         q, k, v = (states[:, :, group.prompt] for states in (query, key, value))
-        pieces.append(sdpa_attention_forward(module, q, k, v, None, **kwargs)[0][0])
+        prompt = None if sight.prompt is None else sight.prompt.to(query.dtype)
+        pieces.append(sdpa_attention_forward(module, q, k, v, prompt, **kwargs)[0][0])
         if group.shape[1]:
-            pieces.append(_responses(query, key, value, group, kwargs.get("dropout", 0.0), kwargs.get("scaling")))
+            dropout, scaling = kwargs.get("dropout", 0.0), kwargs.get("scaling")
+            pieces.append(_responses(query, key, value, group, sight.responses, dropout, scaling))
     return torch.cat(pieces).unsqueeze(0), None
 
 
 def _responses(
-    query: Tensor, key: Tensor, value: Tensor, group: Group, dropout: float, scaling: float | None
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    group: Group,
+    sight: Tensor,
+    dropout: float,
+    scaling: float | None,
 ) -> Tensor:
     """Return the attention output [tokens, heads, d] of a group's responses, one after the other."""
     own_query, own_key, own_value = (_one_row_each(states, group) for states in (query, key, value))
@@ -141,7 +209,7 @@ def _responses(
     outputs = []
     for block in group.blocks:
         seen = prompt + block.stop
-        mask = group.mask[:, :, block.start : block.stop, :seen].to(query.dtype)
+        mask = sight[:, :, block.start : block.stop, :seen].to(query.dtype)
         out = [
             torch.nn.functional.scaled_dot_product_attention(
                 heads[: block.rows, :, block.start : block.stop],

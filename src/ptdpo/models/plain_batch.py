@@ -1,13 +1,12 @@
 """A batch in which every row repeats its prompt and images: which rows share them, and what belongs to a row."""
 
 from collections.abc import Sequence
-from typing import Any, cast
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-KNOWN_INPUTS = {"input_ids", "attention_mask", "pixel_values", "image_grid_thw", "mm_token_type_ids", "token_type_ids"}
+from ptdpo.models.family import PIXELS, TOKEN_TYPES, family_of, image_entries, image_token, without_empty_images
 
 
 class PlainBatch:
@@ -15,39 +14,30 @@ class PlainBatch:
 
     Args:
         model: for its positions and image settings.
-        inputs: ``KNOWN_INPUTS``; prompts are padded on the left.
+        inputs: what the model's family reads; prompts are padded on the left.
         length: T, how many columns at the end are responses.
 
     Attributes:
         prompts: [B, P] ids.
         kept: [B, P] bool, False at padding.
         responses: [B, T] ids.
+
+    Raises:
+        ValueError: if the image tokens of the prompts do not fit the image tensors.
     """
 
     def __init__(self, model: PreTrainedModel, inputs: dict[str, Tensor], length: int) -> None:
         width = inputs["input_ids"].size(1) - length
-        self.model, self.inputs = model, inputs
+        self.model, self.inputs, self.family = model, inputs, family_of(model.config)
         self.prompts, self.responses = inputs["input_ids"][:, :width], inputs["input_ids"][:, width:]
         self.kept = inputs["attention_mask"][:, :width].bool()
-        self.grids = inputs.get("image_grid_thw")
-        self._images = self._split_images()
+        self._images = image_entries(self.family, model.config, inputs, self.prompts)
 
-    def _split_images(self) -> list[tuple[slice, slice]]:
-        """Return each row's images, as slices of the grids and of the patches."""
-        if self.grids is None:
-            return [(slice(0, 0), slice(0, 0))] * len(self.prompts)
-        config = cast(Any, self.model.config)
-        patches = self.grids.prod(dim=-1).tolist()
-        merged = config.vision_config.spatial_merge_size**2
-        tokens = (self.prompts == config.image_token_id).sum(dim=-1).tolist()
-        found, image, patch = [], 0, 0
-        for wanted in tokens:
-            first_image, first_patch = image, patch
-            while wanted > 0:
-                wanted -= patches[image] // merged
-                patch, image = patch + patches[image], image + 1
-            found.append((slice(first_image, image), slice(first_patch, patch)))
-        return found
+    @property
+    def shows_images_in_responses(self) -> bool:
+        """Return whether some response holds an image, as the answer of a tool may: it belongs to no prompt."""
+        token = image_token(self.model.config)
+        return token is not None and PIXELS in self.inputs and bool((self.responses == token).any())
 
     def groups(self) -> list[list[int]]:
         """Return the rows of each distinct (prompt, images), in order of appearance."""
@@ -63,34 +53,39 @@ class PlainBatch:
         return sorted(rows for alike in groups.values() for rows in alike)
 
     def _same_images(self, first: int, second: int) -> bool:
-        if self.grids is None:
-            return True
         a, b = self._images[first], self._images[second]
-        pixels = self.inputs["pixel_values"]
-        return torch.equal(self.grids[a[0]], self.grids[b[0]]) and torch.equal(pixels[a[1]], pixels[b[1]])
+        return all(torch.equal(self.inputs[name][a[name]], self.inputs[name][b[name]]) for name in a)
 
     def images_of(self, rows: Sequence[int]) -> dict[str, Tensor]:
         """Return the image inputs of some rows; nothing if they have no image."""
-        if self.grids is None or not any(self._images[row][0].stop > self._images[row][0].start for row in rows):
-            return {}
-        pixels = self.inputs["pixel_values"]
-        return {
-            "pixel_values": torch.cat([pixels[self._images[row][1]] for row in rows]),
-            "image_grid_thw": torch.cat([self.grids[self._images[row][0]] for row in rows]),
-        }
+        names = self._images[rows[0]] if rows else {}
+        held = {name: torch.cat([self.inputs[name][self._images[row][name]] for row in rows]) for name in names}
+        return without_empty_images(held)
+
+    def token_types_of(self, rows: Sequence[int]) -> dict[str, Tensor]:
+        """Return the token types [rows, P] of some prompts, by the names that the model gives them."""
+        return {name: self.inputs[name][rows, : self.prompts.size(1)] for name in TOKEN_TYPES if name in self.inputs}
+
+    def image_blocks(self, row: int) -> Tensor | None:
+        """Return for each kept token of a prompt the number of its image, -1 for text; ``None`` if all is causal."""
+        kinds = self.token_types_of([row]).get("token_type_ids")
+        if not self.family.image_blocks or kinds is None:
+            return None
+        image = kinds[0, self.kept[row]] == 1
+        begins = image & ~torch.nn.functional.pad(image, (1, 0))[:-1]
+        return torch.where(image, begins.cumsum(0), -1)
 
     def prompt_positions(self, rows: Sequence[int]) -> Tensor:
         """Return the positions [dimensions, rows, P] of some prompts; three dimensions for Qwen's rotary embedding."""
         kept = self.kept[rows].long()
-        rope = getattr(self.model.base_model, "get_rope_index", None)
-        if rope is None:
+        if self.family.positions == "count":
             return (kept.cumsum(dim=-1) - 1).clamp_min(0).unsqueeze(0)
-        kinds = self.inputs.get("mm_token_type_ids")
+        kinds = self.token_types_of(rows).get("mm_token_type_ids")
         if kinds is None:
-            kinds = (self.inputs["input_ids"] == cast(Any, self.model.config).image_token_id).long()
-        positions, _ = rope(
+            kinds = (self.prompts[rows] == image_token(self.model.config)).long()
+        positions, _ = self.model.base_model.get_rope_index(  # type: ignore[operator]
             self.prompts[rows],
-            mm_token_type_ids=kinds[rows, : self.prompts.size(1)],
+            mm_token_type_ids=kinds,
             image_grid_thw=self.images_of(rows).get("image_grid_thw"),
             attention_mask=kept,
         )

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from ptdpo.models.plain_batch import KNOWN_INPUTS, PlainBatch
+from ptdpo.models.family import family_of
+from ptdpo.models.plain_batch import PlainBatch
 
 
 def share_prefill(model: Any) -> None:
@@ -17,31 +18,36 @@ def share_prefill(model: Any) -> None:
     Batches in which nothing is shared, and calls with a cache of their own or a given kind of cache, without a cache,
     with beams, or with several sequences per row, are generated as before.
     """
-    generate = model.generate
+    generate, known = model.generate, family_of(model.config).inputs
 
     @functools.wraps(type(model).generate)
     def shared(self: Any, *args: Any, **kwargs: Any) -> Any:
-        inputs = {name: kwargs[name] for name in KNOWN_INPUTS & kwargs.keys() if kwargs[name] is not None}
-        usable = not args and {"input_ids", "attention_mask"} <= inputs.keys() and _is_plain_sampling(self, kwargs)
+        inputs = {name: kwargs[name] for name in known & kwargs.keys() if kwargs[name] is not None}
+        given = {name: value for name, value in kwargs.items() if name not in known}
+        usable = not args and {"input_ids", "attention_mask"} <= inputs.keys() and _is_plain_sampling(self, given)
         cache = _prefilled(self, inputs) if usable else None
         if cache is None:
             return generate(*args, **kwargs)
-        rest = {name: value for name, value in kwargs.items() if name not in KNOWN_INPUTS}
         texts = {name: inputs[name] for name in ("input_ids", "attention_mask")}
-        return generate(**texts, **rest, past_key_values=cache)
+        return generate(**texts, **given, past_key_values=cache)
 
     model.generate = types.MethodType(shared, model)
 
 
 def _is_plain_sampling(model: Any, kwargs: dict[str, Any]) -> bool:
-    """Return whether a call of ``generate`` samples one response per row into a cache that it makes itself."""
+    """Return whether a call of ``generate`` samples one response per row into a cache that it makes itself.
+
+    Args:
+        model: the model.
+        kwargs: the call's arguments but for the inputs that the model's family is known to read.
+    """
     config = kwargs.get("generation_config") or model.generation_config
 
     def setting(name: str) -> Any:
         # As in generate, an argument overrules the configuration.
         return kwargs[name] if kwargs.get(name) is not None else getattr(config, name, None)
 
-    foreign = any(isinstance(value, Tensor) and name not in KNOWN_INPUTS for name, value in kwargs.items())
+    foreign = any(isinstance(value, Tensor) for value in kwargs.values())
     one_each = (setting("num_beams") or 1) == 1 and (setting("num_return_sequences") or 1) == 1
     own_cache = setting("use_cache") is not False and setting("cache_implementation") is None
     return not foreign and one_each and own_cache and kwargs.get("past_key_values") is None
@@ -49,14 +55,19 @@ def _is_plain_sampling(model: Any, kwargs: dict[str, Any]) -> bool:
 
 @torch.no_grad()
 def _prefilled(model: Any, inputs: dict[str, Tensor]) -> DynamicCache | None:
-    """Return the cache of all rows but for their last token; ``None`` if no two rows have a prompt in common."""
+    """Return the cache of all rows but for their last token.
+
+    ``None`` if no two rows have a prompt in common, or a layer's window is no longer than the prompt: what it forgot
+    could not be given back.
+    """
     plain = PlainBatch(model, inputs, 0)
-    groups = plain.groups()
-    if len(groups) == len(plain.prompts) or plain.prompts.size(1) < 2:
+    groups, width = plain.groups(), plain.prompts.size(1)
+    window = getattr(model.config.get_text_config(), "sliding_window", None)
+    if len(groups) == len(plain.prompts) or width < 2 or (window is not None and width >= window):
         return None
     first = [rows[0] for rows in groups]
     cache = DynamicCache(config=model.config.get_text_config())
-    per_row = {name: inputs[name][first] for name in inputs if name not in ("pixel_values", "image_grid_thw")}
+    per_row = {name: inputs[name][first] for name in inputs if name not in plain.family.image_fields}
     given = {**per_row, **plain.images_of(first)}
     # Where generate goes on, it counts positions without padding, from the offsets that this call leaves in the model.
     positions = model._prepare_position_ids_for_generation(given["input_ids"], given)

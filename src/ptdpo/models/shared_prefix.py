@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from ptdpo.models.family import family_of, why_not_shared
 from ptdpo.models.packed_attention import ATTENTION, PackedRow, lay_out
-from ptdpo.models.plain_batch import KNOWN_INPUTS, PlainBatch
+from ptdpo.models.plain_batch import PlainBatch
 
-# Model types whose attention, positions and images are known to fit the packed row.
-SUPPORTED = ("qwen3_vl", "qwen2_5_vl", "qwen2_vl", "qwen3", "qwen2", "llama")
 _logger = logging.getLogger(__name__)
 
 
@@ -27,13 +26,9 @@ def enable_shared_prefix(model: PreTrainedModel) -> bool:
     text = model.config.get_text_config()
     if text._attn_implementation == ATTENTION:
         return True
-    reason = None
-    if model.config.model_type not in SUPPORTED:
-        reason = f"model type {model.config.model_type!r} is not among {', '.join(SUPPORTED)}"
-    elif text._attn_implementation != "sdpa":
+    reason = why_not_shared(model.config)
+    if reason is None and text._attn_implementation != "sdpa":
         reason = f"attention {text._attn_implementation!r} is not 'sdpa'"
-    elif getattr(text, "use_sliding_window", False):
-        reason = "it attends to a sliding window"
     if reason is not None:
         say_plain(type(model).__name__, reason)
         return False
@@ -56,18 +51,18 @@ def shared_hidden_states(model: PreTrainedModel, inputs: dict[str, Any], respons
         response_mask: [B, T] bool, False only at the padding on the right, where the states are arbitrary.
 
     Returns:
-        ``None`` if nothing can be shared: no two rows have a prompt in common, there are inputs of other kinds, or the
-        model was given another attention since.
+        ``None`` if nothing can be shared: no two rows have a prompt in common, there are inputs of other kinds, images
+        in responses, or the model was given another attention since.
     """
     if model.config.get_text_config()._attn_implementation != ATTENTION:
         say_plain(type(model).__name__, "its attention was changed")
         return None
     inputs = {name: value for name, value in inputs.items() if value is not None}
-    if set(inputs) - KNOWN_INPUTS:
+    if set(inputs) - family_of(model.config).inputs:
         return None
     plain = PlainBatch(model, inputs, response_mask.size(1))
     groups = plain.groups()
-    if len(groups) == len(response_mask):
+    if len(groups) == len(response_mask) or plain.shows_images_in_responses:
         return None
     packed, ids, positions, predictors = _pack(plain, response_mask, groups)
     arguments: dict[str, Any] = plain.images_of([rows[0] for rows in groups])
@@ -95,6 +90,7 @@ def _pack(
     ids, positions, layout, start = [], [], [], 0
     predictors = torch.zeros(kept_responses.shape, dtype=torch.long, device=device)
     lengths = kept_responses.sum(dim=-1).tolist()
+    window = getattr(plain.model.config.get_text_config(), "sliding_window", None)
     for number, rows in enumerate(groups):
         kept = plain.kept[rows[0]]
         places = prompt_positions[:, number, kept]
@@ -102,7 +98,15 @@ def _pack(
         positions.append(places)
         # The attention cuts queries into blocks and leaves out the responses that ended before a block.
         written = sorted((row for row in rows if lengths[row]), key=lambda row: -lengths[row])
-        group = lay_out(start, places.size(1), [lengths[row] for row in written], device, dtype)
+        group = lay_out(
+            start,
+            places.size(1),
+            [lengths[row] for row in written],
+            device,
+            dtype,
+            windows=() if window is None else (window,),
+            image_blocks=plain.image_blocks(rows[0]),
+        )
         end = group.prompt.stop
         for row in written:
             steps = torch.arange(lengths[row], device=device)
