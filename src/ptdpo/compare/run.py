@@ -4,23 +4,21 @@ Protocol: on the tuning seeds every recipe is trained with each of its candidate
 validation accuracy is chosen. On the final seeds each recipe is trained with its choice only, and tested once.
 """
 
-import dataclasses
-import json
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from ptdpo.compare.plan import ComparedRecipe, ComparePlan, Setting, setting_name
 from ptdpo.config import Recipe
-from ptdpo.data.files import read_problems
 from ptdpo.data.load import instruction_of
-from ptdpo.evaluate.scoring import SamplingSettings, accuracy_by_source, mean_accuracy, score_problems
-from ptdpo.folders import write_json, write_text
-from ptdpo.models import load_model, load_processor
+from ptdpo.evaluate.loading import LoadedBenchmark
+from ptdpo.evaluate.run import check_sampling
+from ptdpo.evaluate.scoring import Scores, load_problems, score_file
+from ptdpo.evaluate.settings import SamplingSettings
+from ptdpo.folders import write_text
 from ptdpo.report.curves import line_chart, mean_over_runs
 from ptdpo.report.page import CURVES
 from ptdpo.train.made_with import FINISHED, STARTED, check_same, made_with
@@ -29,6 +27,9 @@ from ptdpo.train.plan import make_plan
 from ptdpo.train.run import check_processes, train_recipe
 
 ANOTHER_FOLDER = "choose another --out folder"
+VALIDATION, TEST = "validation", "test"
+# The results folders of ``ptdpo evaluate`` in the folder of a seed and in that of a run.
+START, ANSWERS = "start", "answers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +39,16 @@ class TestedRun:
     __test__ = False  # not a test, whatever its name suggests to pytest
 
     seed: int
-    accuracy: float
-    by_source: dict[str, float]
+    scores: Scores
     all_fail: float
     entropy: float
     kl: float
     seconds_per_step: float
+
+    @property
+    def accuracy(self) -> float:
+        """Return the test accuracy."""
+        return self.scores.accuracy
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +80,10 @@ def run_comparison(folder: Path, plan: ComparePlan) -> ComparisonResult:
             console.print(f"seed {seed}: {arm.name}, {setting_name(chosen[arm.name])}")
             home = _home(folder, seed, arm, chosen[arm.name])
             recipe = plan.recipe(arm, seed, chosen[arm.name], home)
+            questions = _questions(folder, recipe, TEST)
             if seed not in start:
-                start[seed] = _scores(folder / f"seed-{seed}" / "start.json", recipe.model, recipe, "test")["accuracy"]
-            runs[arm.name].append(_tested(home, recipe, seed))
+                start[seed] = _scores(folder / f"seed-{seed}" / START, recipe.model, recipe, questions).accuracy
+            runs[arm.name].append(_tested(home, recipe, seed, questions))
     result = ComparisonResult(plan, tuning, chosen, start, runs)
     _write_curves(folder, result)
     return result
@@ -93,7 +99,7 @@ def check_comparison(folder: Path, plan: ComparePlan) -> None:
         ValueError: on any mistake in a recipe or its data, a questions file that cannot be read, or something in the
             folder that was made with other settings than the plan now asks for.
     """
-    questions: set[str] = set()
+    questions: dict[tuple[str, str], Recipe] = {}
     for arm in plan.arms:
         chooses = len(arm.candidates) > 1
         tuned = plan.tuning_seeds if chooses else ()
@@ -101,10 +107,12 @@ def check_comparison(folder: Path, plan: ComparePlan) -> None:
             for n, seed in enumerate((*tuned, *plan.seeds)):
                 home = _home(folder, seed, arm, setting)
                 recipe = plan.recipe(arm, seed, setting, home)
-                questions.add(recipe.evaluate.validation if n < len(tuned) else recipe.evaluate.test)
+                split = VALIDATION if n < len(tuned) else TEST
+                questions[split, _file(recipe, split)] = recipe
                 _check_run(home, recipe, arm.path, in_full=n == 0)
-    for path in sorted(questions):
-        read_problems(path)
+    for (split, _), recipe in questions.items():
+        check_sampling(_sampling(recipe), section="evaluate")
+        _questions(folder, recipe, split)
 
 
 def _check_run(home: Path, recipe: Recipe, path: Path, *, in_full: bool) -> None:
@@ -131,8 +139,8 @@ def _tune(folder: Path, arm: ComparedRecipe, plan: ComparePlan, console: Console
             home = _home(folder, seed, arm, setting)
             recipe = plan.recipe(arm, seed, setting, home)
             _train(home, recipe)
-            scores = _scores(home / "validation.json", str(home), recipe, "validation")
-            found.setdefault(name, []).append(scores["accuracy"])
+            scores = _scores(home / ANSWERS, str(home), recipe, _questions(folder, recipe, VALIDATION))
+            found.setdefault(name, []).append(scores.accuracy)
     return found
 
 
@@ -158,15 +166,14 @@ def _check_made_with(home: Path, recipe: Recipe) -> None:
         check_same(home / name, made_with(recipe), ANOTHER_FOLDER)
 
 
-def _tested(home: Path, recipe: Recipe, seed: int) -> TestedRun:
+def _tested(home: Path, recipe: Recipe, seed: int, questions: LoadedBenchmark) -> TestedRun:
     _train(home, recipe)
-    scores = _scores(home / "test.json", str(home), recipe, "test")
+    scores = _scores(home / ANSWERS, str(home), recipe, questions)
     rows = read_metrics(home / METRICS_FILE)
     steps = step_seconds(rows)
     return TestedRun(
         seed,
-        scores["accuracy"],
-        scores["by_source"],
+        scores,
         last_steps_mean(rows, "groups/all_fail"),
         last_steps_mean(rows, "entropy"),
         last_steps_mean(rows, "kl"),
@@ -174,29 +181,29 @@ def _tested(home: Path, recipe: Recipe, seed: int) -> TestedRun:
     )
 
 
-def _scores(path: Path, model_path: str, recipe: Recipe, split: str) -> dict[str, Any]:
-    """Answer the questions of a split with a model, unless that was done before."""
+def _scores(out: Path, model: str, recipe: Recipe, questions: LoadedBenchmark) -> Scores:
+    """Answer with a model whatever ``out`` has no answer to yet."""
+    return score_file(out, model, questions, _sampling(recipe))
+
+
+def _questions(folder: Path, recipe: Recipe, split: str) -> LoadedBenchmark:
+    return load_problems(Path(_file(recipe, split)), split, instruction_of(recipe.data), folder / "images")
+
+
+def _file(recipe: Recipe, split: str) -> str:
+    return recipe.evaluate.validation if split == VALIDATION else recipe.evaluate.test
+
+
+def _sampling(recipe: Recipe) -> SamplingSettings:
     how = recipe.evaluate
-    problems = how.test if split == "test" else how.validation
-    sampling = SamplingSettings(
+    return SamplingSettings(
+        samples=how.samples,
         max_new_tokens=how.max_new_tokens,
         temperature=how.temperature,
         top_p=how.top_p,
-        samples=how.samples,
-        batch_size=how.batch_size,
         seed=int(recipe.train.get("seed", 0)),
-        instruction=instruction_of(recipe.data),
+        batch_size=how.batch_size,
     )
-    asked = {"model": recipe.model, "problems": problems, "sampling": dataclasses.asdict(sampling)}
-    if path.exists():
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        check_same(path, {**kept, **asked}, ANOTHER_FOLDER)
-        return kept
-    scored = score_problems(load_model(model_path), load_processor(model_path), read_problems(problems), sampling)
-    scored = list(scored)
-    scores = {"accuracy": mean_accuracy(scored), "by_source": accuracy_by_source(scored)}
-    write_json(path, {**scores, **asked})
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _write_curves(folder: Path, result: ComparisonResult) -> None:

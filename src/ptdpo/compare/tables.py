@@ -3,7 +3,7 @@
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +43,16 @@ def comparison_tables(result: ComparisonResult) -> Iterator[NamedTable]:
         for n, (seed, accuracy) in enumerate(result.start.items())
     ]
     yield NamedTable("Test accuracy per seed", ("seed", "start", *result.runs), per_seed)
-    sources = sorted({source for runs in result.runs.values() for run in runs for source in run.by_source})
+    sources = sorted({source for runs in result.runs.values() for run in runs for source in run.scores.by_source})
     if len(sources) > 1:
         by_source = [
-            (name, *(_spread([run.by_source[source] for run in runs if source in run.by_source]) for source in sources))
+            (
+                name,
+                *(
+                    _spread([run.scores.by_source[source] for run in runs if source in run.scores.by_source])
+                    for source in sources
+                ),
+            )
             for name, runs in result.runs.items()
         ]
         yield NamedTable("Test accuracy per source", ("", *sources), by_source)
@@ -72,9 +78,16 @@ def write_tables(folder: Path, result: ComparisonResult) -> None:
         "start": result.start,
         "tuning": result.tuning,
         "chosen": {name: dict(setting) for name, setting in result.chosen.items()},
-        "runs": {name: [asdict(run) for run in runs] for name, runs in result.runs.items()},
+        "runs": {name: [_numbers(run) for run in runs] for name, runs in result.runs.items()},
     }
     write_json(folder / "comparison.json", _known(content), indent=1)
+
+
+def _numbers(run: TestedRun) -> dict[str, Any]:
+    """Return a run's numbers; the answers to single questions stand in its results folder."""
+    scores = {"accuracy": run.scores.accuracy, "by_source": run.scores.by_source}
+    logged = {name: getattr(run, name) for name in ("all_fail", "entropy", "kl", "seconds_per_step")}
+    return {"seed": run.seed, **scores, **logged}
 
 
 def _known(value: Any) -> Any:

@@ -1,13 +1,13 @@
 """``ptdpo demo``: data, tiny model, warm start, arms, evaluation, one table, one page."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ptdpo.demo.setting import DemoData, DemoSettings, make_data
-from ptdpo.demo.training import ArmRun, evaluate, train_arm, warm_start
-from ptdpo.evaluate.scoring import ScoredResponse, accuracy_by_source, mean_accuracy
+from ptdpo.demo.training import ArmRun, score, train_arm, warm_start
+from ptdpo.evaluate.scoring import Scores
 from ptdpo.folders import claim, write_json, write_text
 from ptdpo.report.page import Page, ShownExample, render
 from ptdpo.train.examples import read_examples
@@ -23,7 +23,7 @@ class ArmResult:
 
     name: str
     test_accuracy: float
-    by_rule: dict[str, float]
+    by_rule: Mapping[str, float]
     all_fail: float
     entropy: float
     kl: float
@@ -58,25 +58,24 @@ def run_demo(folder: Path, seed: int, settings: DemoSettings | None = None) -> d
     with clock("warm_start"):
         start = warm_start(folder, seed, settings)
     with clock("evaluate"):
-        scored = evaluate(start, data.test, seed, settings)
-    start_accuracy, start_by_rule = mean_accuracy(scored), accuracy_by_source(scored)
+        at_start = score(folder / "answers" / "start", start, data, seed, settings)
     results, runs = [], []
     for name, arm in settings.arms.items():
         with clock(name):
             run = finished_arm(folder / name) or train_arm(name, arm, start, data, folder / name, seed, settings)
         with clock("evaluate"):
-            scored = evaluate(run.folder, data.test, seed, settings)
-        results.append(summarise(run, scored))
+            scores = score(folder / "answers" / name, run.folder, data, seed, settings)
+        results.append(summarise(run, scores))
         runs.append(run)
     seconds = clock.take()
     result = {
         "seed": seed,
-        "start": {"test_accuracy": start_accuracy, "by_rule": start_by_rule},
+        "start": {"test_accuracy": at_start.accuracy, "by_rule": at_start.by_source},
         **{r.name: r.as_json() for r in results},
         "seconds": {**seconds, "total": sum(seconds.values())},
     }
     write_json(folder / "result.json", result, indent=2)
-    page = demo_page(seed, start_accuracy, results, runs, data)
+    page = demo_page(seed, at_start.accuracy, results, runs, data)
     write_text(folder / "index.html", render(page))
     return result
 
@@ -91,13 +90,13 @@ def finished_arm(folder: Path) -> ArmRun | None:
     return ArmRun(folder.name, folder) if (folder / "model.safetensors").exists() else None
 
 
-def summarise(run: ArmRun, scored: Sequence[ScoredResponse]) -> ArmResult:
-    """Return the table row of an arm from its metrics and its scored test responses."""
+def summarise(run: ArmRun, scores: Scores) -> ArmResult:
+    """Return the table row of an arm from its metrics and its test scores."""
     rows = read_metrics(run.metrics)
     return ArmResult(
         run.name,
-        mean_accuracy(scored),
-        accuracy_by_source(scored),
+        scores.accuracy,
+        scores.by_source,
         last_steps_mean(rows, "groups/all_fail"),
         last_steps_mean(rows, "entropy"),
         last_steps_mean(rows, "kl"),

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ptdpo.data.dataset import rl_dataset
-from ptdpo.data.mosaic import Scene
 from ptdpo.demo.setting import INSTRUCTION, Arm, DemoData, DemoSettings, SftRow, habit_rows, skill_rows
-from ptdpo.evaluate.scoring import SamplingSettings, ScoredResponse, score_problems
+from ptdpo.evaluate.scoring import Scores, load_problems, score_file
+from ptdpo.evaluate.settings import SamplingSettings
 from ptdpo.folders import new_folder
-from ptdpo.models import TinyVLMSettings, load_model, load_processor, make_tiny_vlm
+from ptdpo.models import TinyVLMSettings, load_processor, make_tiny_vlm
 from ptdpo.train import PTDConfig, PTDTrainer
 from ptdpo.train.metrics import METRICS_FILE
 from ptdpo.train.sft import fine_tune_on_cpu
@@ -89,10 +89,8 @@ def train_arm(
     return ArmRun(name, folder)
 
 
-def evaluate(model_folder: Path, scenes: Sequence[Scene], seed: int, settings: DemoSettings) -> list[ScoredResponse]:
-    """Answer each scene's question once, sampled at temperature 1, question only."""
-    model, processor = load_model(str(model_folder)), load_processor(str(model_folder))
-    sampling = SamplingSettings(
-        max_new_tokens=settings.max_new_tokens, seed=seed, batch_size=120, instruction=INSTRUCTION
-    )
-    return list(score_problems(model, processor, [scene.problem for scene in scenes], sampling))
+def score(out: Path, model: Path, data: DemoData, seed: int, settings: DemoSettings) -> Scores:
+    """Answer each test question once, sampled at temperature 1, question only; ``out`` keeps the answers."""
+    loaded = load_problems(data.folder / "test.jsonl", "test", INSTRUCTION, data.folder)
+    sampling = SamplingSettings(max_new_tokens=settings.max_new_tokens, seed=seed, batch_size=120)
+    return score_file(out, str(model), loaded, sampling)

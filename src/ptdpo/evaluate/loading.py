@@ -49,6 +49,7 @@ def load_benchmark(
     limit: int | None = None,
     bad_rows: BadRows = "refuse",
     instruction: str | None = None,
+    remedy: str = "mend them, or leave them out with --bad-rows drop",
 ) -> LoadedBenchmark:
     """Read and check a benchmark.
 
@@ -59,6 +60,7 @@ def load_benchmark(
         limit: ask only so many questions, drawn by a fixed seed.
         bad_rows: what to do with rows that cannot be asked: ``refuse`` all, or ``drop`` them and say so.
         instruction: instead of the benchmark's; ignored where the prompt is in the rows.
+        remedy: what to do about bad rows, the end of the message that refuses them.
 
     Raises:
         ValueError: if the rows cannot be read or, under ``refuse``, some cannot be asked; counts and lists them.
@@ -74,7 +76,7 @@ def load_benchmark(
     good, bad = _sort_out(rows.problems, in_place=benchmark.baked)
     if bad and bad_rows == "refuse":
         listed = describe_bad_rows(bad, f"{benchmark.name} ({rows.origin})")
-        raise ValueError(f"{listed}; mend them, or leave them out with --bad-rows drop")
+        raise ValueError(f"{listed}; {remedy}")
     if not good:
         raise ValueError(f"{benchmark.name} ({rows.origin}): no usable row of {rows.found}")
     asked = _draw(good, limit)

@@ -9,7 +9,7 @@ from transformers import AutoConfig
 
 from ptdpo.evaluate.fingerprint import folder_fingerprint
 from ptdpo.evaluate.prompts import chat_messages, prompt_parts
-from ptdpo.evaluate.settings import ModelSettings
+from ptdpo.evaluate.settings import UNKNOWN_REVISION, ModelSettings
 from ptdpo.evaluate.store import UngradedResponse
 from ptdpo.evaluate.task import Task, stream_seed
 from ptdpo.models import load_model, load_processor
@@ -38,7 +38,7 @@ class LocalEngine:
         except (OSError, ValueError) as error:
             raise ValueError(f"no model {self._name!r}: {str(error).splitlines()[0]}") from error
         folder = Path(self._name)
-        revision = folder_fingerprint(folder) if folder.is_dir() else str(config._commit_hash)
+        revision = folder_fingerprint(folder) if folder.is_dir() else config._commit_hash or UNKNOWN_REVISION
         return ModelSettings(self._name, "transformers", revision, str(config.dtype), self._device)
 
     def answer(self, task: Task, keep: Callable[[list[UngradedResponse]], None]) -> None:

@@ -113,8 +113,22 @@ def evaluate(
         ValueError: if the data cannot be used, or ``out`` holds results with other settings.
     """
     check_sampling(sampling)
+    return evaluate_loaded(engine, load_all(choice, cache), sampling, out, grading)
+
+
+def evaluate_loaded(
+    engine: Engine,
+    loaded: Sequence[LoadedBenchmark],
+    sampling: SamplingSettings,
+    out: Path,
+    grading: Grading | None = None,
+) -> Results:
+    """Do what ``evaluate`` does with benchmarks that are loaded.
+
+    Raises:
+        ValueError: if there is no such model, or ``out`` holds results with other settings.
+    """
     grading = grading or Grading()
-    loaded = load_all(choice, cache)
     data = {benchmark.benchmark.name: _data_settings(benchmark) for benchmark in loaded}
     claim_folder(out, RunSettings(engine.describe(), sampling, grading, package_versions(), data))
     with _progress() as progress:
@@ -125,21 +139,30 @@ def evaluate(
     return results
 
 
-def check_sampling(sampling: SamplingSettings) -> None:
+def check_sampling(sampling: SamplingSettings, *, section: str = "") -> None:
     """Refuse settings under which nothing could be sampled.
+
+    Args:
+        sampling: the settings.
+        section: of the recipe that has them; empty if they are options of the command line.
 
     Raises:
         ValueError: names the setting.
     """
+
+    def fault(name: str, why: str) -> ValueError:
+        spelled = f"{section}.{name}=" if section else f"--{name.replace('_', '-')} "
+        return ValueError(f"{spelled}{getattr(sampling, name)}{why}")
+
     for name in ("samples", "max_new_tokens", "batch_size"):
         if getattr(sampling, name) < 1:
-            raise ValueError(f"--{name.replace('_', '-')} {getattr(sampling, name)}: must be at least 1")
+            raise fault(name, ": must be at least 1")
     if sampling.temperature < 0:
-        raise ValueError(f"--temperature {sampling.temperature}: must not be negative")
+        raise fault("temperature", ": must not be negative")
     if not 0 < sampling.top_p <= 1:
-        raise ValueError(f"--top-p {sampling.top_p}: must be above 0 and at most 1")
+        raise fault("top_p", ": must be above 0 and at most 1")
     if sampling.temperature == 0 and sampling.samples > 1:
-        raise ValueError(f"--samples {sampling.samples} at temperature 0 would be the same response each time")
+        raise fault("samples", " at temperature 0 would be the same response each time")
 
 
 def _answer_all(

@@ -1,75 +1,71 @@
-"""Sample responses to problems and grade them: question only, as in the paper's evaluation."""
+"""One file of problems answered by a model in this process: what a comparison and the demo are judged by.
 
-from collections.abc import Iterator, Sequence
+The path is that of ``ptdpo evaluate``: every response is kept in a results folder, which ``ptdpo evaluate compare``
+pairs with another, question by question.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
-from transformers import PreTrainedModel
-
-from ptdpo.data.prompts import THINKING_INSTRUCTION, question_text
-from ptdpo.models.sampling import sample_responses
-from ptdpo.records import Problem, Verdict
-from ptdpo.rewards import grade
+from ptdpo.evaluate.loading import LoadedBenchmark, declare, load_benchmark
+from ptdpo.evaluate.local import LocalEngine
+from ptdpo.evaluate.run import evaluate_loaded
+from ptdpo.evaluate.settings import SamplingSettings
 
 
 @dataclass(frozen=True, slots=True)
-class ScoredResponse:
-    """One sampled response with its verdict."""
+class Scores:
+    """What a model's responses to one file say.
 
-    problem: Problem
-    sample: int
-    response: str
-    verdict: Verdict
+    Attributes:
+        accuracy: mean over questions of the mean over samples.
+        by_source: the same over the questions of each ``Problem.source``.
+        by_question: mean over the samples of each question, by id.
+        fingerprint: of the file's questions, answers and images: two files of one fingerprint ask the same.
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class SamplingSettings:
-    """How responses are sampled; the defaults are the paper's. A temperature of 0 is greedy."""
-
-    max_new_tokens: int = 4096
-    temperature: float = 1.0
-    top_p: float = 1.0
-    samples: int = 1
-    seed: int = 0
-    batch_size: int = 64
-    instruction: str = THINKING_INSTRUCTION
+    accuracy: float
+    by_source: Mapping[str, float]
+    by_question: Mapping[str, float]
+    fingerprint: str
 
 
-def score_problems(
-    model: PreTrainedModel, processor: Any, problems: Sequence[Problem], settings: SamplingSettings
-) -> Iterator[ScoredResponse]:
-    """Yield ``settings.samples`` graded responses per problem; sampling has its own random stream."""
-    for sample in range(settings.samples):
-        batches = sample_responses(
-            model,
-            processor,
-            [(question_text(problem, settings.instruction), problem.images) for problem in problems],
-            max_new_tokens=settings.max_new_tokens,
-            temperature=settings.temperature,
-            top_p=settings.top_p,
-            batch_size=settings.batch_size,
-            seed=settings.seed + sample * 1_000_003,
-            greedy=settings.temperature == 0,
-        )
-        responses = (response for batch in batches for response in batch)
-        for problem, response in zip(problems, responses, strict=True):
-            yield ScoredResponse(problem, sample, response, grade(response, problem.answer))
+def load_problems(path: Path, name: str, instruction: str, cache: Path) -> LoadedBenchmark:
+    """Read and check a file of problems, JSONL or parquet.
 
-
-def mean_accuracy(scored: Sequence[ScoredResponse]) -> float:
-    """Return the mean accuracy.
+    Args:
+        path: the file.
+        name: of the file's part in an experiment, such as ``test``; names the random streams and a folder.
+        instruction: follows every question.
+        cache: where images that lie inside parquet files are written.
 
     Raises:
-        ValueError: if there is nothing to average.
+        ValueError: if it cannot be read, or a row cannot be asked; counts and lists those.
     """
-    if not scored:
-        raise ValueError("there are no responses to average")
-    return sum(s.verdict.accuracy for s in scored) / len(scored)
+    return load_benchmark(
+        declare(name, path), path=path, cache=cache, instruction=instruction, remedy="mend them or take them out"
+    )
 
 
-def accuracy_by_source(scored: Sequence[ScoredResponse]) -> dict[str, float]:
-    """Return the mean accuracy per ``Problem.source``."""
-    groups: dict[str, list[ScoredResponse]] = {}
-    for response in scored:
-        groups.setdefault(response.problem.source, []).append(response)
-    return {source: mean_accuracy(group) for source, group in sorted(groups.items())}
+def score_file(out: Path, model: str, loaded: LoadedBenchmark, sampling: SamplingSettings) -> Scores:
+    """Answer what is not answered yet in the results folder ``out``, and return what all responses say.
+
+    Args:
+        out: a results folder of ``ptdpo evaluate``; other files may be answered in the same one.
+        model: folder or hub id.
+        loaded: ``load_problems`` of the file.
+        sampling: how to sample.
+
+    Raises:
+        ValueError: if there is no such model, or ``out`` holds responses that were given with other settings.
+    """
+    results = evaluate_loaded(LocalEngine(model), [loaded], sampling, out)
+    name = loaded.benchmark.name
+    result = next(result for result in results.benchmarks if result.name == name)
+    sources = {problem.id: problem.source for problem in loaded.problems}
+    groups: dict[str, list[float]] = {}
+    for key, accuracy in result.by_question.items():
+        groups.setdefault(sources[key], []).append(accuracy)
+    by_source = {source: sum(group) / len(group) for source, group in sorted(groups.items())}
+    return Scores(result.accuracy.mean, by_source, result.by_question, loaded.fingerprint)

@@ -13,6 +13,7 @@ from ptdpo.rewards import Mode
 FILE = "settings.json"
 RESPONSES = "responses.jsonl"
 Engine = Literal["transformers", "endpoint"]
+UNKNOWN_REVISION = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +146,12 @@ def _resumable(
     only: Mapping[str, BenchmarkSettings] | None = None,
 ) -> RunSettings:
     kept = {name: data for name, data in benchmarks.items() if only is None or name in only}
-    # The server may have moved, and the file may lie elsewhere: content decides.
+    # The server, the file or the folder of the model may have moved: content decides.
     moved = {name: replace(data, origin="", notes=[]) for name, data in kept.items()}
-    return replace(settings, model=replace(settings.model, endpoint=""), benchmarks=moved)
+    model = replace(settings.model, endpoint="")
+    if model.engine == "transformers" and model.revision != UNKNOWN_REVISION:
+        model = replace(model, name="")
+    return replace(settings, model=model, benchmarks=moved)
 
 
 def _build(kind: Any, value: Any) -> Any:
