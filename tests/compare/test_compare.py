@@ -11,8 +11,11 @@ from ptdpo.compare.plan import make_compare_plan, setting_name
 from ptdpo.compare.run import ComparisonResult, TestedRun, run_comparison
 from ptdpo.compare.tables import comparison_tables, write_tables
 from ptdpo.data.files import write_hints, write_problems, write_solutions
+from ptdpo.evaluate.compare import compare
+from ptdpo.evaluate.scoring import Scores
 from ptdpo.folders import write_json
 from ptdpo.train.made_with import made_with
+from tests.evaluate.fixtures import EchoEngine
 
 TRAIN = {
     "max_steps": 2,
@@ -57,6 +60,10 @@ def recipe_file(tmp_path, scenes, tiny_path):
     return write
 
 
+def scores(accuracy):
+    return Scores(accuracy, {"x": accuracy}, {"q": accuracy}, "fingerprint")
+
+
 SFT_TRAIN = {key: value for key, value in TRAIN.items() if key not in ("num_generations", "max_completion_length")}
 
 
@@ -74,9 +81,13 @@ def test_it_chooses_on_validation_tests_once_and_resumes(tmp_path, recipe_file):
         "learning_rate0.0001-tutoring_weight2",
     ]
     assert result.tuning["grpo"] == {}
-    validated = {path.parts[-3] for path in (tmp_path / "out").glob("seed-*/*/validation.json")}
+    validated = {path.parts[-4] for path in (tmp_path / "out").glob("seed-*/*/answers/validation")}
     assert validated == {"seed-7"}, "validation is read on tuning seeds only"
-    assert {path.parts[-3] for path in (tmp_path / "out").glob("seed-*/*/test.json")} == {"seed-0", "seed-1"}
+    assert {path.parts[-4] for path in (tmp_path / "out").glob("seed-*/*/answers/test")} == {"seed-0", "seed-1"}
+    homes = [tmp_path / "out" / "seed-0" / name for name in ("grpo-learning_rate0.0001", "sft-learning_rate0.0001")]
+    (paired,) = compare(*(home / "answers" for home in homes)).differences
+    assert paired.gain.mean == pytest.approx(result.runs["sft"][0].accuracy - result.runs["grpo"][0].accuracy)
+    assert compare(tmp_path / "out" / "seed-0" / "start", homes[0] / "answers").differences[0].questions == 4
     assert len(list((tmp_path / "out").glob("seed-*/*/finished.json"))) == 2 + 6
     assert (tmp_path / "out" / "accuracy.svg").read_text().startswith("<svg")
     write_tables(tmp_path / "out", result)
@@ -102,15 +113,22 @@ def untrained(monkeypatch):
         (home / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
     monkeypatch.setattr("ptdpo.compare.run.train_recipe", train)
-    for name in ("load_model", "load_processor"):
-        monkeypatch.setattr(f"ptdpo.compare.run.{name}", lambda path: path)
-    monkeypatch.setattr("ptdpo.compare.run.score_problems", lambda model, *_: [model])
-    monkeypatch.setattr("ptdpo.compare.run.mean_accuracy", lambda scored: ACCURACY.get(Path(scored[0]).name, 0.1))
-    monkeypatch.setattr("ptdpo.compare.run.accuracy_by_source", lambda _: {})
+    monkeypatch.setattr("ptdpo.evaluate.scoring.LocalEngine", KnowingEngine)
     return trained
 
 
-ACCURACY = {"grpo-as-is": 0.2, "a-tutoring_weight0.5": 0.3, "a-tutoring_weight2": 0.7, "a-tutoring_weight4": 0.4}
+# How many of the four questions of a file a model answers right, by the name of its folder.
+RIGHT = {"grpo-as-is": 1, "a-tutoring_weight0.5": 1, "a-tutoring_weight2": 3, "a-tutoring_weight4": 2}
+
+
+class KnowingEngine(EchoEngine):
+    """Answers as many questions right as its folder's name says, and none for a start model."""
+
+    def __init__(self, model):
+        right = RIGHT.get(Path(model).name, 0)
+        super().__init__(
+            lambda problem, _: f"\\boxed{{{problem.answer if int(problem.id.rpartition('-')[2]) % 4 < right else -1}}}"
+        )
 
 
 @pytest.mark.parametrize("weights", [[0.5, 2.0, 4.0], [2.0, 4.0, 0.5], [4.0, 0.5, 2.0]])
@@ -118,11 +136,11 @@ def test_the_best_setting_is_chosen_and_the_trained_model_is_tested(recipe_file,
     paths = [recipe_file("grpo", "grpo"), recipe_file("a", "ptd-grpo", grid={"tutoring_weight": weights})]
     result = run_comparison(tmp_path / "out", make_compare_plan(paths, (0, 1), (7,)))
     assert result.chosen == {"grpo": (), "a": (("tutoring_weight", 2.0),)}
-    assert result.tuning["a"] == {"tutoring_weight0.5": [0.3], "tutoring_weight2": [0.7], "tutoring_weight4": [0.4]}
-    assert result.start == {0: 0.1, 1: 0.1}
+    assert result.tuning["a"] == {"tutoring_weight0.5": [0.25], "tutoring_weight2": [0.75], "tutoring_weight4": [0.5]}
+    assert result.start == {0: 0.0, 1: 0.0}
     assert {name: [run.accuracy for run in runs] for name, runs in result.runs.items()} == {
-        "grpo": [0.2, 0.2],
-        "a": [0.7, 0.7],
+        "grpo": [0.25, 0.25],
+        "a": [0.75, 0.75],
     }
     run = result.runs["grpo"][0]
     assert (run.all_fail, run.entropy, run.kl) == pytest.approx((0.195, 1.95, 19.5)), "the last 20 of 30 steps"
@@ -150,7 +168,7 @@ def test_a_mistake_in_a_later_recipe_is_found_before_anything_is_trained(recipe_
 def test_nothing_is_written_for_a_recipe_that_training_refuses(recipe_file, tmp_path, monkeypatch):
     """What only the trainer finds leaves no folder that refuses the recipe once it is right."""
     monkeypatch.setattr("ptdpo.compare.run.make_plan", lambda _: None)
-    monkeypatch.setattr("ptdpo.compare.run._scores", lambda *_: {"accuracy": 0.5, "by_source": {}})
+    monkeypatch.setattr("ptdpo.compare.run.score_file", lambda *_: scores(0.5))
     with pytest.raises(ValueError, match="whole groups of 3"):
         run_comparison(
             tmp_path / "out", make_compare_plan([recipe_file("a", "grpo")], (0, 1), overrides=["num_generations=3"])
@@ -198,10 +216,10 @@ def test_a_finished_run_counts_for_its_own_settings_only(recipe_file, tmp_path, 
         run_comparison(tmp_path / "out", make_compare_plan([path], (0, 1), overrides=["max_steps=9"]))
     text = path.read_text()
     path.write_text(text.replace("max_new_tokens: 6", "max_new_tokens: 7"))
-    with pytest.raises(ValueError, match=r"start.json: made with sampling.max_new_tokens=6"):
+    with pytest.raises(ValueError, match=r"start: made with sampling.max_new_tokens=6"):
         run_comparison(tmp_path / "out", make_compare_plan([path], (0, 1)))
     path.write_text(text.replace("held_out", "train"))
-    with pytest.raises(ValueError, match=r"start.json: made with problems="):
+    with pytest.raises(ValueError, match=r"start: made with benchmarks.test.fingerprint="):
         run_comparison(tmp_path / "out", make_compare_plan([path], (0, 1)))
 
 
@@ -273,7 +291,7 @@ def test_tables_report_spread_paired_differences_and_what_is_missing(recipe_file
     plan = make_compare_plan([recipe_file("a", "grpo"), recipe_file("b", "sft")], (0, 1, 2))
 
     def run(seed, accuracy, entropy):
-        return TestedRun(seed, accuracy, {"x": accuracy}, 0.5, entropy, math.nan, 1.0)
+        return TestedRun(seed, scores(accuracy), 0.5, entropy, math.nan, 1.0)
 
     runs = {"a": [run(s, 0.1 * s, 0.3) for s in range(3)], "b": [run(s, 0.1 * s + 0.2, math.nan) for s in range(3)]}
     tables = list(

@@ -11,6 +11,7 @@ from ptdpo.data.mosaic import hidden_rules
 from ptdpo.demo.run import run_demo
 from ptdpo.demo.setting import Arm, DemoSettings, WarmStart, habit_rows, make_data, skill_rows
 from ptdpo.demo.world import make_world
+from ptdpo.evaluate.compare import compare
 from ptdpo.rewards import grade
 from tests.test_config import ROOT
 
@@ -37,6 +38,9 @@ def test_the_demo_writes_its_result_and_its_page_and_can_be_interrupted(tmp_path
     assert {"data", "warm_start", "grpo", "ptd-grpo", "evaluate", "total"} == result["seconds"].keys()
     html = (tmp_path / "demo" / "index.html").read_text()
     assert html.count("<svg") >= 6
+    (paired,) = compare(*(tmp_path / "demo" / "answers" / name for name in MINI.arms)).differences
+    assert paired.questions == 4
+    assert paired.gain.mean == result["ptd-grpo"]["test_accuracy"] - result["grpo"]["test_accuracy"]
     assert "Where tutoring pulled hardest" in html
 
     trained = (tmp_path / "demo" / "grpo" / "model.safetensors").stat().st_mtime_ns

@@ -6,8 +6,9 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoTokenizer, Qwen3VLForConditionalGeneration
 
+from ptdpo.evaluate.prompts import chat_messages, prompt_parts
 from ptdpo.models import TinyVLMSettings, load_model, load_processor, make_tiny_vlm
-from ptdpo.models.sampling import Generated, _generated, banned_token_ids, end_token_ids, sample_responses
+from ptdpo.models.sampling import Generated, _generated, banned_token_ids, end_token_ids, generate_batch
 
 TEXTS = ["what is the alpha score of this picture? red 2 blue 1 <think> \\boxed{7}"] * 3
 
@@ -58,15 +59,15 @@ def test_processors_that_need_torchvision_are_one_clear_line(tmp_path, monkeypat
         load_processor(str(tmp_path))
 
 
+def prompts_of(scenes):
+    return [chat_messages(prompt_parts(scene.problem, "")) for scene in scenes]
+
+
 def test_sampling_has_its_own_stream_and_restores_the_mode(model, processor, scenes):
-    questions = [(s.problem.problem, s.problem.images) for s in scenes[:5]]
+    prompts = prompts_of(scenes[:5])
     model.train()
     state = torch.get_rng_state()
-    draws = [
-        [r for batch in sample_responses(model, processor, questions, max_new_tokens=6, seed=seed, batch_size=2)
-         for r in batch]
-        for seed in (1, 1, 2)
-    ]  # fmt: skip
+    draws = [generate_batch(model, processor, prompts, max_new_tokens=6, seed=seed) for seed in (1, 1, 2)]
     assert torch.equal(state, torch.get_rng_state())
     assert model.training
     assert len(draws[0]) == 5
@@ -75,10 +76,8 @@ def test_sampling_has_its_own_stream_and_restores_the_mode(model, processor, sce
 
 
 def test_greedy_sampling_does_not_depend_on_the_seed(model, processor, scenes):
-    questions = [(s.problem.problem, s.problem.images) for s in scenes[:2]]
-    draws = [
-        list(sample_responses(model, processor, questions, max_new_tokens=4, seed=seed, greedy=True)) for seed in (1, 2)
-    ]
+    prompts = prompts_of(scenes[:2])
+    draws = [generate_batch(model, processor, prompts, max_new_tokens=4, seed=seed, greedy=True) for seed in (1, 2)]
     assert draws[0] == draws[1]
 
 
@@ -94,10 +93,10 @@ def test_banned_ids_are_the_special_ones_but_the_ends(model, processor):
 
 def test_the_models_own_generation_settings_do_not_leak_into_sampling(model, processor, scenes):
     """``generate`` fills what is not set from the model: some bring a repetition penalty, top-k or min-p."""
-    questions = [(s.problem.problem, s.problem.images) for s in scenes[:3]]
-    plain = list(sample_responses(model, processor, questions, max_new_tokens=12, seed=1))
+    prompts = prompts_of(scenes[:3])
+    plain = generate_batch(model, processor, prompts, max_new_tokens=12, seed=1)
     model.generation_config.update(repetition_penalty=9.0, min_p=0.9, top_k=1, temperature=0.01, no_repeat_ngram_size=1)
-    assert list(sample_responses(model, processor, questions, max_new_tokens=12, seed=1)) == plain
+    assert generate_batch(model, processor, prompts, max_new_tokens=12, seed=1) == plain
 
 
 def test_lengths_count_the_end_token_and_say_what_was_cut():

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ptdpo.config import BadRows
@@ -195,7 +196,6 @@ def _data_settings(loaded: LoadedBenchmark) -> BenchmarkSettings:
 
 
 def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("responses"),
-        TimeRemainingColumn(),
-    )  # fmt: skip
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("responses")
+    return Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal)

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
-from ptdpo.data.images import open_image
-from ptdpo.data.prompts import Message, attach_images, conversation
+from ptdpo.data.prompts import Message
 
 # ``generate`` fills what is not set from the model's generation_config.json: some models bring a repetition penalty.
 _NEUTRAL = {"repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "typical_p": 1.0, "min_p": 0.0}
@@ -37,47 +36,6 @@ class Generated:
     text: str
     tokens: int
     truncated: bool
-
-
-@torch.no_grad()
-def sample_responses(
-    model: Any,
-    processor: Any,
-    questions: Sequence[tuple[str, Sequence[str]]],
-    *,
-    max_new_tokens: int,
-    temperature: float = 1.0,
-    top_p: float = 1.0,
-    batch_size: int = 64,
-    seed: int = 0,
-    greedy: bool = False,
-) -> Iterator[list[str]]:
-    """Yield one response per question, in order, a batch at a time.
-
-    Args:
-        model: in any mode; left in the mode it was in.
-        processor: its processor.
-        questions: (user text, image paths) pairs.
-        max_new_tokens: length at which a response is cut.
-        temperature: sampling temperature.
-        top_p: nucleus.
-        batch_size: questions per call of ``generate``.
-        seed: of a random stream of its own; the global one is not touched.
-        greedy: take the most likely token instead of sampling.
-    """
-    for start in range(0, len(questions), batch_size):
-        prompts = [_question_prompt(text, paths) for text, paths in questions[start : start + batch_size]]
-        batch = generate_batch(
-            model,
-            processor,
-            prompts,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_p=top_p,
-            seed=seed + start,
-            greedy=greedy,
-        )
-        yield [generated.text for generated in batch]
 
 
 @torch.no_grad()
@@ -132,10 +90,6 @@ def generate_batch(
 def _generated(text: str, tokens: Sequence[int], ends: Sequence[int]) -> Generated:
     end = next((position for position, token in enumerate(tokens) if token in ends), None)
     return Generated(text, len(tokens) if end is None else end + 1, truncated=end is None)
-
-
-def _question_prompt(text: str, paths: Sequence[str]) -> list[Message]:
-    return attach_images(conversation(text), [open_image(path) for path in paths])
 
 
 def _prompt_inputs(processor: Any, prompts: Sequence[Sequence[Message]]) -> Any:
