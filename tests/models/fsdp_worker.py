@@ -35,7 +35,7 @@ def train(path, layout, head, inputs, mask):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     for _ in range(5):
         scored = model(**inputs, score=request)
-        (scored.beside.divergence.mean() - scored.log_probs.mean()).backward()
+        (scored.details.divergence.mean() - scored.log_probs.mean()).backward()
         optimizer.step()
         optimizer.zero_grad()
     return start, {name: p.full_tensor().clone() for name, p in model.named_parameters()}

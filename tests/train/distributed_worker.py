@@ -9,9 +9,9 @@ import torch
 from datasets import load_from_disk
 from safetensors.torch import save_file
 
-import ptdpo.train.token_batches
+import ptdpo.train.trl.token_batches
 from ptdpo.models import load_processor
-from ptdpo.train.token_batches import split_by_tokens
+from ptdpo.train.trl.token_batches import split_by_tokens
 from tests.train.helpers import make_trainer
 
 SETTINGS = {
@@ -73,9 +73,9 @@ def fixed_rollouts(trainer, pattern):
     trainer.reward_funcs[0] = accuracy_reward
 
 
-def unequal_parts(batch, budget, *, shared):
+def unequal_parts(groups, *_, **__):
     """In place of the split by tokens: one process scores its rows in two parts, the other in one."""
-    rows = list(range(len(batch["prompt_ids"])))
+    rows = list(range(len(groups)))
     return [rows] if int(os.environ["RANK"]) == 0 else [rows[:3], rows[3:]]
 
 
@@ -86,9 +86,9 @@ def main():
         settings = {**settings_of(name), "per_device_train_batch_size": 4}
         if name.endswith("in-parts"):
             settings["micro_batch_tokens"] = 1
-            ptdpo.train.token_batches.split_by_tokens = unequal_parts
+            ptdpo.train.trl.token_batches.split_by_tokens = unequal_parts
         else:
-            ptdpo.train.token_batches.split_by_tokens = split_by_tokens
+            ptdpo.train.trl.token_batches.split_by_tokens = split_by_tokens
         trainer = make_trainer(f"{job['out']}/{name}", job["model"], processor, rows, **settings)
         assert trainer.accelerator.num_processes == 2
         fixed_rollouts(trainer, pattern)
@@ -96,7 +96,7 @@ def main():
         if trainer.accelerator.is_main_process:
             state = {k: v.contiguous().clone() for k, v in trainer.model.named_parameters()}
             save_file(state, f"{job['out']}/{name}.safetensors")
-            result = {"tokens": trainer._tutored_tokens, **trainer.state.log_history[0]}
+            result = {"tokens": trainer.method.step.tutored_tokens, **trainer.state.log_history[0]}
             Path(job["out"], f"{name}.json").write_text(json.dumps(result))
     torch.distributed.destroy_process_group()
     # gloo's threads now and then keep a process from ending, as soon as what holds them is freed: leave with it.

@@ -12,7 +12,7 @@ from ptdpo.data.dataset import rl_dataset
 from ptdpo.models import TinyVLMSettings, load_model, load_processor, make_tiny_vlm
 from ptdpo.train import PTDConfig
 from ptdpo.train.metrics import read_metrics
-from ptdpo.train.teachers import EMA_FILE, MovingAverage
+from ptdpo.train.trl.teachers import EMA_FILE, MovingAverage
 from tests.train.helpers import Alternating, always_wrong, largest_difference, make_trainer, parameters
 
 SGD = {"optim": "sgd", "learning_rate": 0.5, "max_grad_norm": 0.0, "weight_decay": 0.0}
@@ -249,7 +249,7 @@ def test_the_average_of_an_adapter_is_lent_to_the_policy_and_taken_back(run):
     own = parameters(trainer)
     lora_b = [name for name in own if "lora_B" in name]
     assert set(average.average) == {name for name in own if "lora_" in name}
-    with trainer.teacher._frozen():
+    with trainer.teacher._weights():
         lent = parameters(trainer)
     # A fresh adapter starts with B = 0, so after one step the average is a quarter of the policy's.
     assert max(own[name].abs().max().item() for name in lora_b) > 0

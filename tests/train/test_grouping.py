@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trl.trainer import grpo_trainer
 
-from ptdpo.train.grouping import groups_kept_together, shuffle_groups
+from ptdpo.train.trl.grouping import groups_kept_together, shuffle_groups
 
 
 @given(st.integers(1, 6), st.integers(1, 24), st.integers(0, 12), st.integers(0, 99))

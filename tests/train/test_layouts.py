@@ -10,7 +10,7 @@ from peft import LoraConfig
 from ptdpo.models import shared_prefill, shared_prefix
 from ptdpo.models.packed_attention import ATTENTION
 from ptdpo.train import PTDConfig, PTDTrainer
-from ptdpo.train.setup import install_scoring
+from ptdpo.train.trl.setup import install_scoring
 from tests.train.helpers import (
     SGD,
     Alternating,
@@ -160,7 +160,7 @@ def test_continuous_batching_keeps_its_attention(tmp_path, tiny_path, processor,
     trainer = make_trainer(tmp_path, tiny_path, processor, train_rows, share_prefix=False)
     # TRL refuses it for models that see; with a text model it would come this far.
     trainer.args.share_prefix = trainer.args.use_transformers_continuous_batching = True
-    assert not install_scoring(trainer)
+    assert not install_scoring(trainer, trainer.args)
     assert trainer.model.config.get_text_config()._attn_implementation != ATTENTION
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from ptdpo.data.images import blacken_patches
 from ptdpo.models import load_model
 from ptdpo.train import PTDConfig
-from ptdpo.train.perception import MASKED_LOG_PROBS, MASKED_PIXELS
+from ptdpo.train.trl.batches import records_of
 from tests.train.helpers import Alternating, largest_difference, make_trainer, parameters
 
 SGD = {"optim": "sgd", "learning_rate": 0.5, "max_grad_norm": 0.0, "weight_decay": 0.0}
@@ -53,7 +53,9 @@ def test_scored_at_the_rollout_the_perception_term_trains_too(run, tiny_path):
 def test_entropies_are_pushed_down(run, tiny_path, term):
     def entropy(trainer, batch):
         with torch.no_grad():
-            return trainer._perception._scores(trainer.model, batch)[1][batch["completion_mask"].bool()].mean()
+            micro = trainer.engine.micro_batch(batch, trainer.model)
+            pixels = [record.masked.pixels for record in micro.records]
+            return trainer.engine.scores(micro, pixels)[1][micro.response_mask].mean()
 
     trainer = run(**{**ALONE, term: 1.0, "max_steps": 1, "gradient_accumulation_steps": 1})
     batch = trainer._buffered_inputs[0]
@@ -80,11 +82,11 @@ def test_micro_batching_does_not_change_the_step(run, masked, loss_type):
 def test_a_group_shares_its_masked_image_and_a_repeated_step_its_masks(run):
     first, second = (run(name, preset="papo", max_steps=1, gradient_accumulation_steps=1) for name in ("one", "two"))
     (batch,), (again,) = first._buffered_inputs, second._buffered_inputs
-    pixels = batch[MASKED_PIXELS]
+    pixels, repeated = ([record.masked.pixels for record in records_of(columns)] for columns in (batch, again))
     assert all(torch.equal(a, pixels[0]) for a in pixels[1:]), "one group of four"
     assert not torch.equal(torch.cat(pixels), batch["pixel_values"])
-    assert all(torch.equal(a, b) for a, b in zip(pixels, again[MASKED_PIXELS], strict=True))
-    assert MASKED_LOG_PROBS not in batch
+    assert all(torch.equal(a, b) for a, b in zip(pixels, repeated, strict=True))
+    assert all(record.masked.log_probs is None for record in records_of(batch))
 
 
 def test_problems_without_images_have_no_masked_ones(tmp_path, tiny_path, processor, train_rows):

@@ -6,7 +6,8 @@ import torch
 from ptdpo.models import load_model
 from ptdpo.train import PTDConfig
 from ptdpo.train.metrics import read_metrics
-from ptdpo.train.privileged_rollouts import _put, exchange_rollouts
+from ptdpo.train.trl.batches import replace_responses
+from tests.one_process import OneProcess
 from tests.train.helpers import Staged, largest_difference, make_trainer, parameters
 
 SGD = {"optim": "sgd", "learning_rate": 0.5, "max_grad_norm": 0.0, "weight_decay": 0.0}
@@ -78,12 +79,11 @@ def test_old_log_probabilities_of_exchanged_rollouts_do_not_matter(run, monkeypa
     results = []
     for name, shift in (("kept", 0.0), ("shifted", 3.0)):
 
-        def shifted(*arguments, shift=shift):
-            exchanged = exchange_rollouts(*arguments)
-            arguments[2]["old_per_token_logps"][exchanged] -= shift
-            return exchanged
+        def shifted(columns, new, *rest, shift=shift):
+            replace_responses(columns, new, *rest)
+            columns["old_per_token_logps"][list(new)] -= shift
 
-        monkeypatch.setattr("ptdpo.train.tutoring.exchange_rollouts", shifted)
+        monkeypatch.setattr("ptdpo.train.trainer.replace_responses", shifted)
         reward = Staged(own=lambda n: n in (5, 6), drawn=lambda n: True)
         trainer = run(f"{name}-{level}", reward=reward, **settings)
         results.append((parameters(trainer), metrics(trainer)))
@@ -117,7 +117,7 @@ def test_logged_lengths_are_those_of_the_policy_s_own_rollouts(run):
 def test_the_sum_is_divided_by_all_response_tokens(run):
     trainer = run(reward=Staged(own=lambda n: n > 3, drawn=lambda n: n == 0), max_steps=1)
     tokens = sum(int(batch["completion_mask"].sum()) for batch in trainer._buffered_inputs)
-    assert trainer._tutored_tokens == tokens > metrics(trainer)[0]["tutored/tokens"]
+    assert trainer.method.step.tutored_tokens == tokens > metrics(trainer)[0]["tutored/tokens"]
     assert all(int(batch["num_items_in_batch"]) == tokens for batch in trainer._buffered_inputs)
 
 
@@ -138,18 +138,17 @@ def test_longer_responses_widen_the_batch():
         "mm_token_type_ids": torch.ones(2, 5, dtype=torch.long),
         "old_per_token_logps": torch.full((2, 2), -1.0),
         "importance_sampling_ratio": torch.full((2, 1), 0.5),
-        "advantages": torch.tensor([0.5, -0.5]),
         "pixel_values": torch.ones(8, 2),
     }
-    _put(batch, {1: [1, 2, 3, 4]}, padding=9)
+    replace_responses(batch, {1: [1, 2, 3, 4]}, 9, OneProcess())
     assert batch["completion_ids"].tolist() == [[5, 6, 9, 9], [1, 2, 3, 4]]
     assert batch["completion_mask"].tolist() == [[1, 1, 0, 0], [1, 1, 1, 1]]
     assert batch["mm_token_type_ids"].shape == (2, 7)
     assert batch["old_per_token_logps"].tolist()[0] == [-1.0, -1.0, 0.0, 0.0]
     assert batch["importance_sampling_ratio"].shape == (2, 1)
     assert batch["pixel_values"].shape == (8, 2)
-    assert batch["advantages"].tolist() == [0.5, 0.0]
-    _put(batch, {0: [8]}, padding=9)
+    assert batch["num_items_in_batch"] == 2 + 4
+    replace_responses(batch, {0: [8]}, 9, OneProcess())
     assert batch["completion_ids"].tolist()[0] == [8, 9, 9, 9]
     assert batch["completion_mask"].tolist()[0] == [1, 0, 0, 0]
 

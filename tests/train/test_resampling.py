@@ -10,7 +10,7 @@ from ptdpo.data.dataset import rl_dataset
 from ptdpo.data.prompts import attach_images
 from ptdpo.train import PTDConfig
 from ptdpo.train.metrics import read_metrics
-from ptdpo.train.setup import check_groups
+from ptdpo.train.trl.setup import check_groups
 from tests.train.helpers import Alternating, always_right, always_wrong, make_trainer
 
 
@@ -125,7 +125,7 @@ def test_groups_spread_over_processes_are_refused(tmp_path, tiny_path, processor
     trainer = make_trainer(tmp_path, tiny_path, processor, train_rows, preset=preset)
     trainer.args.per_device_train_batch_size, trainer.args.steps_per_generation = 2, 3
     with pytest.raises(ValueError, match=f"{setting}: .* 6 rollouts .* not a multiple of num_generations=4"):
-        check_groups(trainer)
+        check_groups(trainer.args, trainer.num_generations, train_rows)
 
 
 def test_long_responses_are_punished_softly(run, processor):

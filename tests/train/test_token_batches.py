@@ -6,27 +6,27 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptdpo.train.token_batches import GROUP, combined, select_rows, split_by_tokens
+from ptdpo.train.trl.token_batches import combined, select_rows, split_by_tokens
 
 
 def made(groups):
-    """A batch of (prompt length, response lengths) groups."""
+    """The groups of rows, and the masks, of a batch of (prompt length, response lengths) groups."""
     rows = [(n, prompt, response) for n, (prompt, responses) in enumerate(groups) for response in responses]
     longest, most = max(p for _, p, _ in rows), max(r for *_, r in rows)
-    return {
-        GROUP: [n for n, *_ in rows],
-        "prompt_mask": torch.tensor([[0] * (longest - p) + [1] * p for _, p, _ in rows]),
-        "completion_mask": torch.tensor([[1] * r + [0] * (most - r) for *_, r in rows]),
-    }
+    return (
+        [n for n, *_ in rows],
+        torch.tensor([[0] * (longest - p) + [1] * p for _, p, _ in rows]),
+        torch.tensor([[1] * r + [0] * (most - r) for *_, r in rows]),
+    )
 
 
 def test_as_many_groups_as_fit():
     batch = made([(10, [5, 5]), (10, [1, 1]), (4, [2, 2]), (30, [9])])
-    assert split_by_tokens(batch, 1, shared=True) == [[0, 1], [2, 3], [4, 5], [6]]
-    assert split_by_tokens(batch, 32, shared=True) == [[0, 1, 2, 3], [4, 5], [6]]
-    assert split_by_tokens(batch, 40, shared=True) == [[0, 1, 2, 3, 4, 5], [6]]
-    assert split_by_tokens(batch, 1_000, shared=True) == [[0, 1, 2, 3, 4, 5, 6]]
-    assert split_by_tokens(batch, 4 * 39, shared=False) == [[0, 1, 2, 3], [4, 5, 6]]
+    assert split_by_tokens(*batch, 1, shared=True) == [[0, 1], [2, 3], [4, 5], [6]]
+    assert split_by_tokens(*batch, 32, shared=True) == [[0, 1, 2, 3], [4, 5], [6]]
+    assert split_by_tokens(*batch, 40, shared=True) == [[0, 1, 2, 3, 4, 5], [6]]
+    assert split_by_tokens(*batch, 1_000, shared=True) == [[0, 1, 2, 3, 4, 5, 6]]
+    assert split_by_tokens(*batch, 4 * 39, shared=False) == [[0, 1, 2, 3], [4, 5, 6]]
 
 
 @given(
@@ -36,12 +36,12 @@ def test_as_many_groups_as_fit():
 )
 def test_every_row_once_in_order(groups, budget, shared):
     batch = made(groups)
-    parts = split_by_tokens(batch, budget, shared=shared)
+    parts = split_by_tokens(*batch, budget, shared=shared)
     assert [row for part in parts for row in part] == list(range(sum(len(responses) for _, responses in groups)))
     sizes = [p + sum(r) for p, r in groups]
     if shared:
         for part in parts:
-            inside = {batch[GROUP][row] for row in part}
+            inside = {batch[0][row] for row in part}
             assert len(inside) == 1 or sum(sizes[n] for n in inside) <= budget
 
 

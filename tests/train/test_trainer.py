@@ -1,7 +1,9 @@
 """The hooks, seen from outside: normalisation, routing, KL, metrics, refusals."""
 
+import ast
 import inspect
 import json
+import textwrap
 from contextlib import nullcontext
 
 import pytest
@@ -290,13 +292,11 @@ def test_data_without_the_column_that_the_teacher_is_shown_is_refused(
 
 
 def test_unsupported_engines_are_refused():
-    from types import SimpleNamespace
+    from ptdpo.train.trl.reference import refuse_unsupported
 
-    from ptdpo.train.reference import refuse_unsupported
-
-    refuse_unsupported(SimpleNamespace(aux_loss_enabled=False))
+    refuse_unsupported(aux_loss=False)
     with pytest.raises(ValueError, match="router_aux_loss_coef"):
-        refuse_unsupported(SimpleNamespace(aux_loss_enabled=True))
+        refuse_unsupported(aux_loss=True)
 
 
 @pytest.mark.parametrize("stage", [None, 2, 3])
@@ -304,18 +304,18 @@ def test_zero3_wants_images_in_all_rows_or_in_none(stage):
     """Its processes wait for each other in every layer, and a row without images does not visit the vision tower."""
     from types import SimpleNamespace
 
-    from ptdpo.train.setup import check_images
+    from ptdpo.train.trl.setup import check_images
 
     plugin = None if stage is None else SimpleNamespace(zero_stage=stage)
     # As if each of two processes had these rows.
-    accelerator = SimpleNamespace(device="cpu", gather=lambda counts: counts.repeat(2, 1))
-    trainer = SimpleNamespace(args=SimpleNamespace(deepspeed_plugin=plugin), accelerator=accelerator)
-    check_images(trainer, [{"images": ["a"]}, {"image": "b"}])
-    check_images(trainer, [{"images": []}, {}])
+    processes = SimpleNamespace(device="cpu", sum=lambda counts: 2 * counts)
+    args = SimpleNamespace(deepspeed_plugin=plugin)
+    check_images(args, processes, [{"images": ["a"]}, {"image": "b"}])
+    check_images(args, processes, [{"images": []}, {}])
     mixed = [{"images": ["a"]}, {"images": []}, {"images": []}]
     refused = pytest.raises(ValueError, match="2 of 6 rows of a batch have images")
     with refused if stage == 3 else nullcontext():
-        check_images(trainer, mixed)
+        check_images(args, processes, mixed)
 
 
 def test_images_are_opened_as_rgb(scenes):
@@ -326,14 +326,22 @@ OVERRIDDEN = {
     "_calculate_rewards": ["self", "inputs", "prompts", "completions", "completion_ids_list"],
     "_generate_and_score_completions": ["self", "inputs"],
     "_generate": ["self", "prompts"],
+    "_get_per_token_logps_and_entropies": [
+        "self", "model", "input_ids", "attention_mask", "logits_to_keep", "batch_size", "compute_entropy",
+        "compute_aux_loss", "pixel_values", "image_grid_thw", "num_images", "pixel_attention_mask", "spatial_shapes",
+        "num_tiles", "image_sizes", "token_type_ids", "mm_token_type_ids", "image_position_ids",
+    ],
+    "_load_from_checkpoint": ["self", "resume_from_checkpoint", "model"],
+    "_log_metric": ["self", "name", "value"],
+    "compute_loss": ["self", "model", "inputs", "return_outputs", "num_items_in_batch"],
     "_prepare_inputs": ["self", "generation_batch"],
     "_compute_loss": ["self", "model", "inputs"],
     "training_step": ["self", "model", "inputs", "num_items_in_batch"],
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", sorted(OVERRIDDEN))
-def test_trl_still_has_the_methods_that_are_overridden(name):
+def test_trl_still_has_the_methods_that_are_overridden_or_called(name):
     """If this fails, TRL changed: adapt ptdpo.train.trainer before widening the pin."""
     assert list(inspect.signature(inspect.unwrap(getattr(GRPOTrainer, name))).parameters) == OVERRIDDEN[name]
 
@@ -344,9 +352,26 @@ def test_trl_scores_through_a_model_call_that_can_be_stood_in_for():
     assert {"log_probs", "entropy"} <= set(source.replace("outputs.", " ").replace("[", " ").split())
 
 
+def test_every_override_has_its_signature_checked():
+    own = {name for name, value in vars(PTDTrainer).items() if inspect.isfunction(value)}
+    overrides = {name for name in own if hasattr(GRPOTrainer, name)} - {"__init__"}
+    assert overrides | {"_log_metric"} == OVERRIDDEN.keys()
+
+
+def test_trl_hands_its_model_to_the_scoring_and_to_nothing_else():
+    """A ``ScoringModel`` takes its place in ``_compute_loss``."""
+    source = inspect.getsource(inspect.unwrap(GRPOTrainer._compute_loss))
+    (uses,) = (node for node in ast.walk(ast.parse(textwrap.dedent(source))) if isinstance(node, ast.FunctionDef)
+               and node.name == "_compute_loss")  # fmt: skip
+    assert sum(isinstance(node, ast.Name) and node.id == "model" for node in ast.walk(uses)) == 1
+    assert "_get_per_token_logps_and_entropies(\n            model," in source
+
+
 def test_trl_still_has_the_attributes_that_are_read(run):
     trainer = run(reward=Alternating(2))
     for name in ("_step", "_buffered_inputs", "_metrics", "generation_kwargs", "eos_token_ids", "chat_template"):
         assert hasattr(trainer, name), name
+    assert callable(trainer._tokenizer.batch_decode)
+    assert isinstance(trainer._tokenizer.pad_token_id, int)
     assert isinstance(trainer, PTDTrainer)
     assert isinstance(PTDConfig(output_dir="x", **small_settings()), PTDConfig)

@@ -9,7 +9,7 @@ from ptdpo.data.load import LoadedData
 from ptdpo.data.prompts import attach_images, conversation
 from ptdpo.records import Hint, Problem
 from ptdpo.train.plan import check_contexts
-from ptdpo.tutor.context import hinted_prompt, images_of, privileged_prompt, right_siblings
+from ptdpo.tutor.context import hinted_prompt, images_of, privileged_prompt
 
 HINT = {"look": "the left column", "reason": "count red"}
 
@@ -98,11 +98,6 @@ def test_images_stand_in_front_of_the_first_user_message():
     assert structured[0]["content"] == [{"type": "text", "text": "s"}]
     assert [part["type"] for part in structured[1]["content"]] == ["image", "image", "text"]
     assert [part["type"] for part in structured[2]["content"]] == ["text"]
-
-
-def test_right_siblings_are_the_next_right_rollout_of_the_group():
-    assert right_siblings([0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0], 4) == [1, 3, 3, 1, 6, 6, None, 6]
-    assert right_siblings([0.0, 0.0, 1.0, 1.0], 2) == [None, None, 3, 2]
 
 
 def test_what_a_teacher_is_told():

@@ -143,6 +143,6 @@ def test_a_request_for_distributions_reads_the_states_that_predict_the_response(
     ids = processor.tokenizer("what is red and what is blue?", return_tensors="pt")["input_ids"]
     response = ids[:, -3:]
     request = ScoreRequest(response, torch.ones_like(response, dtype=torch.bool), reduce_to=4)
-    record = model(input_ids=ids, score=request).beside.record
+    record = model(input_ids=ids, score=request).details.record
     expected = model.base_model(input_ids=ids).last_hidden_state[0, -4:-1]
     torch.testing.assert_close(record.hidden, expected)

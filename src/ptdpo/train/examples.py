@@ -1,40 +1,41 @@
 """A few tutored rollouts of a run, token by token, for reports: where did the teacher pull hardest?"""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from ptdpo.records import TutoredExample
-from ptdpo.tutor.teacher import Tutoring
+from ptdpo.tutor.teacher import Reading
 
 EXAMPLES_FILE = "tutored_examples.jsonl"
 
 
 def pick_example(
-    step: int, records: Sequence[Tutoring], response_ids: Tensor, divergence: Tensor, tokenizer: Any
+    step: int,
+    readings: Sequence[Reading],
+    response_ids: Tensor,
+    divergence: Tensor,
+    token: Callable[[int], str],
 ) -> TutoredExample | None:
     """Return the rollout of a micro-batch that is furthest from its teacher, or ``None`` if none is tutored.
 
     Args:
         step: the optimiser step.
-        records: one per row.
+        readings: one per row.
         response_ids: [B, T].
         divergence: [n], the tutored positions row by row.
-        tokenizer: decodes single tokens.
+        token: decodes one.
     """
-    sizes = [record.tokens for record in records]
+    sizes = [reading.tokens for reading in readings]
     parts = divergence.detach().cpu().split(sizes)
     tutored = [row for row, size in enumerate(sizes) if size]
     if not tutored:
         return None
     row = max(tutored, key=lambda r: parts[r].mean().item())
     ids = response_ids[row, : sizes[row]].tolist()
-    return TutoredExample(
-        step, records[row].problem_id, tuple(tokenizer.decode([i]) for i in ids), tuple(parts[row].tolist())
-    )
+    return TutoredExample(step, readings[row].problem_id, tuple(token(i) for i in ids), tuple(parts[row].tolist()))
 
 
 def append_example(folder: str | Path, example: TutoredExample) -> None:

@@ -1,4 +1,4 @@
-"""What is logged each step: sums over one optimiser step, timers, and the metrics.jsonl file."""
+"""What is logged each step: timers, and what tables take from the metrics.jsonl file."""
 
 import itertools
 import json
@@ -10,13 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-
-from ptdpo.folders import write_text
-from ptdpo.train.examples import EXAMPLES_FILE
-from ptdpo.tutor.head import Beside
 
 METRICS_FILE = "metrics.jsonl"
 # The tail of training over which entropy, KL and group shares are averaged in tables.
@@ -34,36 +27,6 @@ def reconsideration_share(texts: Sequence[str]) -> float:
     """Return the share of words that reconsider ("wait", "however", "verify", ...) in the texts."""
     words = sum(len(_WORD.findall(text)) for text in texts)
     return sum(len(_RECONSIDERATION.findall(text)) for text in texts) / max(words, 1)
-
-
-@dataclass
-class TutoringSums:
-    """Sums over the tutored tokens that this process trained on in the current optimiser step."""
-
-    tokens: int = 0
-    divergence: float = 0.0
-    overlap: float = 0.0
-    student_tail: float = 0.0
-    teacher_tail: float = 0.0
-
-    def add(self, scored: Beside) -> None:
-        """Add one micro-batch."""
-        if scored.divergence is None or scored.divergence.numel() == 0:
-            return
-        self.tokens += scored.divergence.numel()
-        self.divergence += scored.divergence.detach().sum().item()
-        self.overlap += _total(scored.overlap)
-        self.student_tail += _total(scored.student_tail)
-        self.teacher_tail += _total(scored.teacher_tail)
-
-    def as_tensor(self, device: torch.device) -> torch.Tensor:
-        """Return the sums in field order, for one reduction over all processes."""
-        values = [self.tokens, self.divergence, self.overlap, self.student_tail, self.teacher_tail]
-        return torch.tensor(values, dtype=torch.float32, device=device)
-
-
-def _total(values: torch.Tensor | None) -> float:
-    return 0.0 if values is None else values.sum().item()
 
 
 @dataclass
@@ -85,52 +48,6 @@ class PartsClock:
         """Return the seconds by part and start anew."""
         taken, self.seconds = self.seconds, {}
         return taken
-
-
-class MetricsFile(TrainerCallback):
-    """Writes one line of ``metrics.jsonl`` per logged step; after a resume no step stands in a file twice.
-
-    ``elapsed`` is the time in seconds since this process began to train.
-    """
-
-    def __init__(self) -> None:
-        self._began = time.perf_counter()
-
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Drop lines of steps that are about to be repeated."""
-        self._began = time.perf_counter()
-        if not state.is_world_process_zero:
-            return
-        folder = Path(str(args.output_dir))
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in (METRICS_FILE, EXAMPLES_FILE):
-            path = folder / name
-            kept = [row for row in read_metrics(path) if row["step"] <= state.global_step] if path.exists() else []
-            write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, Any] | None = None,
-        **_: Any,
-    ) -> None:
-        """Append the numbers of one step."""
-        if not state.is_world_process_zero or not logs or "loss" not in logs:
-            return
-        numbers = {k: float(v) for k, v in logs.items() if _is_number(v)}
-        row = {"step": state.global_step, **numbers, "elapsed": time.perf_counter() - self._began}
-        with (Path(str(args.output_dir)) / METRICS_FILE).open("a", encoding="utf-8") as out:
-            out.write(json.dumps(row) + "\n")
-
-
-def _is_number(value: Any) -> bool:
-    try:
-        float(value)
-    except (TypeError, ValueError):
-        return False
-    return True
 
 
 def step_seconds(rows: Sequence[dict[str, Any]]) -> list[float]:

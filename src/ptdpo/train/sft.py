@@ -13,8 +13,8 @@ from ptdpo.config import Recipe
 from ptdpo.data.dataset import sft_dataset, solution_rows
 from ptdpo.data.load import LoadedData, instruction_of
 from ptdpo.models import load_model, load_processor
-from ptdpo.train.metrics import MetricsFile
 from ptdpo.train.setting_checks import typed_settings
+from ptdpo.train.trl.metrics_file import MetricsFile
 
 # A row with an image that loses tokens no longer matches its image features.
 _FIXED = {"max_length": None, "packing": False, "completion_only_loss": True}

@@ -1,6 +1,6 @@
 """The conversation that the teacher reads: the policy's prompt, and what ``ptdpo.data.contexts`` shows besides."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ptdpo.data.contexts import CONTEXTS, context_named
@@ -45,16 +45,6 @@ def images_of(row: Mapping[str, Any]) -> list[Any]:
         return images
     parts = (part for message in row.get("prompt") or () for part in written_parts(message["content"]))
     return [part["image"] for part in parts if part["type"] == "image" and "image" in part]
-
-
-def right_siblings(accuracy: Sequence[float], generations: int) -> list[int | None]:
-    """Return for each rollout the next right one of its group, itself excepted; ``None`` if there is none."""
-    found: list[int | None] = []
-    for row in range(len(accuracy)):
-        start = row - row % generations
-        others = [start + (row + step) % generations for step in range(1, generations)]
-        found.append(next((other for other in others if accuracy[other] == 1), None))
-    return found
 
 
 def _with_last_question(prompt: Prompt, change: Callable[[str], str | None]) -> Prompt | None:

@@ -87,8 +87,8 @@ class ScoreRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
-    """What a scoring forward returns beside log-probabilities.
+class ScoreDetails:
+    """What a scoring forward returns besides log-probabilities.
 
     A plain object, in which engines see no tensors: they tie hooks to each tensor that comes out of a layer, and only
     log-probabilities get a gradient on every process, whatever is tutored there.
@@ -116,16 +116,16 @@ class ScoredTokens(ModelOutput):
 
     Attributes:
         log_probs: [B, T], log-probability of each response token; 0 at padding.
-        beside: the rest, out of the sight of engines.
+        details: the rest, out of the sight of engines.
     """
 
     # An engine that casts outputs rebuilds them from one mapping, which arrives in the first field.
     log_probs: Any = None
     # ModelOutput wants a default, but it is always there.
-    beside: Beside = None  # type: ignore[assignment]
+    details: ScoreDetails = None  # type: ignore[assignment]
 
 
-_Result = tuple[Tensor | None, Beside]
+_Result = tuple[Tensor | None, ScoreDetails]
 
 
 def add_scoring_head(model: PreTrainedModel, *, share_prefix: bool = False) -> bool:
@@ -203,34 +203,34 @@ def _reduce(hidden: Tensor, head: HeadWeights, request: ScoreRequest) -> _Result
     assert request.reduce_to is not None
     states = hidden[request.response_mask]
     record = teacher_topk(states, *head, k=request.reduce_to, temperature=request.temperature)
-    return None, Beside(record=record.with_head(None))
+    return None, ScoreDetails(record=record.with_head(None))
 
 
 def _score(hidden: Tensor, head: HeadWeights, request: ScoreRequest) -> _Result:
     """Score the response positions of one micro-batch, and compare those that are tutored."""
-    mask, how, view = request.response_mask, request.divergence, request.teacher
+    mask, divergence, view = request.response_mask, request.divergence, request.teacher
     score = dense_token_stats if request.dense else token_stats
     # index_select, because the backward pass of a boolean index is far slower on a CPU.
     states = hidden.flatten(0, 1).index_select(0, mask.flatten().nonzero().squeeze(-1))
     targets = request.response_ids[mask]
     compared: dict[str, Any] = {}
     rows = None if view is None else view.positions[mask].nonzero().squeeze(-1)
-    if view is not None and how.support != "full":
-        compared = {"teacher": view.record, "rows": rows, "k": how.k, "kind": how.kind}
-        compared |= {"support": how.support, "tail": how.tail}
+    if view is not None and divergence.support != "full":
+        compared = {"teacher": view.record, "rows": rows, "k": divergence.k, "kind": divergence.kind}
+        compared |= {"support": divergence.support, "tail": divergence.tail}
     stats = score(states, head.weight, targets, head.bias, temperature=request.temperature, **compared)
-    if view is not None and how.support == "full":
+    if view is not None and divergence.support == "full":
         stats = stats._replace(divergence=_full(states[rows], head, view.record, request))
     # masked_scatter keeps the result connected to the model even when no position is valid.
     empty = stats.log_prob.new_zeros(mask.shape)
     log_probs, entropy = empty.masked_scatter(mask, stats.log_prob), empty.masked_scatter(mask, stats.entropy)
     if view is None:
-        return log_probs, Beside(entropy)
-    return log_probs, Beside(entropy, stats.divergence, stats.overlap, stats.student_tail, stats.teacher_tail)
+        return log_probs, ScoreDetails(entropy)
+    return log_probs, ScoreDetails(entropy, stats.divergence, stats.overlap, stats.student_tail, stats.teacher_tail)
 
 
 def _full(hidden: Tensor, head: HeadWeights, record: TeacherTopK, request: ScoreRequest) -> Tensor:
-    how = request.divergence
+    kind, clip = request.divergence.kind, request.divergence.clip
     return full_head_divergence(
-        hidden, head.weight, head.bias, record, temperature=request.temperature, kind=how.kind, clip=how.clip
+        hidden, head.weight, head.bias, record, temperature=request.temperature, kind=kind, clip=clip
     )

@@ -1,4 +1,4 @@
-"""The frozen reference under question + hint, with the images, scored along the student's own tokens."""
+"""The teacher under what it is shown, with the images, scored along the student's own tokens."""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -16,10 +16,10 @@ from ptdpo.tutor.head import HeadWeights, ScoredTokens, ScoreRequest, head_of
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """A failed rollout to be read by the teacher.
+    """A rollout to be read by the teacher.
 
     Attributes:
-        messages: the hinted prompt, without images: a conversation, or plain text.
+        messages: what the teacher is shown, without images: a conversation, or plain text.
         images: the images of the question.
         response_ids: [t], the student's own tokens, without padding.
     """
@@ -30,8 +30,8 @@ class Lesson:
 
 
 @dataclass(frozen=True, slots=True)
-class Tutoring:
-    """What travels with one rollout from the teacher to the loss.
+class Reading:
+    """What the teacher left along one rollout, on its way to the loss.
 
     Attributes:
         in_tutored_group: some rollout of this group is tutored.
@@ -50,16 +50,16 @@ class Tutoring:
 
 
 class Teacher:
-    """Reads lessons with frozen weights; never receives a gradient.
+    """Reads lessons; never receives a gradient.
 
     Args:
         model: the model to call, wrapped for its engine or not; it must carry ``add_scoring_head``.
         unwrapped: the same model without its wrapper, which owns the head.
-        processor: renders and tokenizes the hinted prompts, images included.
+        processor: renders and tokenizes what it is shown, images included.
         micro_batch: lessons per forward.
         k: how many ids it keeps of each distribution.
         temperature: the sampling temperature, by which its logits are divided.
-        frozen: a context in which ``model`` has the teacher's weights, such as "adapter off".
+        weights: a context in which ``model`` has the teacher's weights, such as "adapter off".
         keep_head: keep a copy of the head that read, because the weights move before the loss is computed.
         chat_template: the trainer's template, ``None`` for the processor's own.
         template_arguments: further arguments of the template.
@@ -74,7 +74,7 @@ class Teacher:
         micro_batch: int,
         k: int = 100,
         temperature: float = 1.0,
-        frozen: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        weights: Callable[[], AbstractContextManager[Any]] = nullcontext,
         keep_head: bool = False,
         chat_template: str | None = None,
         template_arguments: dict[str, Any] | None = None,
@@ -82,7 +82,7 @@ class Teacher:
         if micro_batch < 1:
             raise ValueError(f"the teacher's micro-batch must be at least 1, got {micro_batch}")
         self._model, self._unwrapped, self._processor = model, unwrapped, processor
-        self._micro_batch, self._frozen = micro_batch, frozen
+        self._micro_batch, self._weights = micro_batch, weights
         self._k, self._temperature = k, temperature
         self._keep_head = keep_head
         self._kept_head: HeadWeights | None = None
@@ -110,7 +110,7 @@ class Teacher:
         if calls < needed:
             raise ValueError(f"{len(lessons)} lessons need {needed} forwards, only {calls} were allowed")
         records: list[TeacherTopK] = []
-        with self._frozen():
+        with self._weights():
             if self._keep_head and calls:
                 head = head_of(self._unwrapped)
                 self._kept_head = HeadWeights(head.weight.clone(), None if head.bias is None else head.bias.clone())
@@ -126,7 +126,7 @@ class Teacher:
         """Return the head that read; a collective call when the model is sharded."""
         if self._kept_head is not None:
             return self._kept_head
-        with self._frozen():
+        with self._weights():
             return head_of(self._unwrapped)
 
     def _read(self, lessons: Sequence[Lesson]) -> Iterator[TeacherTopK]:
@@ -139,11 +139,11 @@ class Teacher:
         inputs, mask = self._inputs(lessons)
         request = ScoreRequest(mask.long(), mask, self._temperature, reduce_to=self._k)
         scored: ScoredTokens = self._model(**inputs, score=request)
-        assert scored.beside.record is not None
-        return scored.beside.record
+        assert scored.details.record is not None
+        return scored.details.record
 
     def _inputs(self, lessons: Sequence[Lesson]) -> tuple[dict[str, Tensor], Tensor]:
-        """Return the model's inputs for hinted prompt + response, and the response mask [B, T].
+        """Return the model's inputs for what it is shown + response, and the response mask [B, T].
 
         Prompts are padded on the left and responses on the right, so the response is the last T columns.
         """

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from trl.trainer import grpo_trainer
 
+from ptdpo.tutor.groups import group_of_rows
+
 
 def shuffle_groups(rows: dict[str, Any], *, generations: int, first_row: int) -> dict[str, Any]:
     """Return a process's rollouts with its groups in random order; the order within a group stays.
@@ -19,7 +21,7 @@ def shuffle_groups(rows: dict[str, Any], *, generations: int, first_row: int) ->
         first_row: how many rollouts the processes before this one hold: a group may begin there.
     """
     count = len(next(value for value in rows.values() if value is not None))
-    group = torch.arange(first_row, first_row + count) // generations
+    group = torch.tensor(group_of_rows(count, generations, first_row))
     group -= group[0].clone()
     rank = torch.randperm(int(group[-1]) + 1)
     order = rank[group].argsort(stable=True)

@@ -4,37 +4,42 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate.utils import is_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, TrainerCallback
+from trl import GRPOTrainer
 from trl.trainer.utils import use_adapter
 
 from ptdpo.models.loading import load_processor
-from ptdpo.train.reference import check_reference, load_frozen_copy
+from ptdpo.train.settings import PTDConfig
+from ptdpo.train.trl.reference import check_reference, load_frozen_copy
 from ptdpo.tutor.head import add_scoring_head
 from ptdpo.tutor.teacher import Teacher
 
 EMA_FILE = "ema_teacher.safetensors"
 
 
-def make_teacher(trainer: Any, given_model: Any, *, given_adapter: bool) -> Teacher:
-    """Return the teacher that ``trainer.args.tutoring_teacher`` names.
+def teacher_named(
+    args: PTDConfig, trainer: GRPOTrainer, given_model: Any, *, given_adapter: bool, share_prefix: bool
+) -> Teacher:
+    """Return the teacher whose weights ``args.tutoring_teacher`` names.
 
     Args:
+        args: the settings.
         trainer: the trainer, set up by TRL.
         given_model: the model it was given.
         given_adapter: that model came with an adapter of its own.
+        share_prefix: a model of its own reads a prompt that several rows share once.
 
     Raises:
         ValueError: if the frozen weights would not be those of the start, or the moving average cannot be kept with
             this engine.
     """
-    args = trainer.args
     policy: Any = trainer.accelerator.unwrap_model(trainer.model)
-    frozen: Callable[[], Any] = nullcontext
+    weights: Callable[[], Any] = nullcontext
     kind = args.tutoring_teacher
     if kind == "ema" and (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
         raise ValueError("tutoring_teacher=ema: a moving average under FSDP or DeepSpeed is not supported yet")
@@ -53,17 +58,17 @@ def make_teacher(trainer: Any, given_model: Any, *, given_adapter: bool) -> Teac
         model, unwrapped = trainer.model, policy
         average = MovingAverage(policy, args.tutoring_ema_rate)
         trainer.add_callback(average)
-        frozen = average.borrowed
+        weights = average.borrowed
     elif kind == "frozen" and is_peft_model(policy):
         model, unwrapped = trainer.model, policy
-        frozen = partial(use_adapter, policy, "ref" if "ref" in policy.peft_config else None)
+        weights = partial(use_adapter, policy, "ref" if "ref" in policy.peft_config else None)
     elif kind == "frozen" and trainer.ref_model is not None:
         model = trainer.ref_model
         unwrapped = trainer.accelerator.unwrap_model(model)
     else:
         model = load_frozen_copy(trainer, args.other_teacher)
         unwrapped = trainer.accelerator.unwrap_model(model)
-        add_scoring_head(unwrapped, share_prefix=trainer.shares_prefix)
+        add_scoring_head(unwrapped, share_prefix=share_prefix)
     if kind in ("frozen", "ema") and not is_peft_model(policy) and not isinstance(given_model, str):
         check_reference(policy, unwrapped)
     if kind == "ema" and not is_peft_model(policy):
@@ -75,15 +80,15 @@ def make_teacher(trainer: Any, given_model: Any, *, given_adapter: bool) -> Teac
         micro_batch=args.teacher_batch_size or args.per_device_train_batch_size,
         k=1 if args.tutoring_support == "full" else args.tutoring_k,
         temperature=trainer.temperature,
-        frozen=frozen,
+        weights=weights,
         # These weights move before the loss is computed: what was read needs the head that read it.
         keep_head=kind in ("current", "ema"),
         chat_template=trainer.chat_template,
-        template_arguments=dict(trainer.chat_template_kwargs),
+        template_arguments=cast(dict[str, Any], trainer.chat_template_kwargs),
     )
 
 
-def check_vocabulary(args: Any, processor: Any, model: Any) -> None:
+def check_vocabulary(args: PTDConfig, processor: Any, model: Any) -> None:
     """Refuse more ids than there are, and another model as teacher whose vocabulary is not the policy's.
 
     Args:
@@ -123,7 +128,7 @@ def check_vocabulary(args: Any, processor: Any, model: Any) -> None:
         )
 
 
-def _check_k(args: Any, model: Any) -> None:
+def _check_k(args: PTDConfig, model: Any) -> None:
     reads_k = args.tutoring_use == "loss" and args.tutoring_support != "full"
     if reads_k and args.tutoring_k > _ids(model):
         raise ValueError(

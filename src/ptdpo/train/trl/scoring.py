@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ptdpo.algo.lm_head import concatenate
 from ptdpo.tutor.head import Divergence, HeadWeights, ScoredTokens, ScoreRequest, TeacherView
-from ptdpo.tutor.teacher import Tutoring
+from ptdpo.tutor.teacher import Reading
 
 IGNORED = -100
 
@@ -30,6 +30,48 @@ def without_empty_images(inputs: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in inputs.items() if name not in ("pixel_values", "image_grid_thw")}
 
 
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """With what a micro-batch is compared while it is scored.
+
+    Attributes:
+        divergence: how.
+        readings: what the teacher left, one per row.
+        head: the teacher's.
+    """
+
+    divergence: Divergence
+    readings: Sequence[Reading]
+    head: HeadWeights
+
+    def view(self, rows: slice, mask: Tensor) -> TeacherView | None:
+        """Return what the teacher left for some rows, of mask [B, T]; ``None`` if it read none of them."""
+        readings = self.readings[rows]
+        read = [reading.teacher for reading in readings if reading.teacher is not None]
+        if not read:
+            return None
+        tokens = torch.tensor([reading.tokens for reading in readings], device=mask.device)
+        positions = torch.arange(mask.size(1), device=mask.device) < tokens.unsqueeze(1)
+        return TeacherView(positions & mask, concatenate(read).to(mask.device).with_head(*self.head))
+
+
+@dataclass(frozen=True, slots=True)
+class KLFree:
+    """Rows of a micro-batch that have no reference KL.
+
+    Attributes:
+        reference: [B, T], log pi_ref, a copy that may be written to.
+        rows: [B] bool.
+    """
+
+    reference: Tensor
+    rows: Tensor
+
+    def overwrite(self, log_probs: Tensor) -> None:
+        """Make reference and policy agree: there k3 and its gradient vanish."""
+        self.reference[self.rows] = log_probs.detach()[self.rows]
+
+
 @dataclass
 class ScoringModel:
     """Calls the wrapped model with a ``ScoreRequest`` and answers in the shape of TRL's fused head.
@@ -38,9 +80,8 @@ class ScoringModel:
         model: the model, wrapped for its engine or not, carrying ``add_scoring_head``.
         response_length: T.
         temperature: the sampling temperature.
-        divergence: how to compare with the teacher.
-        tutoring: one record per row of the batch, ``None``: nothing is compared.
-        teacher_head: the teacher's head, when something is compared.
+        compared: the teacher, ``None``: nothing is compared.
+        kl_free: the rows whose reference is to be overwritten once they are scored.
         dense: score on whole logits.
         scored: what the calls returned, in order.
     """
@@ -48,9 +89,8 @@ class ScoringModel:
     model: Any
     response_length: int
     temperature: float
-    divergence: Divergence = field(default_factory=Divergence)
-    tutoring: Sequence[Tutoring] | None = None
-    teacher_head: HeadWeights | None = None
+    compared: Compared | None = None
+    kl_free: KLFree | None = None
     dense: bool = False
     scored: list[ScoredTokens] = field(default_factory=list)
     _next_row: int = 0
@@ -65,21 +105,10 @@ class ScoringModel:
             response_ids.masked_fill(~mask, 0),
             mask,
             self.temperature,
-            self._teacher_view(rows, mask),
-            self.divergence,
+            None if self.compared is None else self.compared.view(rows, mask),
+            Divergence() if self.compared is None else self.compared.divergence,
             self.dense,
         )
         scored: ScoredTokens = self.model(**without_empty_images(inputs), score=request)
         self.scored.append(scored)
-        return SimpleNamespace(log_probs=scored.log_probs, entropy=scored.beside.entropy, aux_loss=None)
-
-    def _teacher_view(self, rows: slice, mask: Tensor) -> TeacherView | None:
-        if self.tutoring is None or self.teacher_head is None:
-            return None
-        records = self.tutoring[rows]
-        read = [record.teacher for record in records if record.teacher is not None]
-        if not read:
-            return None
-        tokens = torch.tensor([record.tokens for record in records], device=mask.device)
-        positions = torch.arange(mask.size(1), device=mask.device) < tokens.unsqueeze(1)
-        return TeacherView(positions & mask, concatenate(read).to(mask.device).with_head(*self.teacher_head))
+        return SimpleNamespace(log_probs=scored.log_probs, entropy=scored.details.entropy, aux_loss=None)

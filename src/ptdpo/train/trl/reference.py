@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch.distributed.tensor import DTensor
+from trl import GRPOTrainer
 from trl.models import prepare_deepspeed, prepare_fsdp
 from trl.trainer.utils import create_model_from_path, disable_dropout_in_model, get_config_model_id
 
@@ -11,19 +12,23 @@ from ptdpo.models.packed_attention import ATTENTION
 from ptdpo.models.sharded import gathered
 
 
-def refuse_unsupported(trainer: Any) -> None:
+def refuse_unsupported(*, aux_loss: bool) -> None:
     """Refuse what the scoring head cannot serve.
 
+    Args:
+        aux_loss: the model is a mixture of experts whose load-balancing loss is trained on.
+
     Raises:
-        ValueError: for a mixture of experts with a load-balancing loss. TRL itself refuses adapters on the head.
+        ValueError: if it is. TRL itself refuses adapters on the head.
     """
-    if trainer.aux_loss_enabled:
+    if aux_loss:
         raise ValueError("tutoring does not support the load-balancing loss of experts: set router_aux_loss_coef=0")
 
 
-def load_frozen_copy(trainer: Any, path: str | None = None) -> Any:
+def load_frozen_copy(trainer: GRPOTrainer, path: str | None = None) -> Any:
     """Load a model as TRL does for a reference KL, and prepare it for evaluation; ``None``: the start model."""
-    args, policy = trainer.args, trainer.model
+    args: Any = trainer.args
+    policy: Any = trainer.model
     settings = dict(args.model_init_kwargs or {})
     if args.distributed_state.distributed_type in ("MULTI_GPU", "DEEPSPEED"):
         settings["device_map"] = None

@@ -5,32 +5,35 @@ from typing import Any
 
 import torch
 from accelerate.utils import is_peft_model
+from trl import GRPOTrainer
 from trl.rewards import get_soft_overlong_punishment
 
 from ptdpo.data.contexts import context_named
 from ptdpo.models.sampling import banned_token_ids
 from ptdpo.models.shared_prefill import share_prefill
 from ptdpo.models.shared_prefix import say_plain
-from ptdpo.train.reference import refuse_unsupported
+from ptdpo.train.settings import PTDConfig
+from ptdpo.train.trl.reference import refuse_unsupported
 from ptdpo.tutor.context import images_of
 from ptdpo.tutor.head import add_scoring_head
+from ptdpo.tutor.processes import Processes
 
 
-def accuracy_column(trainer: Any) -> int:
+def accuracy_column(named: str, reward_functions: Sequence[str]) -> int:
     """Return which reward function is the accuracy that routing reads.
 
     Raises:
-        ValueError: if none of them is.
+        ValueError: if none of them has that name.
     """
-    if trainer.args.accuracy_reward not in trainer.reward_func_names:
+    if named not in reward_functions:
         raise ValueError(
-            f"accuracy_reward={trainer.args.accuracy_reward!r} is not among the reward functions "
-            f"({', '.join(trainer.reward_func_names)}); routing needs the accuracy"
+            f"accuracy_reward={named!r} is not among the reward functions ({', '.join(reward_functions)}); routing "
+            "needs the accuracy"
         )
-    return trainer.reward_func_names.index(trainer.args.accuracy_reward)
+    return reward_functions.index(named)
 
 
-def refuse_foreign_rollouts(args: Any, given: Mapping[str, Any]) -> None:
+def refuse_foreign_rollouts(args: PTDConfig, given: Mapping[str, Any]) -> None:
     """Refuse arguments of ``GRPOTrainer`` that put other tokens than the policy's into responses.
 
     Raises:
@@ -48,7 +51,7 @@ def refuse_foreign_rollouts(args: Any, given: Mapping[str, Any]) -> None:
         raise ValueError(f"{names[0]}: not supported with tutoring, perception or resampling: set {used[0]} to 0")
 
 
-def refuse_missing_context(args: Any, rows: Any) -> None:
+def refuse_missing_context(args: PTDConfig, rows: Any) -> None:
     """Refuse a data set without the column that the teacher is shown: nothing would be tutored.
 
     Args:
@@ -71,14 +74,19 @@ def refuse_missing_context(args: Any, rows: Any) -> None:
     )
 
 
-def check_groups(trainer: Any) -> None:
+def check_groups(args: PTDConfig, generations: int, rows_of_data: Any) -> None:
     """Refuse layouts in which groups cannot be exchanged, by resampling or for rollouts under the teacher's context.
+
+    Args:
+        args: the settings.
+        generations: G.
+        rows_of_data: the training data.
 
     Raises:
         ValueError: if groups are spread over processes, or the data cannot be drawn from by row.
     """
-    args, generations = trainer.args, trainer.num_generations
     drawn_anew = args.tutors and args.tutoring_rollouts == "teacher"
+    assert args.steps_per_generation is not None
     rows = args.per_device_train_batch_size * args.steps_per_generation
     if (args.resampling_rounds or drawn_anew) and rows % generations:
         setting = "tutoring_rollouts=teacher" if drawn_anew else f"resampling_rounds={args.resampling_rounds}"
@@ -86,22 +94,23 @@ def check_groups(trainer: Any) -> None:
             f"{setting}: every process must hold whole groups, but its {rows} rollouts (per_device_train_batch_size x "
             f"steps_per_generation) are not a multiple of num_generations={generations}"
         )
-    if args.resampling_rounds and not hasattr(trainer.train_dataset, "__getitem__"):
+    if args.resampling_rounds and not hasattr(rows_of_data, "__getitem__"):
         raise ValueError(f"resampling_rounds={args.resampling_rounds}: a streamed data set cannot be drawn from")
 
 
-def with_overlong_penalty(reward_funcs: Any, args: Any) -> tuple[list[Any], list[float]]:
+def with_overlong_penalty(reward_funcs: Any, args: PTDConfig) -> tuple[list[Any], list[float]]:
     """Return the reward functions and their weights with DAPO's soft over-long penalty, of weight 1.
 
     0 up to L - C tokens, (L - C - length) / C up to L, -1 beyond; L ``max_completion_length``, C ``overlong_buffer``.
     """
     functions = list(reward_funcs) if isinstance(reward_funcs, list | tuple) else [reward_funcs]
     weights = args.reward_weights or [1.0] * len(functions)
+    assert args.max_completion_length is not None
     penalty = get_soft_overlong_punishment(args.max_completion_length, args.overlong_buffer)
     return [*functions, penalty], [*weights, 1.0]
 
 
-def ban_special_tokens(trainer: Any) -> None:
+def ban_special_tokens(trainer: GRPOTrainer) -> None:
     """Extend TRL's list of suppressed tokens."""
     banned = banned_token_ids(trainer._tokenizer, trainer.eos_token_ids)
     given = trainer.generation_kwargs.get("suppress_tokens") or []
@@ -109,22 +118,22 @@ def ban_special_tokens(trainer: Any) -> None:
     trainer.generation_config.suppress_tokens = trainer.generation_kwargs["suppress_tokens"]
 
 
-def uses_zero3(trainer: Any) -> bool:
+def uses_zero3(args: PTDConfig) -> bool:
     """Return whether DeepSpeed parts the weights among processes: every layer's forward is then a collective call."""
-    plugin = trainer.args.deepspeed_plugin
+    plugin = args.deepspeed_plugin
     return plugin is not None and plugin.zero_stage == 3
 
 
-def check_images(trainer: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+def check_images(args: PTDConfig, processes: Processes, rows: Sequence[Mapping[str, Any]]) -> None:
     """Refuse what ZeRO-3 would hang on: a vision tower that runs on one process while another has no image to read.
 
     Raises:
         ValueError: under ZeRO-3, if some of all processes' rows have images and others have none.
     """
-    if not uses_zero3(trainer):
+    if not uses_zero3(args):
         return
-    local = torch.tensor([[sum(bool(images_of(row)) for row in rows), len(rows)]], device=trainer.accelerator.device)
-    seen, total = trainer.accelerator.gather(local).sum(dim=0).tolist()
+    counts = torch.tensor([sum(bool(images_of(row)) for row in rows), len(rows)], device=processes.device)
+    seen, total = processes.sum(counts).tolist()
     if seen not in (0, total):
         raise ValueError(
             f"{seen} of {total} rows of a batch have images: DeepSpeed ZeRO-3 needs images in all rows or in none; "
@@ -132,20 +141,20 @@ def check_images(trainer: Any, rows: Sequence[Mapping[str, Any]]) -> None:
         )
 
 
-def install_scoring(trainer: Any) -> bool:
+def install_scoring(trainer: GRPOTrainer, args: PTDConfig) -> bool:
     """Let policy and reference score through ``ptdpo.tutor.head``; returns whether they share prefixes."""
-    refuse_unsupported(trainer)
-    wanted = trainer.args.shares_prefix
-    if wanted and trainer.args.use_transformers_continuous_batching:
+    refuse_unsupported(aux_loss=trainer.aux_loss_enabled)
+    wanted = args.shares_prefix
+    if wanted and args.use_transformers_continuous_batching:
         say_plain("the policy", "use_transformers_continuous_batching=True needs an attention of its own")
         wanted = False
-    shares = False
+    shares, unwrapped = False, None
     for model in (trainer.ref_model, trainer.model):
         if model is not None:
             unwrapped: Any = trainer.accelerator.unwrap_model(model)
             unwrapped = unwrapped.get_base_model() if is_peft_model(unwrapped) else unwrapped
             shares = add_scoring_head(unwrapped, share_prefix=wanted)
     # A process whose prompts all differ would make one forward less, and sharded ones wait for it.
-    if shares and not (trainer.is_fsdp_enabled or uses_zero3(trainer)):
+    if shares and not (trainer.is_fsdp_enabled or uses_zero3(args)):
         share_prefill(unwrapped)
     return shares

@@ -1,0 +1,90 @@
+"""The method's settings as records, one per part; ``None`` where a part is off. What each means: ``PTDConfig``."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ptdpo.algo.objectives import Estimator, Schedule
+from ptdpo.algo.routing import Select
+from ptdpo.tutor.head import Divergence
+
+
+@dataclass(frozen=True, slots=True)
+class TutoringSettings:
+    """The settings ``tutoring_*`` that do not say whose weights teach, without that prefix."""
+
+    weight: float = 0.5
+    schedule: Schedule = "constant"
+    context: str = "hint"
+    threshold: float = 1.0
+    select: Select = "failed"
+    rollouts: Literal["student", "teacher"] = "student"
+    divergence: Divergence = field(default_factory=Divergence)
+    use: Literal["loss", "advantage"] = "loss"
+    ratio_clip: float | None = None
+    mean: Literal["tutored", "all"] = "tutored"
+    keep_kl: bool = True
+    teacher_on_cpu: bool = False
+    example_steps: int = 0
+
+    @property
+    def compares_supports(self) -> bool:
+        """Return whether there is a support: neither the full vocabulary nor sampled tokens have overlap and tails."""
+        return self.divergence.support != "full" and self.use == "loss"
+
+
+@dataclass(frozen=True, slots=True)
+class PerceptionSettings:
+    """PAPO's settings.
+
+    Attributes:
+        weight: gamma.
+        entropy_weight: eta_1.
+        masked_entropy_weight: eta_2.
+        masked: ``current`` or ``rollout``.
+        estimator: ``paper`` or ``code``.
+        mask_share: share of patches that are blackened.
+        patch: side of a patch in pixels.
+        over: what a mean is taken over, as the policy loss does: ``responses`` (3), or ``tokens`` of the step (DAPO).
+        seed: of the masks.
+    """
+
+    weight: float = 0.0
+    entropy_weight: float = 0.0
+    masked_entropy_weight: float = 0.0
+    masked: Literal["current", "rollout"] = "current"
+    estimator: Estimator = "paper"
+    mask_share: float = 0.6
+    patch: int = 14
+    over: Literal["responses", "tokens"] = "responses"
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ResamplingSettings:
+    """DAPO's dynamic sampling.
+
+    Attributes:
+        rounds: how often uninformative groups are exchanged.
+        kept_context: groups that fail as a whole are kept where the teacher has this to read; ``None``: nowhere.
+        seed: of the draws.
+    """
+
+    rounds: int
+    kept_context: str | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MethodSettings:
+    """All of them.
+
+    Attributes:
+        rl_weight: factor on the advantages.
+        leave_one_out: baseline of an advantage without the rollout itself.
+    """
+
+    tutoring: TutoringSettings | None = None
+    perception: PerceptionSettings | None = None
+    resampling: ResamplingSettings | None = None
+    rl_weight: float = 1.0
+    leave_one_out: bool = False

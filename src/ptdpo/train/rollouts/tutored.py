@@ -1,0 +1,76 @@
+"""From a graded batch to what the teacher leaves along it: contexts, routing (8), rollouts drawn anew, lessons."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ptdpo.data.contexts import context_named
+from ptdpo.train.engine import Engine, RolloutBatch
+from ptdpo.train.method_settings import TutoringSettings
+from ptdpo.train.rollouts.privileged import draw_privileged
+from ptdpo.tutor.context import images_of
+from ptdpo.tutor.lessons import Routed, contexts_of, make_lessons, read_lessons, route_rollouts, sibling_texts
+from ptdpo.tutor.teacher import Lesson, Reading, Teacher
+
+
+@dataclass(frozen=True, slots=True)
+class Tutored:
+    """A batch of rollouts after the teacher.
+
+    Attributes:
+        readings: one per rollout.
+        routed: which were to be tutored.
+        replaced: as in ``Prepared``.
+    """
+
+    readings: Sequence[Reading]
+    routed: Routed
+    replaced: Mapping[int, list[int]] | None
+
+
+def tutor_rollouts(engine: Engine, settings: TutoringSettings, teacher: Teacher, batch: RolloutBatch) -> Tutored:
+    """Route a batch of rollouts (8) and let the teacher read those that are tutored.
+
+    Args:
+        engine: for what the processes do together.
+        settings: context, route, and whose rollouts.
+        teacher: reads the lessons.
+        batch: the rollouts of this process.
+    """
+    processes, rows = engine.processes, batch.rows
+    siblings = None
+    if context_named(settings.context).needs_group:
+        siblings = sibling_texts(batch.groups, processes.gather_texts(engine.texts(batch.response_ids)))
+    contexts = contexts_of(rows, settings.context, siblings)
+    has_context = torch.tensor([context is not None for context in contexts], device=processes.device)
+    routed = route_rollouts(
+        batch.groups, processes.gather(has_context), threshold=settings.threshold, select=settings.select
+    )
+    engine.log("accuracy/tutored_groups", routed.group_accuracy)
+    chosen, responses, replaced = routed.chosen, batch.responses, None
+    if settings.rollouts == "teacher":
+        replaced = draw_privileged(engine, batch, contexts, chosen)
+        chosen = torch.tensor([row in replaced for row in range(len(rows))], device=chosen.device)
+        for row, ids in replaced.items():
+            responses[row] = torch.tensor(ids, device=batch.response_ids.device)
+    lessons = make_lessons(chosen, rows, contexts, responses)
+    filler = Lesson(rows[0]["prompt"], images_of(rows[0]), batch.response_ids[0][:1])
+    with engine.autocast():
+        read = read_lessons(teacher, lessons, processes, filler)
+    if settings.teacher_on_cpu:
+        read = {row: record.to("cpu") for row, record in read.items()}
+    _log(engine, list(lessons.values()))
+    in_tutored_group = routed.in_tutored_group.tolist()
+    readings = [
+        Reading(in_tutored_group[row], read.get(row), str(content.get("id", ""))) for row, content in enumerate(rows)
+    ]
+    return Tutored(readings, routed, replaced)
+
+
+def _log(engine: Engine, lessons: Sequence[Lesson]) -> None:
+    tokens = sum(len(lesson.response_ids) for lesson in lessons)
+    counts = torch.tensor([len(lessons), tokens], device=engine.processes.device, dtype=torch.float32)
+    rollouts, tokens = engine.processes.sum(counts).tolist()
+    engine.log("tutored/rollouts", rollouts)
+    engine.log("tutored/tokens", tokens)

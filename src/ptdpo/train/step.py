@@ -1,0 +1,53 @@
+"""The state of one optimiser step."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ptdpo.tutor.head import ScoreDetails
+
+
+@dataclass
+class TutoringSums:
+    """Sums over the tutored tokens that this process trained on in an optimiser step."""
+
+    tokens: int = 0
+    divergence: float = 0.0
+    overlap: float = 0.0
+    student_tail: float = 0.0
+    teacher_tail: float = 0.0
+
+    def add(self, scored: ScoreDetails) -> None:
+        """Add one micro-batch."""
+        if scored.divergence is None or scored.divergence.numel() == 0:
+            return
+        self.tokens += scored.divergence.numel()
+        self.divergence += scored.divergence.detach().sum().item()
+        self.overlap += _total(scored.overlap)
+        self.student_tail += _total(scored.student_tail)
+        self.teacher_tail += _total(scored.teacher_tail)
+
+    def as_tensor(self, device: torch.device) -> Tensor:
+        """Return the sums in field order, for one reduction over all processes."""
+        values = [self.tokens, self.divergence, self.overlap, self.student_tail, self.teacher_tail]
+        return torch.tensor(values, dtype=torch.float32, device=device)
+
+
+def _total(values: Tensor | None) -> float:
+    return 0.0 if values is None else values.sum().item()
+
+
+@dataclass
+class OptimiserStep:
+    """What an optimiser step knows of itself while its micro-batches are trained on.
+
+    Attributes:
+        tutored_tokens: |F| of (11), over all of its micro-batches and processes.
+        sums: of what was trained on so far, for logging.
+        example_written: one of its rollouts was kept for the report.
+    """
+
+    tutored_tokens: int = 0
+    sums: TutoringSums = field(default_factory=TutoringSums)
+    example_written: bool = False

@@ -1,0 +1,90 @@
+"""The tutoring term: lambda L_PTD of (12), over the tokens that the teacher read."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ptdpo.algo.objectives import ratio_weights, sampled_distillation, scheduled, tutoring_loss
+from ptdpo.algo.teacher_topk import concatenate
+from ptdpo.train.engine import Engine, MicroBatch
+from ptdpo.train.examples import pick_example
+from ptdpo.train.method_settings import TutoringSettings
+from ptdpo.train.step import OptimiserStep
+from ptdpo.tutor.head import ScoreDetails, ScoredTokens
+from ptdpo.tutor.teacher import Reading
+
+# Besides the divergence, for which there need be no support.
+_LOGGED = ("divergence", "topk_overlap", "tail_mass/student", "tail_mass/teacher")
+
+
+class TutoringTerm:
+    """lambda * sum over F of D / (|F| + eps), (11) and (12); with ``use=advantage`` D is that of the sampled token."""
+
+    def __init__(self, engine: Engine, settings: TutoringSettings) -> None:
+        self._engine, self.settings = engine, settings
+
+    def count(self, micro_batches: Sequence[MicroBatch]) -> int:
+        """Return |F| of (11) for the optimiser step that these micro-batches of this process are a part of."""
+        local = sum(record.reading.tokens for micro in micro_batches for record in micro.records)
+        if self.settings.mean == "all":
+            local = sum(int(micro.response_mask.sum()) for micro in micro_batches)
+        processes = self._engine.processes
+        return int(processes.sum(torch.tensor(local, device=processes.device)))
+
+    def rows_without_kl(self, micro: MicroBatch) -> Tensor | None:
+        """Return [B] bool, the rows without a reference KL: with ``keep_kl=False`` those of tutored groups."""
+        if self.settings.keep_kl:
+            return None
+        rows = [record.reading.in_tutored_group for record in micro.records]
+        return torch.tensor(rows, device=micro.response_ids.device)
+
+    def loss(self, micro: MicroBatch, scored: ScoredTokens, step: OptimiserStep) -> Tensor | None:
+        """Return the term of one micro-batch; ``None`` if nothing in it is tutored, or it counts elsewhere."""
+        readings = [record.reading for record in micro.records]
+        if micro.teacher_head is None or micro.share == 0 or not any(reading.tokens for reading in readings):
+            return None
+        details = self._details(micro, scored)
+        assert details.divergence is not None
+        step.sums.add(details)
+        self._write_example(micro, readings, details.divergence, step)
+        distance = details.divergence
+        if self.settings.ratio_clip is not None and micro.old_log_probs is not None:
+            tutored = micro.tutored
+            old, clip = micro.old_log_probs[tutored], self.settings.ratio_clip
+            distance = distance * ratio_weights(scored.log_probs[tutored], old, clip)
+        share = tutoring_loss(distance, step.tutored_tokens, processes=self._engine.processes.count)
+        return scheduled(self.settings.weight, self.settings.schedule, self._engine.progress) * share
+
+    def log(self, step: OptimiserStep) -> None:
+        """Log means over the tokens that the optimiser step tutored."""
+        processes = self._engine.processes
+        sums = processes.sum(step.sums.as_tensor(processes.device))
+        tokens = max(sums[0].item(), 1.0)
+        names = _LOGGED if self.settings.compares_supports else _LOGGED[:1]
+        for name, value in zip(names, sums[1:].tolist(), strict=False):
+            self._engine.log(name, value / tokens)
+
+    def _details(self, micro: MicroBatch, scored: ScoredTokens) -> ScoreDetails:
+        """Return how far the micro-batch's tutored tokens are from the teacher, [n]."""
+        if self.settings.use == "loss":
+            return scored.details
+        assert micro.teacher_head is not None
+        tutored = micro.tutored
+        sampled = micro.response_ids[tutored].unsqueeze(-1)
+        read = [record.reading.teacher for record in micro.records if record.reading.teacher is not None]
+        teacher = concatenate(read).to(sampled.device).with_head(*micro.teacher_head).log_probs_at(sampled).squeeze(-1)
+        return replace(scored.details, divergence=sampled_distillation(scored.log_probs[tutored], teacher))
+
+    def _write_example(
+        self, micro: MicroBatch, readings: Sequence[Reading], divergence: Tensor, step: OptimiserStep
+    ) -> None:
+        """Write the micro-batch's rollout furthest from its teacher, once per ``example_steps``."""
+        number, every = self._engine.step + 1, self.settings.example_steps
+        if every == 0 or number % every or step.example_written or self._engine.processes.index:
+            return
+        example = pick_example(number, readings, micro.response_ids, divergence, self._engine.token)
+        if example is not None:
+            self._engine.write_example(example)
+            step.example_written = True

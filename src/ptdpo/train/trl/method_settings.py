@@ -1,0 +1,61 @@
+"""The method's settings out of those of a TRL trainer."""
+
+from typing import Any
+
+from ptdpo.data.contexts import context_named
+from ptdpo.train.method_settings import (
+    MethodSettings,
+    PerceptionSettings,
+    ResamplingSettings,
+    TutoringSettings,
+)
+from ptdpo.train.settings import PTDConfig
+
+
+def method_settings(args: PTDConfig) -> MethodSettings:
+    """Return what the method reads of the settings; parts that are off are ``None``."""
+    return MethodSettings(
+        tutoring=_tutoring(args) if args.tutors else None,
+        perception=_perception(args) if args.perceives else None,
+        resampling=_resampling(args) if args.resampling_rounds else None,
+        rl_weight=args.rl_weight,
+        leave_one_out=args.leave_one_out,
+    )
+
+
+def _tutoring(args: Any) -> TutoringSettings:
+    return TutoringSettings(
+        weight=args.tutoring_weight,
+        schedule=args.tutoring_schedule,
+        context=args.tutoring_context,
+        threshold=args.tutoring_threshold,
+        select=args.tutoring_select,
+        rollouts=args.tutoring_rollouts,
+        divergence=args.divergence,
+        use=args.tutoring_use,
+        ratio_clip=args.tutoring_ratio_clip,
+        mean=args.tutoring_mean,
+        keep_kl=args.tutoring_keep_kl,
+        teacher_on_cpu=args.teacher_on_cpu,
+        example_steps=args.example_steps,
+    )
+
+
+def _perception(args: Any) -> PerceptionSettings:
+    return PerceptionSettings(
+        weight=args.perception_weight,
+        entropy_weight=args.perception_entropy_weight,
+        masked_entropy_weight=args.masked_entropy_weight,
+        masked=args.perception_masked,
+        estimator=args.perception_estimator,
+        mask_share=args.perception_mask_share,
+        patch=args.perception_patch,
+        over="responses" if args.loss_type == "grpo" else "tokens",
+        seed=args.seed,
+    )
+
+
+def _resampling(args: Any) -> ResamplingSettings:
+    # What comes from the group is right, and where a whole group fails there is none.
+    kept = args.tutors and not context_named(args.tutoring_context).needs_group
+    return ResamplingSettings(args.resampling_rounds, args.tutoring_context if kept else None, args.seed)

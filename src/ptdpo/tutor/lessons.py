@@ -1,0 +1,110 @@
+"""From a batch of rollouts to lessons: which are tutored (8), what the teacher is shown, what it leaves."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from ptdpo.algo.routing import Select, route
+from ptdpo.algo.teacher_topk import TeacherTopK
+from ptdpo.data.contexts import Row
+from ptdpo.data.prompts import Prompt
+from ptdpo.tutor.context import images_of, privileged_prompt
+from ptdpo.tutor.groups import Groups
+from ptdpo.tutor.processes import Processes
+from ptdpo.tutor.teacher import Lesson, Teacher
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """Which of this process's rollouts are tutored.
+
+    Attributes:
+        chosen: [rows], those that are.
+        in_tutored_group: [rows], those of a group in which any is.
+        group_accuracy: mean accuracy of such groups over all processes; 0 if there are none.
+    """
+
+    chosen: Bool[Tensor, " rows"]
+    in_tutored_group: Bool[Tensor, " rows"]
+    group_accuracy: float
+
+
+def contexts_of(rows: Sequence[Row], context: str, siblings: Sequence[str | None] | None = None) -> list[Prompt | None]:
+    """Return what the teacher would read for each rollout; ``None`` where its row lacks it.
+
+    Args:
+        rows: the rows of the data set, one per rollout.
+        context: what the teacher is shown.
+        siblings: for each rollout the text of a right one of its group, for context ``sibling``.
+    """
+    given = siblings or [None] * len(rows)
+    return [privileged_prompt(row, context, sibling) for row, sibling in zip(rows, given, strict=True)]
+
+
+def sibling_texts(groups: Groups, texts: Sequence[str]) -> list[str | None]:
+    """Return for each of this process's rollouts the text of a right sibling; ``texts`` are those of all processes."""
+    return [None if row is None else texts[row] for row in groups.right_siblings()]
+
+
+def route_rollouts(groups: Groups, has_context: Bool[Tensor, " all"], *, threshold: float, select: Select) -> Routed:
+    """Return which rollouts are tutored: those that (8) chooses and for which the teacher has something to read.
+
+    Args:
+        groups: the rollouts of all processes.
+        has_context: for each of them, whether the teacher has.
+        threshold: tau.
+        select: which of an activated group, see ``ptdpo.algo.routing.route``.
+    """
+    accuracy = groups.accuracy
+    whole = torch.ones((*accuracy.shape, 1), device=accuracy.device)
+    chosen = route(accuracy, whole, threshold=threshold, select=select).squeeze(-1)
+    chosen &= has_context.view_as(chosen)
+    active = chosen.any(dim=1)
+    reached = accuracy[active]
+    return Routed(
+        groups.mine(chosen),
+        groups.mine(active.unsqueeze(1).expand_as(chosen)),
+        reached.mean().item() if reached.numel() else 0.0,
+    )
+
+
+def make_lessons(
+    chosen: Bool[Tensor, " rows"],
+    rows: Sequence[Row],
+    contexts: Sequence[Prompt | None],
+    responses: Sequence[Tensor],
+) -> dict[int, Lesson]:
+    """Return a lesson for each chosen rollout, by its row; one without any token is none.
+
+    Args:
+        chosen: the rollouts that are tutored.
+        rows: the rows of the data set, one per rollout.
+        contexts: what the teacher reads for each.
+        responses: the ids of each response, without padding.
+    """
+    lessons = {}
+    for row in torch.nonzero(chosen).flatten().tolist():
+        context = contexts[row]
+        assert context is not None, "a rollout without a context is never routed"
+        if len(responses[row]):
+            lessons[row] = Lesson(context, images_of(rows[row]), responses[row])
+    return lessons
+
+
+def read_lessons(
+    teacher: Teacher, lessons: Mapping[int, Lesson], processes: Processes, filler: Lesson
+) -> dict[int, TeacherTopK]:
+    """Let the teacher read; returns what it left, by row. Every process makes the same number of forwards.
+
+    Args:
+        teacher: reads.
+        lessons: by row.
+        processes: those that read at the same time.
+        filler: what is read where another process has more to read.
+    """
+    calls = processes.most(teacher.calls_needed(len(lessons)))
+    records = teacher.read(list(lessons.values()), calls=calls, filler=filler)
+    return dict(zip(lessons, records, strict=True))
