@@ -56,7 +56,7 @@ def test_two_processes_equal_one(two_processes, tmp_path, tiny_path, processor, 
     start = parameters(trainer)
     trainer.train()
     theirs = load_file(two_processes / f"{name}.safetensors")
-    assert trainer._tutored_tokens == result["tokens"]
+    assert trainer.method.step.tutored_tokens == result["tokens"]
     assert largest_difference(parameters(trainer), theirs) < 2e-6
     if name != "none":
         assert largest_difference(start, theirs) > 1e-4
