@@ -88,9 +88,9 @@ def counted(function, calls):
 )
 def test_micro_batches_measured_in_tokens_do_not_change_the_step(run, preset, share, monkeypatch):
     rows = []
-    count = PTDTrainer._compute_loss
+    count = PTDTrainer._loss
     monkeypatch.setattr(
-        PTDTrainer, "_compute_loss", lambda self, m, i: (rows.append(len(i["prompt_ids"])), count(self, m, i))[1]
+        PTDTrainer, "_loss", lambda self, m, i, share: (rows.append(len(i["prompt_ids"])), count(self, m, i, share))[1]
     )
     shared = {"reward": Alternating(3), "preset": preset, "share_prefix": share, "max_steps": 2, "tutoring_weight": 5.0}
     shared["tutoring_weight"] *= preset != "grpo"
