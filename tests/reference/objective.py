@@ -1,0 +1,319 @@
+"""The whole objective, one response at a time in float64: every loss term of every preset, from its formula.
+
+Nothing here is the package's: a row is read alone, without padding, packing or a fused head, by a double-precision
+model of transformers, and a divergence is summed over the vocabulary as the paper writes it.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+# What a teacher reads behind the question.
+TOLD = {
+    "answer": "\n\nThe right answer is:\n{}\n\nNow respond in your own words.",
+    "solution": "\n\nThis is a worked solution:\n{}\n\nNow respond in your own words.",
+    "sibling": "\n\nThis is a right response to the question:\n{}\n\nNow respond in your own words.",
+}
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A preset as formulas; the fields are the columns of the table of presets."""
+
+    sequence_ratio: bool = False
+    low: float = 0.2
+    high: float = 0.2
+    beta: float = 0.0
+    token_mean: bool = False
+    policy_gradient: bool = True
+    scaled: bool = True
+    leave_one_out: bool = False
+    overlong: int = 0
+    weight: float = 0.0
+    teacher: str = "start"
+    context: str = "hint"
+    tutored: str = "failed"
+    kind: str = "jsd"
+    k: int | None = None
+    support: str = "union"
+    tail: str = "bucket"
+    clip: float = math.inf
+    ratio_clip: float | None = None
+    sampled: bool = False
+    mean_of_all: bool = False
+    kl_on_tutored_groups: bool = True
+    gap: float = 0.0
+    gap_of_code: bool = False
+    entropy: float = 0.0
+    masked_entropy: float = 0.0
+    masked_once: bool = False
+    average_rate: float = 0.05
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is known about a problem."""
+
+    text: str
+    image: Image.Image
+    told: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One response of a batch: its tokens, and what its group makes of it."""
+
+    question: Question
+    response: tuple[int, ...]
+    advantage: float
+    tutored: bool
+    in_tutored_group: bool
+    sibling: str | None = None
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Four double-precision models: in training, at the rollout, at the start, teaching."""
+
+    policy: torch.nn.Module
+    old: torch.nn.Module
+    start: torch.nn.Module
+    teacher: torch.nn.Module
+
+
+@dataclass(frozen=True)
+class Step:
+    """What the shares of a micro-batch are shares of.
+
+    ``mean_tokens`` are those of a mean step of the generation, by which DAPO divides; ``compared_tokens`` the tutored
+    tokens of this very step, |F| of (11), or with HDPO all of its response tokens.
+    """
+
+    micro_batches: int
+    mean_tokens: float
+    compared_tokens: int
+
+
+def advantages(rewards: Sequence[float], objective: Objective) -> list[float]:
+    """A_i = (r_i - mean) / (std + 1e-4), std with n - 1; without the rollout itself in the mean for leave-one-out."""
+    n = len(rewards)
+    mean = math.fsum(rewards) / n
+    std = math.sqrt(math.fsum((r - mean) ** 2 for r in rewards) / (n - 1))
+    centred = [r - (math.fsum(rewards) - r) / (n - 1) if objective.leave_one_out else r - mean for r in rewards]
+    return [a / (std + 1e-4) if objective.scaled else a for a in centred]
+
+
+def overlong_penalty(length: int, longest: int, buffer: int) -> float:
+    """0 up to L - C tokens, (L - C - length) / C up to L."""
+    return min(0.0, (longest - buffer - length) / buffer) if buffer else 0.0
+
+
+def is_tutored(accuracy: Sequence[float], member: int, select: str) -> bool:
+    """(8) with tau = 1, and the other routes."""
+    others = [a for n, a in enumerate(accuracy) if n != member]
+    return {
+        "failed": accuracy[member] == 0,
+        "every": True,
+        "with_sibling": any(others),
+        "all_fail_groups": not any(accuracy),
+        "none": False,
+    }[select]
+
+
+class Reader:
+    """Reads rows with a processor at a temperature."""
+
+    def __init__(self, processor, temperature: float) -> None:
+        self._processor, self._temperature = processor, temperature
+
+    def __call__(self, model: torch.nn.Module, text: str, image: Image.Image, response: Sequence[int]) -> Tensor:
+        """Return log pi(. | text, image, response so far) [t, V] at each token of the response."""
+        parts = [{"type": "image", "image": image}, {"type": "text", "text": text}]
+        prompt = self._processor.apply_chat_template(
+            [{"role": "user", "content": parts}], tokenize=False, add_generation_prompt=True
+        )
+        inputs = self._processor(text=[prompt], images=[[image]], return_tensors="pt", add_special_tokens=False)
+        told = torch.tensor([response])
+        inputs["input_ids"] = torch.cat([inputs["input_ids"], told], dim=1)
+        inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+        if "mm_token_type_ids" in inputs:
+            inputs["mm_token_type_ids"] = torch.cat([inputs["mm_token_type_ids"], torch.zeros_like(told)], dim=1)
+        inputs["pixel_values"] = inputs["pixel_values"].double()
+        logits = model(**inputs).logits[0, -1 - len(response) : -1]
+        return (logits / self._temperature).log_softmax(dim=-1)
+
+    def without_gradient(self, *given) -> Tensor:
+        with torch.no_grad():
+            return self(*given)
+
+
+def teacher_text(row: Row, context: str) -> str:
+    """Return what the teacher reads: x^h = [x; h]."""
+    if context == "question":
+        return row.question.text
+    if context == "hint":
+        return f"{row.question.text}\n\n{row.question.told['hint']}"
+    told = row.sibling if context == "sibling" else row.question.told[context]
+    return row.question.text + TOLD[context].format(told)
+
+
+def divergence(log_p: Tensor, log_q: Tensor, objective: Objective) -> Tensor:
+    """D(p, q) of one token by (13) to (17): p the student, q the teacher, over the support and one tail bucket."""
+    p, q = log_p.exp(), log_q.exp()
+    if objective.k is not None:
+        ids: set[int] = set()
+        if objective.support in ("union", "student"):
+            ids |= set(p.topk(objective.k).indices.tolist())
+        if objective.support in ("union", "teacher"):
+            ids |= set(q.topk(objective.k).indices.tolist())
+        inside = torch.tensor(sorted(ids))
+        outside = torch.ones(len(p), dtype=torch.bool).index_fill(0, inside, False)
+        p = torch.cat([p[inside], p[outside].sum().reshape(1)])
+        within = q[inside]
+        if objective.tail == "student":
+            q = torch.cat([within / within.sum(), within.new_zeros(1)])
+        else:
+            q = torch.cat([within, q[outside].sum().reshape(1)])
+    m = (p + q) / 2
+    if objective.kind == "jsd":
+        return (_kl_terms(p, m) + _kl_terms(q, m)).sum() / 2
+    terms = _kl_terms(q, p) if objective.kind == "forward_kl" else _kl_terms(p, q)
+    return terms.clamp_max(objective.clip).sum()
+
+
+def _kl_terms(a: Tensor, b: Tensor) -> Tensor:
+    some = a > 0
+    return torch.where(some, a * (a.where(some, torch.ones(())).log() - b.where(some, torch.ones(())).log()), 0.0)
+
+
+def entropy(log_p: Tensor) -> Tensor:
+    """H of one token in nats."""
+    return -(log_p.exp() * log_p).sum()
+
+
+def micro_batch(
+    objective: Objective, rows: Sequence[Row], weights: Weights, read: Reader, step: Step
+) -> dict[str, Tensor]:
+    """Return each term's share of the step's loss: they add up to the loss of the micro-batch."""
+    names = ("policy gradient", "reference KL", "tutoring", "perception gap", "entropy", "masked entropy")
+    values: dict[str, list[Tensor]] = {name: [] for name in names}
+    for row in rows:
+        for name, terms in _row_terms(objective, row, weights, read).items():
+            values[name].append(terms)
+    shares = {}
+    for name, per_row in values.items():
+        if not per_row:
+            continue
+        if name == "tutoring":
+            total = sum(terms.sum() for terms in per_row) / (step.compared_tokens + 1e-6)
+        elif objective.token_mean:
+            total = sum(terms.sum() for terms in per_row) / step.mean_tokens
+        else:
+            total = sum(terms.mean() for terms in per_row) / len(rows) / step.micro_batches
+        shares[name] = total
+    return shares
+
+
+def _row_terms(objective: Objective, row: Row, weights: Weights, read: Reader) -> dict[str, Tensor]:
+    """Return [t] per term, as it is added to the loss."""
+    text, image, ids = row.question.text, row.question.image, torch.tensor(row.response).unsqueeze(1)
+    log_p = read(weights.policy, text, image, row.response)
+    chosen = log_p.gather(1, ids).squeeze(1)
+    old = read.without_gradient(weights.old, text, image, row.response).gather(1, ids).squeeze(1)
+    terms: dict[str, Tensor] = {}
+    if objective.policy_gradient:
+        terms["policy gradient"] = _policy_gradient(objective, row.advantage, chosen - old)
+    if objective.beta and (objective.kl_on_tutored_groups or not row.in_tutored_group):
+        reference = read.without_gradient(weights.start, text, image, row.response).gather(1, ids).squeeze(1)
+        terms["reference KL"] = objective.beta * ((reference - chosen).exp() - (reference - chosen) - 1)
+    if objective.weight and row.tutored:
+        terms["tutoring"] = objective.weight * _tutoring(objective, row, weights.teacher, read, log_p, chosen, old)
+    return terms | _perception(objective, row, weights, read, log_p, chosen)
+
+
+def _policy_gradient(objective: Objective, advantage: float, log_ratio: Tensor) -> Tensor:
+    """(3): -min(r A, clip(r) A); GSPO's r is the geometric mean over the response."""
+    if objective.sequence_ratio:
+        log_ratio = log_ratio.mean().expand_as(log_ratio)
+    ratio = log_ratio.exp()
+    clipped = ratio.clamp(1 - objective.low, 1 + objective.high)
+    return -torch.minimum(ratio * advantage, clipped * advantage)
+
+
+def _tutoring(
+    objective: Objective, row: Row, teacher: torch.nn.Module, read: Reader, log_p: Tensor, chosen: Tensor, old: Tensor
+) -> Tensor:
+    text = teacher_text(row, objective.context)
+    log_q = read.without_gradient(teacher, text, row.question.image, row.response)
+    if objective.sampled:
+        advantage = log_q.gather(1, torch.tensor(row.response).unsqueeze(1)).squeeze(1) - chosen.detach()
+        # Its value is -A, its gradient that of -A log p.
+        return -advantage * (1 + chosen - chosen.detach())
+    apart = torch.stack([divergence(p, q, objective) for p, q in zip(log_p, log_q, strict=True)])
+    if objective.ratio_clip is not None:
+        apart = apart * (chosen.detach() - old).exp().clamp_max(objective.ratio_clip)
+    return apart
+
+
+def _perception(
+    objective: Objective, row: Row, weights: Weights, read: Reader, log_p: Tensor, chosen: Tensor
+) -> dict[str, Tensor]:
+    """-gamma k3(pi‖pi_masked) + eta_1 H(pi) + eta_2 H(pi_masked); every patch of the masked image is black."""
+    terms: dict[str, Tensor] = {}
+    if objective.entropy:
+        terms["entropy"] = objective.entropy * torch.stack([entropy(p) for p in log_p])
+    if not objective.gap:
+        return terms
+    black = Image.new("RGB", row.question.image.size)
+    reading: Callable[..., Tensor] = read.without_gradient if objective.masked_once else read
+    model = weights.old if objective.masked_once else weights.policy
+    masked = reading(model, row.question.text, black, row.response)
+    log_ratio = chosen - masked.gather(1, torch.tensor(row.response).unsqueeze(1)).squeeze(1)
+    if objective.gap_of_code:
+        log_ratio = -log_ratio
+    gap = log_ratio.exp() - log_ratio - 1
+    terms["perception gap"] = -objective.gap * (gap.clamp_max(10.0) if objective.gap_of_code else gap)
+    if objective.masked_entropy:
+        terms["masked entropy"] = objective.masked_entropy * torch.stack([entropy(p) for p in masked])
+    return terms
+
+
+_RL = Objective(beta=0.01)
+_DISTIL = Objective(policy_gradient=False, weight=1.0, tutored="every")
+_PTD = {"weight": 0.5, "k": 100}
+
+# Every preset but sft, whose loss is a cross-entropy.
+PRESETS: dict[str, Objective] = {
+    "grpo": _RL,
+    "dapo": Objective(high=0.28, token_mean=True),
+    "gspo": Objective(sequence_ratio=True, low=3e-4, high=4e-4),
+    "ptd-grpo": replace(_RL, **_PTD),
+    "ptd-dapo": Objective(high=0.28, token_mean=True, **_PTD),
+    "ptd-gspo": Objective(sequence_ratio=True, low=3e-4, high=4e-4, **_PTD),
+    "opd": replace(_DISTIL, teacher="expert", context="question", kind="forward_kl"),
+    "opd-sampled": replace(_DISTIL, teacher="expert", context="question", sampled=True),
+    "opsd": replace(_DISTIL, context="solution", kind="forward_kl", clip=0.05),
+    "opsd-v1": replace(_DISTIL, context="solution"),
+    "sdpo": replace(
+        _DISTIL, teacher="average", context="sibling", tutored="with_sibling", k=100, support="student", ratio_clip=2.0
+    ),
+    "hdpo": Objective(
+        token_mean=True,
+        scaled=False,
+        leave_one_out=True,
+        weight=0.01,
+        teacher="current",
+        context="answer",
+        tutored="all_fail_groups",
+        k=64,
+        support="teacher",
+        tail="student",
+        mean_of_all=True,
+    ),
+    "papo": replace(_RL, high=0.3, gap=0.02, entropy=0.05, masked_entropy=0.05),
+    "papo-code": replace(_RL, high=0.3, gap=0.02, gap_of_code=True, entropy=0.05, masked_once=True),
+}
