@@ -11,6 +11,7 @@ from ptdpo.commands.evaluate import evaluate_app
 from ptdpo.commands.hints import hints_app
 from ptdpo.commands.solutions import solutions_app
 from ptdpo.commands.train import sft, train
+from ptdpo.signals import REQUEUE, StoppedBySignal
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -31,6 +32,9 @@ def main() -> None:
     """Run the command line; a ``ValueError`` or ``OSError`` is the user's mistake: one line, exit code 2."""
     try:
         app()
+    except StoppedBySignal as stop:
+        print(f"ptdpo: {stop}", file=sys.stderr)
+        sys.exit(REQUEUE)
     except (ValueError, OSError) as error:
         print(f"ptdpo: {_in_one_line(error)}", file=sys.stderr)
         sys.exit(2)

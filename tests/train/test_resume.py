@@ -58,6 +58,60 @@ def test_a_killed_run_resumes_to_the_last_bit(tmp_path, tiny_path, processor, tr
     assert read_examples(tmp_path / "whole") == read_examples(tmp_path / "cut")
 
 
+def seen_problems(folder, tiny_path, processor, rows, resume=None, **changes):
+    """Train and return the ids of the problems of each generation."""
+    seen = []
+
+    def accuracy_reward(completions, id, **_):
+        seen.append(sorted(set(id)))
+        return [float(n % 2) for n in range(len(completions))]
+
+    trainer = make_trainer(
+        folder, tiny_path, processor, rows, reward=accuracy_reward, save_strategy="steps", save_steps=1,
+        per_device_train_batch_size=8, gradient_accumulation_steps=1, learning_rate=1e-2, **changes,
+    )  # fmt: skip
+    trainer.train(resume_from_checkpoint=resume)
+    return seen, parameters(trainer)
+
+
+@pytest.mark.parametrize(
+    ("stop", "steps", "layout"),
+    [
+        (5, 7, {}),  # in the second epoch of four steps
+        (4, 6, {}),  # where it begins
+        (3, 6, {"num_iterations": 2}),  # inside a generation
+        (3, 6, {"num_iterations": 2, "preset": "grpo"}),
+    ],
+)
+def test_a_stop_anywhere_repeats_the_run(tmp_path, tiny_path, processor, train_rows, stop, steps, layout):
+    few = train_rows.select(range(8))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # save_steps is raised
+        whole, first = seen_problems(tmp_path / "whole", tiny_path, processor, few, max_steps=steps, **layout)
+        one, _ = seen_problems(tmp_path / "cut", tiny_path, processor, few, max_steps=stop, **layout)
+        saved = str(tmp_path / "cut" / f"checkpoint-{stop}")
+        two, second = seen_problems(
+            tmp_path / "cut", tiny_path, processor, few, resume=saved, max_steps=steps, **layout
+        )
+    assert one + two == whole
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert "num_iterations" in layout or whole[:3] != whole[4:7], "the second epoch has an order of its own"
+
+
+def test_rollouts_do_not_fit_another_layout(tmp_path, tiny_path, processor, train_rows):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        seen_problems(tmp_path, tiny_path, processor, train_rows, max_steps=3, num_iterations=2)
+        trainer = make_trainer(
+            tmp_path, tiny_path, processor, train_rows, max_steps=4, num_iterations=2, save_strategy="steps",
+            save_steps=2, reward=Alternating(2),
+        )  # fmt: skip
+    with pytest.raises(
+        ValueError, match=r"checkpoint-3: lies inside a generation.*delete checkpoint-3: checkpoint-2 is"
+    ):
+        trainer.train(resume_from_checkpoint=True)
+
+
 def config(tmp_path, **changes):
     return PTDConfig(output_dir=str(tmp_path), **small_settings(save_strategy="steps", **changes))
 

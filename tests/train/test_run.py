@@ -1,16 +1,21 @@
 """``train_recipe`` goes on only with what it began, stops when it is finished, and checks before it trains."""
 
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
 import yaml
+from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from ptdpo.config import read_recipe
 from ptdpo.data.files import write_hints, write_problems, write_solutions
-from ptdpo.folders import write_json
+from ptdpo.folders import sole_writer, write_json
+from ptdpo.signals import StoppedBySignal
+from ptdpo.train.checkpoints.whole import WholeCheckpoints
 from ptdpo.train.made_with import check_same, made_with
 from ptdpo.train.plan import make_plan
 from ptdpo.train.run import train_recipe
@@ -116,14 +121,96 @@ def test_a_run_that_was_cut_before_it_was_saved_is_saved(recipe, preset):
     assert (folder / "finished.json").exists()
 
 
-def test_a_checkpoint_whose_saving_was_cut_off_is_named(recipe):
-    folder = train_recipe(recipe())
-    (folder / "checkpoint-2" / "trainer_state.json").unlink()
-    with pytest.raises(ValueError, match=r"checkpoint-2: has no trainer_state\.json.*delete it"):
-        train_recipe(recipe())
-    shutil.rmtree(folder / "checkpoint-2")
-    train_recipe(recipe())
+@pytest.mark.parametrize("preset", ["grpo", "sft"])
+def test_a_damaged_checkpoint_is_set_aside_and_the_run_ends_as_it_would_have(recipe, preset, capsys):
+    folder = train_recipe(recipe(preset=preset))
+    whole = weights(folder)
+    (folder / "finished.json").unlink()
+    (folder / "checkpoint-2" / "optimizer.pt").unlink()
+    train_recipe(recipe(preset=preset))
+    said = "checkpoint-2: optimizer.pt is missing; set aside as damaged-checkpoint-2; going on from checkpoint-1"
+    assert said in capsys.readouterr().err
+    assert weights(folder) == whole
     assert checkpoints(folder) == ["checkpoint-1", "checkpoint-2"]
+    assert not (folder / ".saving").exists()
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_is_refused(recipe):
+    folder = train_recipe(recipe(max_steps=1))
+    (folder / "checkpoint-1" / "rng_state.pth").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"rng_state\.pth has 0 bytes, saved were \d+: no whole checkpoint is left"):
+        train_recipe(recipe())
+    assert checkpoints(folder) == ["checkpoint-1"]
+
+
+def test_a_checkpoint_of_the_model_only_cannot_be_gone_on_from(recipe):
+    train_recipe(recipe(save_only_model=True, max_steps=1))
+    with pytest.raises(ValueError, match=r"checkpoint-1: was saved with save_only_model=True"):
+        train_recipe(recipe(save_only_model=True))
+
+
+def test_a_checkpoint_that_cannot_be_written_is_one_line_and_the_last_one_stays(recipe, monkeypatch):
+    def full(content, path, *_, **__):
+        with open(path, "wb") as file:
+            file.write(b"half")
+        raise RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed")
+
+    folder = train_recipe(recipe(max_steps=1))
+    monkeypatch.setattr("torch.save", full)
+    told = r"checkpoint-2: the checkpoint could not be saved \(PytorchStreamWriter.*last good one is checkpoint-1"
+    with pytest.raises(OSError, match=told):
+        train_recipe(recipe())
+    assert checkpoints(folder) == ["checkpoint-1"]
+    assert not (folder / ".saving").exists()
+
+
+class SignalAfter(TrainerCallback):
+    """Sends a signal to this process while it is inside a step."""
+
+    def __init__(self, step, number):
+        self.step, self.number = step, number
+
+    def on_step_begin(self, args, state, control, **_):
+        if state.global_step == self.step:
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.mark.parametrize(
+    ("preset", "number", "layout"),
+    [
+        ("sft", signal.SIGHUP, {}),
+        # Two steps of a generation, and the stop is after the first.
+        ("ptd-grpo", signal.SIGTERM, {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 1,
+                                      "steps_per_generation": 2}),
+    ],
+)  # fmt: skip
+def test_a_signal_ends_the_run_after_its_step_and_the_run_ends_as_it_would_have(
+    recipe, preset, number, layout, monkeypatch
+):
+    layout = {**layout, "max_steps": 4, "save_strategy": "no"}
+    whole = weights(train_recipe(recipe(preset=preset, **layout)))
+    shutil.rmtree(Path(recipe(preset=preset, **layout).train["output_dir"]))
+    with monkeypatch.context() as patch:
+        train = WholeCheckpoints.train
+
+        def interrupted(trainer, *arguments, **keywords):
+            trainer.add_callback(SignalAfter(2, number))
+            return train(trainer, *arguments, **keywords)
+
+        patch.setattr(WholeCheckpoints, "train", interrupted)
+        with pytest.raises(StoppedBySignal, match=f"stopped by {number.name}: .*step 3 of 4 is done and saved"):
+            train_recipe(recipe(preset=preset, **layout))
+    folder = Path(recipe(preset=preset, **layout).train["output_dir"])
+    assert checkpoints(folder) == ["checkpoint-3"]
+    assert not (folder / "finished.json").exists()
+    train_recipe(recipe(preset=preset, **layout))
+    assert weights(folder) == whole
+
+
+def test_a_run_that_another_process_writes_is_refused(recipe):
+    folder = train_recipe(recipe(max_steps=1))
+    with sole_writer(folder, "train"), pytest.raises(ValueError, match=r"run: ptdpo train \(process \d+ on .*writing"):
+        train_recipe(recipe())
 
 
 def test_training_refuses_what_the_plan_refuses(recipe, tmp_path, monkeypatch):

@@ -1,20 +1,24 @@
-"""From a recipe to a finished run: check, train, resume."""
+"""From a recipe to a finished run: check, train, resume, stop."""
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import get_last_checkpoint
 
 from ptdpo.config import SFT, Recipe
 from ptdpo.data.dataset import rl_dataset
 from ptdpo.data.load import LoadedData, instruction_of, load_data
-from ptdpo.folders import write_json
+from ptdpo.folders import sole_writer, write_json
 from ptdpo.models import load_processor
+from ptdpo.signals import StopRequest, heeding_signals
+from ptdpo.train.checkpoints.manifest import check_whole, checkpoints_in
+from ptdpo.train.checkpoints.stopping import StopAfterStep
 from ptdpo.train.made_with import FINISHED, STARTED, check_same, made_with
 from ptdpo.train.plan import Plan, images_folder, plan_of, resolved_settings
 from ptdpo.train.settings import PTDConfig
@@ -26,26 +30,25 @@ DEFAULT_OUTPUT_FOLDER = "trainer_output"
 
 
 def train_recipe(recipe: Recipe) -> Path:
-    """Train as the recipe says, from the newest checkpoint of the output folder if there is one.
+    """Train as the recipe says, from the newest whole checkpoint of the output folder if there is one.
 
     A checkpoint that has all steps of the recipe is not trained further. ``started.json`` and ``finished.json`` in
-    the folder say what it was trained with.
+    the folder say what it was trained with. SIGTERM, SIGINT and SIGHUP end the run after the optimiser step, with a
+    checkpoint.
 
     Returns:
         The folder with the trained model and its processor.
 
     Raises:
-        ValueError: on any mistake in the recipe or its data, if another number of processes was launched, or if the
-            checkpoint was trained with other settings; its run may only be prolonged, laid out over other processes
-            and reported otherwise.
+        ValueError: on any mistake in the recipe or its data, if another number of processes was launched, if another
+            process trains into the folder, if no checkpoint there is whole, or if the newest was trained with other
+            settings; its run may only be prolonged, laid out over other processes and reported otherwise.
+        StoppedBySignal: if a signal ended the run before its last step.
     """
     settings = resolved_settings(recipe)
     check_processes(recipe)
-    content, folder = made_with(recipe), _output_folder(settings)
-    checkpoint = get_last_checkpoint(str(folder)) if folder.is_dir() else None
-    if checkpoint is not None:
-        remedy = f"set another output_dir, or delete {folder} to train anew"
-        check_same(folder / STARTED, content, remedy, may_go_on=True)
+    folder = _output_folder(settings)
+    _refuse_other_run(recipe, folder)
     processor = load_processor(recipe.model)
     data = load_data(
         recipe.data,
@@ -55,20 +58,23 @@ def train_recipe(recipe: Recipe) -> Path:
     )
     plan = plan_of(recipe, settings, data)
     _say(f"dropped: {data.report}" if data.report else "")
-    trained = checkpoint is not None and _has_all_steps(Path(checkpoint), settings, plan)
-    if trained and (folder / FINISHED).exists():
-        _say(f"{folder}: finished, {Path(checkpoint or '').name} has all steps; to go on, raise max_steps or epochs")
-        return folder
-    make = make_sft_trainer if recipe.preset == SFT else _make_rl_trainer
-    trainer = make(recipe, settings, data, processor, _lora(recipe))
-    if trained:
-        # The model itself was never saved. Without an epoch to train, the checkpoint is loaded and that is all.
-        trainer.args.max_steps, trainer.args.num_train_epochs = -1, 0
-    try:
-        _train(trainer, folder, checkpoint, processor, content)
-    finally:
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+    with _held(folder), heeding_signals(_say) as stop:
+        _refuse_other_run(recipe, folder)
+        if (done := _finished(folder, settings, plan)) is not None:
+            _say(f"{folder}: finished, {done.name} has all steps; to go on, raise max_steps or epochs")
+            return folder
+        make = make_sft_trainer if recipe.preset == SFT else _make_rl_trainer
+        trainer = make(recipe, settings, data, processor, _lora(recipe))
+        try:
+            checkpoint = trainer.newest_checkpoint(_say)
+            if checkpoint is not None and _has_all_steps(checkpoint, settings, plan):
+                # The model itself was never saved. Without an epoch to train, the checkpoint is loaded and that is all.
+                trainer.args.max_steps, trainer.args.num_train_epochs = -1, 0
+            stop.check(f"{folder}: before the first step; the same command begins")
+            _train(trainer, folder, checkpoint, processor, made_with(recipe), stop)
+        finally:
+            if torch.distributed.is_available() and torch.distributed.is_initialized():
+                torch.distributed.destroy_process_group()
     return folder
 
 
@@ -86,24 +92,57 @@ def check_processes(recipe: Recipe) -> None:
         )
 
 
-def _train(trainer: Any, folder: Path, checkpoint: str | None, processor: Any, content: dict[str, Any]) -> None:
+def _refuse_other_run(recipe: Recipe, folder: Path) -> None:
+    if checkpoints_in(folder):
+        remedy = f"set another output_dir, or delete {folder} to train anew"
+        check_same(folder / STARTED, made_with(recipe), remedy, may_go_on=True)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold the folder for this run, which the first of its processes does for all."""
+    if os.environ.get("RANK", "0") != "0":
+        yield
+        return
+    with sole_writer(folder, "train"):
+        yield
+
+
+def _train(
+    trainer: Any, folder: Path, checkpoint: Path | None, processor: Any, content: dict[str, Any], stop: StopRequest
+) -> None:
     """Train and save. All processes have compared what the folder holds before the first of them writes there."""
     if trainer.accelerator.is_main_process:
         (folder / FINISHED).unlink(missing_ok=True)
         write_json(folder / STARTED, content)
-    trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.add_callback(StopAfterStep(stop))
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    step, last = trainer.state.global_step, trainer.state.max_steps
+    if step < last:
+        where = f"{folder}: step {step} of {last} is done and saved; the same command goes on"
+        stop.check(where)
+        raise ValueError(f"training ended by itself before its last step: {where}")
     trainer.save_model(str(folder))
     if trainer.accelerator.is_main_process:
         processor.save_pretrained(folder)
         write_json(folder / FINISHED, content)
 
 
+def _finished(folder: Path, settings: dict[str, Any], plan: Plan) -> Path | None:
+    """Return the checkpoint that has all steps of a finished run, ``None`` if something is left to do."""
+    newest = next(iter(checkpoints_in(folder)), None)
+    if newest is None or not (folder / FINISHED).exists():
+        return None
+    try:
+        check_whole(newest, content=False)
+    except ValueError:
+        return None
+    return newest if _has_all_steps(newest, settings, plan) else None
+
+
 def _has_all_steps(checkpoint: Path, settings: dict[str, Any], plan: Plan) -> bool:
     """Return whether nothing is left to train; transformers would train one step more on such a checkpoint."""
-    path = checkpoint / TRAINER_STATE_NAME
-    if not path.exists():
-        raise ValueError(f"{checkpoint}: has no {path.name}, its saving was cut off: delete it to go on")
-    state = json.loads(path.read_text(encoding="utf-8"))
+    state = json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
     if settings.get("max_steps", -1) > 0:
         return state["global_step"] >= settings["max_steps"]
     return state["global_step"] >= max(plan.optimiser_steps, state["max_steps"])

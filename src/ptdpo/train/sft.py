@@ -13,6 +13,7 @@ from ptdpo.config import Recipe
 from ptdpo.data.dataset import sft_dataset, solution_rows
 from ptdpo.data.load import LoadedData, instruction_of
 from ptdpo.models import load_model, load_processor
+from ptdpo.train.checkpoints.whole import WholeCheckpoints
 from ptdpo.train.setting_checks import typed_settings
 from ptdpo.train.trl.metrics_file import MetricsFile
 
@@ -50,12 +51,18 @@ def make_sft_trainer(
     return _sft_trainer(model, processor, sft_dataset(rows), args, adapter)
 
 
+class WholeSFTTrainer(WholeCheckpoints, SFTTrainer):
+    """TRL's trainer with whole checkpoints."""
+
+
 def _sft_trainer(
     model: str | PreTrainedModel, processor: Any, dataset: datasets.Dataset, args: SFTConfig, adapter: Any = None
 ) -> SFTTrainer:
     args.max_length = None
     args.completion_only_loss = True
-    trainer = SFTTrainer(model=model, args=args, train_dataset=dataset, processing_class=processor, peft_config=adapter)
+    trainer = WholeSFTTrainer(
+        model=model, args=args, train_dataset=dataset, processing_class=processor, peft_config=adapter
+    )
     trainer.add_callback(MetricsFile())
     return trainer
 

@@ -35,6 +35,7 @@ from ptdpo.rewards.functions import (
     completion_text,
     format_reward,
 )
+from ptdpo.train.checkpoints.whole import WholeCheckpoints
 from ptdpo.train.engine import MicroBatch
 from ptdpo.train.method import Method
 from ptdpo.train.metrics import PartsClock, reconsideration_share
@@ -74,7 +75,7 @@ class HandedOver:
     accuracy: Tensor = field(default_factory=lambda: torch.zeros(0))
 
 
-class PTDTrainer(GRPOTrainer):
+class PTDTrainer(WholeCheckpoints, GRPOTrainer):
     """GRPO, DAPO or GSPO with privileged tutoring distillation, (12).
 
     Use it as TRL's ``GRPOTrainer``. Columns of the data set: ``prompt`` (messages in plain text), ``images``,

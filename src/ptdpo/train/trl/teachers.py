@@ -188,11 +188,9 @@ class MovingAverage(TrainerCallback):
             if name in self.average:
                 parameter.copy_(self.average[name])
 
-    def on_save(self, args: Any, state: Any, *rest: Any, **kwargs: Any) -> None:
-        """Write the average into the checkpoint."""
-        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        if state.is_world_process_zero and folder.is_dir():
-            save_file({name: value.cpu() for name, value in self.average.items()}, folder / EMA_FILE)
+    def save_beside(self, folder: Path) -> None:
+        """Write the average into a checkpoint."""
+        save_file({name: value.cpu() for name, value in self.average.items()}, folder / EMA_FILE)
 
     @torch.no_grad()
     def restore(self, checkpoint: str) -> None:

@@ -1,0 +1,236 @@
+"""A mixin for transformers' trainers: checkpoints appear when they are whole, and only whole ones are gone on from."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+
+from accelerate.utils import broadcast_object_list
+from safetensors import SafetensorError
+from transformers import TrainerCallback
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import rotate_checkpoints
+
+from ptdpo.folders import put_in_place
+from ptdpo.train.checkpoints.buffer import buffer_file, read_buffer, write_buffer
+from ptdpo.train.checkpoints.manifest import (
+    Layout,
+    Manifest,
+    check_whole,
+    checkpoints_in,
+    newest_whole,
+    read_manifest,
+    write_manifest,
+)
+from ptdpo.train.checkpoints.order import EpochOrder
+
+if TYPE_CHECKING:
+    from transformers import Trainer as _Trainer
+else:
+    _Trainer = object
+
+SAVING = ".saving"
+# How torch and safetensors tell that a file could not be written.
+_WRITING = ("PytorchStreamWriter", "enforce fail", "No space", "I/O error", "File too large")
+Result = TypeVar("Result")
+
+
+@runtime_checkable
+class SavedBeside(Protocol):
+    """A callback with weights of its own that belong into every checkpoint."""
+
+    def save_beside(self, folder: Path) -> None:
+        """Write them; called on the first process."""
+        ...
+
+
+class WholeCheckpoints(_Trainer):
+    """Saves beside and renames, with a manifest; checks it before anything is loaded.
+
+    Works for one process, DDP, FSDP and DeepSpeed: every process writes into one folder, and the first puts it in
+    place when all have. Rollouts that are still to be trained on are saved with it.
+    """
+
+    args: Any
+    _saving = False
+    _resumed_from: Path | None = None
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self.add_callback(EpochOrder())
+        self.add_callback(_RolloutsBack(self))
+
+    # -- loading -----------------------------------------------------------------------------------------------
+
+    def train(
+        self, resume_from_checkpoint: str | bool | None = None, trial: Any = None, ignore_keys_for_eval: Any = None
+    ) -> Any:
+        """As in transformers, but from a whole checkpoint only; ``True`` takes the newest that is whole.
+
+        Raises:
+            ValueError: if the checkpoint is damaged or cannot be gone on from exactly; says what can be done.
+        """
+        chosen: Path | None = None
+        if resume_from_checkpoint is True:
+            chosen = self.newest_checkpoint(print)
+        elif resume_from_checkpoint:
+            chosen = Path(str(resume_from_checkpoint))
+            self._on_first(lambda: check_whole(chosen))
+        if chosen is not None:
+            self._refuse_inexact(chosen, read_manifest(chosen))
+        self._resumed_from = chosen
+        return super().train(None if chosen is None else str(chosen), trial, ignore_keys_for_eval)
+
+    def newest_checkpoint(self, tell: Callable[[str], None]) -> Path | None:
+        """Return ``newest_whole`` of the run's folder, the same on all processes.
+
+        Raises:
+            ValueError: if there are checkpoints and none is whole.
+        """
+        return self._on_first(lambda: newest_whole(Path(self.args.output_dir), tell))
+
+    def _on_first(self, work: Callable[[], Result]) -> Result:
+        """Return what the first process finds, or raise its ``ValueError``, on all of them."""
+        found: list[Any] = [None, None]
+        if self.accelerator.is_main_process:
+            try:
+                found[0] = work()
+            except ValueError as error:
+                found[1] = str(error)
+        if self.accelerator.num_processes > 1:
+            broadcast_object_list(found)
+        if found[1] is not None:
+            raise ValueError(found[1])
+        return found[0]
+
+    def _refuse_inexact(self, chosen: Path, manifest: Manifest) -> None:
+        if not manifest.resumable:
+            raise ValueError(
+                f"{chosen}: was saved with save_only_model=True, without optimiser and random state: a run cannot go "
+                "on from it; take another output_dir, or set save_only_model=False before training"
+            )
+        if manifest.inside_generation and manifest.layout != self._layout():
+            raise ValueError(
+                f"{chosen}: lies inside a generation, whose rollouts fit only the layout that they were made in "
+                f"({manifest.layout}); keep that layout{_or_nearest(chosen)}"
+            )
+
+    def _layout(self) -> Layout:
+        return Layout(
+            self.accelerator.num_processes,
+            self.args.per_device_train_batch_size,
+            self.args.gradient_accumulation_steps,
+            getattr(self.args, "steps_per_generation", None) or 0,
+        )
+
+    # -- saving ------------------------------------------------------------------------------------------------
+
+    def _get_output_dir(self, trial: Any) -> str:
+        folder = super()._get_output_dir(trial)
+        return os.path.join(folder, SAVING) if self._saving else folder
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        run = Path(super()._get_output_dir(trial))
+        staged = run / SAVING / f"checkpoint-{self.state.global_step}"
+        final = run / staged.name
+        if self.args.should_save:
+            shutil.rmtree(staged.parent, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+        self._saving = True
+        try:
+            super()._save_checkpoint(model, trial)
+            self._save_beside(staged)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            if isinstance(error, RuntimeError) and not any(word in str(error) for word in _WRITING):
+                raise
+            shutil.rmtree(staged.parent, ignore_errors=True)
+            raise OSError(_not_saved(final, error)) from error
+        finally:
+            self._saving = False
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            self._put_in_place(staged, final)
+        self.accelerator.wait_for_everyone()
+        if self.args.push_to_hub:
+            super()._push_from_checkpoint(str(final))
+
+    def _save_beside(self, staged: Path) -> None:
+        """Write what transformers does not know of: rollouts in use, and the weights of callbacks."""
+        if self._inside_generation() and not self.args.save_only_model:
+            staged.mkdir(parents=True, exist_ok=True)
+            owed = {"step": self._step, "buffer": self._buffered_inputs}
+            write_buffer(buffer_file(staged, self.accelerator.process_index), owed)
+        if self.accelerator.is_main_process:
+            for callback in self.callback_handler.callbacks:
+                if isinstance(callback, SavedBeside):
+                    callback.save_beside(staged)
+
+    def _put_in_place(self, staged: Path, final: Path) -> None:
+        best = self.state.best_model_checkpoint
+        if best is not None and Path(best).parent == staged.parent:
+            self.state.best_model_checkpoint = str(final)
+            self.state.save_to_json(str(staged / TRAINER_STATE_NAME))
+        try:
+            write_manifest(
+                staged,
+                step=self.state.global_step,
+                resumable=not self.args.save_only_model,
+                inside_generation=self._inside_generation(),
+                layout=self._layout(),
+            )
+            put_in_place(staged, final)
+        except OSError as error:
+            raise OSError(_not_saved(final, error)) from error
+        shutil.rmtree(staged.parent, ignore_errors=True)
+        rotate_checkpoints(
+            str(final.parent), self.args.save_total_limit, self.state.best_model_checkpoint, use_mtime=True
+        )
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        """Do nothing: the checkpoint is pushed from its place, once it is there."""
+
+    # -- rollouts in use ---------------------------------------------------------------------------------------
+
+    def _inside_generation(self) -> bool:
+        """Return whether rollouts were generated that the next steps train on."""
+        if getattr(self, "_buffered_inputs", None) is None:
+            return False
+        return self._step % (self.args.steps_per_generation * self.num_iterations) != 0
+
+    def put_rollouts_back(self) -> None:
+        """Go on inside the generation in which the checkpoint was saved, if it was."""
+        if self._resumed_from is not None and read_manifest(self._resumed_from).inside_generation:
+            path = buffer_file(self._resumed_from, self.accelerator.process_index)
+            owed = read_buffer(path, self.accelerator.device)
+            self._step, self._buffered_inputs = owed["step"], owed["buffer"]
+
+
+class _RolloutsBack(TrainerCallback):
+    """Puts rollouts back when everything else is loaded."""
+
+    def __init__(self, trainer: WholeCheckpoints) -> None:
+        self._trainer = trainer
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        """Before the first step."""
+        self._trainer.put_rollouts_back()
+
+
+def _or_nearest(chosen: Path) -> str:
+    """Return the advice to go on from an earlier checkpoint that any layout can, if there is one."""
+    for path in checkpoints_in(chosen.parent):
+        try:
+            manifest, step = read_manifest(path), read_manifest(chosen).step
+        except ValueError:
+            continue
+        if not manifest.inside_generation and manifest.step < step:
+            return f", or delete {chosen.name}: {path.name} is the nearest that another layout can go on from"
+    return ""
+
+
+def _not_saved(final: Path, error: BaseException) -> str:
+    kept = checkpoints_in(final.parent)
+    last = f"the last good one is {kept[0].name}" if kept else "there is none before it"
+    reason = " ".join(str(getattr(error, "strerror", None) or error).split())
+    return f"{final}: the checkpoint could not be saved ({reason}); {last}; the same command goes on from there"
