@@ -39,7 +39,7 @@ def checked_sft_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def make_sft_trainer(
     recipe: Recipe, settings: dict[str, Any], data: LoadedData, processor: Any, adapter: Any
-) -> SFTTrainer:
+) -> "WholeSFTTrainer":
     """Return the trainer of a recipe with preset ``sft``.
 
     Raises:
@@ -57,7 +57,7 @@ class WholeSFTTrainer(WholeCheckpoints, SFTTrainer):
 
 def _sft_trainer(
     model: str | PreTrainedModel, processor: Any, dataset: datasets.Dataset, args: SFTConfig, adapter: Any = None
-) -> SFTTrainer:
+) -> WholeSFTTrainer:
     args.max_length = None
     args.completion_only_loss = True
     trainer = WholeSFTTrainer(

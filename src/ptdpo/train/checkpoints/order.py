@@ -18,7 +18,7 @@ class EpochOrder(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: Any
     ) -> None:
         """Draw the orders of the epochs that are over."""
-        loader = rest.get("train_dataloader")
+        loader: Any = rest.get("train_dataloader")
         sampler = _sampler(loader)
         if sampler is None or state.global_step == 0:
             return
@@ -33,7 +33,7 @@ class EpochOrder(TrainerCallback):
 
 def _sampler(loader: Any) -> Any:
     """Return what orders the rows of a loader, below the wrappers that part batches among processes."""
-    batches = getattr(loader, "batch_sampler", None)
+    batches: Any = getattr(loader, "batch_sampler", None)
     while hasattr(batches, "batch_sampler"):
         batches = batches.batch_sampler
     return getattr(batches, "sampler", None)

@@ -53,6 +53,9 @@ class WholeCheckpoints(_Trainer):
     """
 
     args: Any
+    num_iterations: int
+    _step: int
+    _buffered_inputs: Any
     _saving = False
     _resumed_from: Path | None = None
 
