@@ -26,6 +26,7 @@ from accelerate.utils import is_peft_model
 from torch import Tensor
 from transformers import PreTrainedModel
 from trl import GRPOTrainer
+from trl.trainer.utils import get_config_model_id
 
 from ptdpo.models.loading import load_processor
 from ptdpo.rewards.functions import (
@@ -112,14 +113,12 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
             args.reward_weights = args.reward_weights or [ACCURACY_WEIGHT, FORMAT_WEIGHT]
         if args.overlong_buffer:
             reward_funcs, args.reward_weights = with_overlong_penalty(reward_funcs, args)
-        if kwargs.get("processing_class") is None and isinstance(model, str):
-            kwargs["processing_class"] = load_processor(model)
-        if kwargs.get("processing_class") is not None:
-            check_vocabulary(args, kwargs["processing_class"], model)
+        if kwargs.get("processing_class") is None:
+            path = model if isinstance(model, str) else get_config_model_id(model.config)
+            kwargs["processing_class"] = load_processor(path)
+        check_vocabulary(args, kwargs["processing_class"], model)
         given_adapter = not isinstance(model, str) and bool(is_peft_model(model))
         super().__init__(model, reward_funcs=reward_funcs, args=args, **kwargs)
-        if kwargs.get("processing_class") is None:
-            check_vocabulary(args, self.processing_class, model)
         if args.micro_batch_tokens is not None and self.is_deepspeed_enabled:
             raise ValueError("micro_batch_tokens does not support DeepSpeed, which steps at every backward pass")
         if args.ban_special_tokens and not self.use_vllm:

@@ -1,4 +1,4 @@
-"""The frozen weights: where they come from when TRL loads none, and whether they are those of the start."""
+"""Models beside the policy: where they come from when TRL loads none, and whether they are its start."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def refuse_unsupported(*, aux_loss: bool) -> None:
         raise ValueError("tutoring does not support the load-balancing loss of experts: set router_aux_loss_coef=0")
 
 
-def load_frozen_copy(trainer: GRPOTrainer, path: str | None = None) -> Any:
+def load_for_scoring(trainer: GRPOTrainer, path: str | None = None) -> Any:
     """Load a model as TRL does for a reference KL, and prepare it for evaluation; ``None``: the start model."""
     args: Any = trainer.args
     policy: Any = trainer.model

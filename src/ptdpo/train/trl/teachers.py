@@ -15,7 +15,7 @@ from trl.trainer.utils import use_adapter
 
 from ptdpo.models.loading import load_processor
 from ptdpo.train.settings import PTDConfig
-from ptdpo.train.trl.reference import check_reference, load_frozen_copy
+from ptdpo.train.trl.reference import check_reference, load_for_scoring
 from ptdpo.tutor.head import add_scoring_head
 from ptdpo.tutor.teacher import Teacher
 
@@ -66,7 +66,7 @@ def teacher_named(
         model = trainer.ref_model
         unwrapped = trainer.accelerator.unwrap_model(model)
     else:
-        model = load_frozen_copy(trainer, args.other_teacher)
+        model = load_for_scoring(trainer, args.other_teacher)
         unwrapped = trainer.accelerator.unwrap_model(model)
         add_scoring_head(unwrapped, share_prefix=share_prefix)
     if kind in ("frozen", "ema") and not is_peft_model(policy) and not isinstance(given_model, str):
