@@ -108,6 +108,26 @@ def test_the_mean_over_all_tokens_divides_by_all_of_them(parts):
     assert tutored[0] > policy
 
 
+def test_a_part_has_its_share_of_j_and_a_filler_nothing(parts):
+    """Rows that are read only because another process has more to read count elsewhere."""
+    teacher, student, head = parts
+    engine = FakeEngine(rows())
+    batch = engine.batch(engine.rows, IDS, MASK, ACCURACY)
+    own = method(engine, teacher)
+    prepared = own.prepare(batch)
+    whole = engine.micro_batch(batch, prepared, [0, 1, 2, 3])
+    own.begin_step([whole])
+
+    def loss(share):
+        micro = own.with_teacher_head(engine.micro_batch(batch, prepared, [0, 1, 2, 3], share=share))
+        return own.loss(torch.tensor(8.0), micro, scored(micro, student, head, K)).item()
+
+    term = loss(1.0) - 8.0
+    assert term > 0
+    assert loss(0.25) == pytest.approx(2.0 + term), "the sum over tutored tokens has the count of the step already"
+    assert loss(0.0) == 0.0
+
+
 def test_right_answers_drawn_under_the_context_take_the_place_of_failures(parts):
     teacher, *_ = parts
     engine = FakeEngine(
