@@ -14,6 +14,7 @@ from ptdpo.data.files import write_hints, write_problems, write_solutions
 from ptdpo.evaluate.compare import compare
 from ptdpo.evaluate.scoring import Scores
 from ptdpo.folders import write_json
+from ptdpo.records import Problem
 from ptdpo.train.made_with import made_with
 from tests.evaluate.fixtures import EchoEngine
 
@@ -39,7 +40,7 @@ def recipe_file(tmp_path, scenes, tiny_path):
     write_hints(tmp_path / "hints.jsonl", {s.problem.id: s.hint for s in scenes}, model="rule")
     write_solutions(tmp_path / "solutions.jsonl", [s.solution for s in scenes[:8]])
 
-    def write(name, preset, grid=None, **train):
+    def write(name, preset, grid=None, lora=None, **train):
         content = {
             "preset": preset,
             "model": tiny_path,
@@ -48,6 +49,7 @@ def recipe_file(tmp_path, scenes, tiny_path):
             "evaluate": {"validation": str(tmp_path / "validation.jsonl"), "test": str(tmp_path / "held_out.jsonl"),
                          "max_new_tokens": 6},
             "grid": grid or {},
+            "lora": lora or {},
         }  # fmt: skip
         if preset.startswith("ptd"):
             content["data"]["hints"] = str(tmp_path / "hints.jsonl")
@@ -72,7 +74,7 @@ def test_it_chooses_on_validation_tests_once_and_resumes(tmp_path, recipe_file):
     paths = [
         recipe_file("grpo", "grpo"),
         recipe_file("tutored", "ptd-grpo", grid={"tutoring_weight": [0.5, 2.0]}),
-        recipe_file("sft", "sft"),
+        recipe_file("sft", "sft", lora={"rank": 2}),
     ]
     plan = make_compare_plan(paths, (0, 1), (7,), {"learning_rate": [1e-4]})
     result = run_comparison(tmp_path / "out", plan)
@@ -93,6 +95,7 @@ def test_it_chooses_on_validation_tests_once_and_resumes(tmp_path, recipe_file):
     write_tables(tmp_path / "out", result)
     assert json.loads((tmp_path / "out" / "comparison.json").read_text())["runs"].keys() == {"grpo", "tutored", "sft"}
     assert "| tutored - grpo |" in (tmp_path / "out" / "comparison.md").read_text()
+    assert not list(homes[1].glob("model*")), "an adapter, answered with its base"
     times = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*.safetensors")}
     again = run_comparison(tmp_path / "out", plan)
     assert [again.start, again.tuning] == [result.start, result.tuning]
@@ -163,6 +166,27 @@ def test_a_mistake_in_a_later_recipe_is_found_before_anything_is_trained(recipe_
         run_comparison(tmp_path / "out", make_compare_plan([good], (0, 1)))
     assert not untrained
     assert not list(tmp_path.rglob("started.json"))
+
+
+def test_what_could_not_be_answered_after_training_is_refused_before(recipe_file, tmp_path, untrained):
+    (tmp_path / "empty").mkdir()
+    changes = {
+        r"model='.*empty': a folder without a model's configuration": ("model", str(tmp_path / "empty")),
+        r"processes=2: a comparison trains and answers in one process": ("processes", 2),
+        r"evaluate.samples=2 at temperature 0": ("evaluate", {"samples": 2, "temperature": 0.0}),
+    }
+    path = recipe_file("a", "grpo")
+    content = yaml.safe_load(path.read_text())
+    for message, (key, value) in changes.items():
+        value = {**content[key], **value} if isinstance(value, dict) else value
+        path.write_text(yaml.safe_dump({**content, key: value}))
+        with pytest.raises(ValueError, match=message):
+            run_comparison(tmp_path / "out", make_compare_plan([path], (0, 1)))
+    path.write_text(yaml.safe_dump(content))
+    write_problems(tmp_path / "held_out.jsonl", [Problem("1", (), "q?", " ")])
+    with pytest.raises(ValueError, match=r"held_out.jsonl.*label without an answer.*mend them or take them out"):
+        run_comparison(tmp_path / "out", make_compare_plan([path], (0, 1)))
+    assert not untrained
 
 
 def test_nothing_is_written_for_a_recipe_that_training_refuses(recipe_file, tmp_path, monkeypatch):

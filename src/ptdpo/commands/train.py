@@ -21,12 +21,12 @@ def train(
     Example: `ptdpo train recipes/qwen3_vl_4b_ptd_grpo.yaml learning_rate=2e-6 --dry-run`
     """
     from ptdpo.config import read_recipe
+    from ptdpo.models.loading import check_model
     from ptdpo.train.plan import make_plan
     from ptdpo.train.run import train_recipe
-    from ptdpo.train.setting_checks import check_model_name
 
     parsed = read_recipe(recipe, [*(overrides or []), *(assign or [])])
-    check_model_name("model", parsed.model)
+    check_model(parsed.model)
     if dry_run:
         print_table(("setting", "value"), make_plan(parsed).rows())
     else:
@@ -51,9 +51,11 @@ def sft(
     from ptdpo.data.checks import describe_bad_rows, find_bad_rows
     from ptdpo.data.dataset import solution_rows
     from ptdpo.data.files import read_problems, read_solutions
+    from ptdpo.models.loading import check_model
     from ptdpo.train.sft import fine_tune_on_cpu
 
     refuse_unwritable_folder("--out", folder)
+    check_model(model, "MODEL")
     checked = find_bad_rows(read_problems(problems), instruction=instruction)
     if checked.bad:
         raise ValueError(f"{describe_bad_rows(checked.bad, str(problems))}; mend them or take them out")

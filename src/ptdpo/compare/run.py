@@ -118,7 +118,7 @@ def check_comparison(folder: Path, plan: ComparePlan) -> None:
 def _check_run(home: Path, recipe: Recipe, path: Path, *, in_full: bool) -> None:
     try:
         if in_full:
-            check_processes(recipe)
+            _check_alone(recipe)
             make_plan(recipe)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
@@ -127,6 +127,16 @@ def _check_run(home: Path, recipe: Recipe, path: Path, *, in_full: bool) -> None
         if name and not Path(name).exists():
             raise ValueError(f"{path}: {name}: no such file")
     _check_made_with(home, recipe)
+
+
+def _check_alone(recipe: Recipe) -> None:
+    """Trainings follow each other in one process, and one process answers: a launcher of several has no place here."""
+    if recipe.processes > 1:
+        raise ValueError(
+            f"processes={recipe.processes}: a comparison trains and answers in one process; set processes=1 and adjust "
+            "the batch sizes, or train with torchrun and compare with ptdpo evaluate"
+        )
+    check_processes(recipe)
 
 
 def _tune(folder: Path, arm: ComparedRecipe, plan: ComparePlan, console: Console) -> dict[str, list[float]]:

@@ -5,6 +5,7 @@ import importlib.metadata
 from collections.abc import Iterable
 from pathlib import Path
 
+from ptdpo.models.adapters import read_adapter
 from ptdpo.records import Problem
 
 PACKAGES = ("ptdpo", "torch", "transformers", "datasets", "pillow", "openai", "mathruler", "math-verify")
@@ -38,6 +39,21 @@ def folder_fingerprint(folder: Path) -> str:
             with path.open("rb") as content:
                 digest.update(hashlib.file_digest(content, "sha256").digest())
     return digest.hexdigest()[:_LENGTH]
+
+
+def model_fingerprint(name: str) -> str:
+    """Return ``folder_fingerprint`` of a model; of an adapter, a hash of its own and its base's. "": none is known.
+
+    Nothing is known of a model of the hub here: its commit decides.
+    """
+    folder = Path(name)
+    if not folder.is_dir():
+        return ""
+    own, adapter = folder_fingerprint(folder), read_adapter(folder)
+    if adapter is None:
+        return own
+    base = model_fingerprint(adapter.base) or f"{adapter.base} {adapter.base_revision}"
+    return hashlib.sha256(f"{own} {base}".encode()).hexdigest()[:_LENGTH]
 
 
 def package_versions() -> dict[str, str]:

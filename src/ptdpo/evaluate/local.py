@@ -1,18 +1,16 @@
 """Answers from a model in this process. Every batch has its own random stream, so a run can stop after any."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig
 
-from ptdpo.evaluate.fingerprint import folder_fingerprint
+from ptdpo.evaluate.fingerprint import model_fingerprint
 from ptdpo.evaluate.prompts import chat_messages, prompt_parts
 from ptdpo.evaluate.settings import UNKNOWN_REVISION, ModelSettings
 from ptdpo.evaluate.store import UngradedResponse
 from ptdpo.evaluate.task import Task, stream_seed
-from ptdpo.models import load_model, load_processor
+from ptdpo.models.loading import check_model, load_model, load_processor, model_config
 from ptdpo.models.sampling import generate_batch
 from ptdpo.records import Problem
 
@@ -33,12 +31,12 @@ class LocalEngine:
         Raises:
             ValueError: if there is no such model.
         """
+        check_model(self._name)
         try:
-            config = AutoConfig.from_pretrained(self._name, **self._pinned)
+            config = model_config(self._name, **self._pinned)
         except (OSError, ValueError) as error:
             raise ValueError(f"no model {self._name!r}: {str(error).splitlines()[0]}") from error
-        folder = Path(self._name)
-        revision = folder_fingerprint(folder) if folder.is_dir() else config._commit_hash or UNKNOWN_REVISION
+        revision = model_fingerprint(self._name) or config._commit_hash or UNKNOWN_REVISION
         return ModelSettings(self._name, "transformers", revision, str(config.dtype), self._device)
 
     def answer(self, task: Task, keep: Callable[[list[UngradedResponse]], None]) -> None:
@@ -76,7 +74,7 @@ class LocalEngine:
 
     def _model(self) -> tuple[Any, Any]:
         if self._loaded is None:
-            model: Any = load_model(self._name, **self._pinned)
+            model: Any = load_model(self._name, attach=True, **self._pinned)
             self._loaded = model.to(self._device), load_processor(self._name, **self._pinned)
         return self._loaded
 

@@ -4,6 +4,7 @@ import functools
 import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +20,9 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
+
+from ptdpo.models.adapters import attached, merged, read_adapter
+from ptdpo.models.names import has_weights, is_hub_id
 
 # What says where files come from, which every part of a model needs alike.
 _ORIGIN = ("revision", "trust_remote_code", "token", "cache_dir", "local_files_only", "subfolder")
@@ -76,6 +80,8 @@ ImageOnlyQwen3VLProcessor = image_only(Qwen3VLProcessor)
 def load_processor(path: str, **kwargs: Any) -> Any:
     """Load the processor saved with a model, or the tokenizer of a model of text: left-padded, else as saved.
 
+    That of an adapter is the one saved with it, or its base's.
+
     With torchvision installed this is ``AutoProcessor``. Without it, vision-language models get their processor
     without its video part. A tokenizer without a padding token pads with the token that ends a response, as TRL does.
 
@@ -88,7 +94,10 @@ def load_processor(path: str, **kwargs: Any) -> Any:
 
 
 def _load_processor(path: str, kwargs: dict[str, Any]) -> Any:
-    config = AutoConfig.from_pretrained(path, **{name: kwargs[name] for name in _ORIGIN if name in kwargs})
+    adapter = read_adapter(path)
+    if adapter is not None and not adapter.has_processor:
+        return _load_processor(adapter.base, {**kwargs, **adapter.origin})
+    config = model_config(path, **{name: kwargs[name] for name in _ORIGIN if name in kwargs})
     named = PROCESSOR_MAPPING_NAMES.get(config.model_type)
     if named is None or importlib.util.find_spec("torchvision") is not None:
         loaded = AutoProcessor.from_pretrained(path, **kwargs)
@@ -105,12 +114,37 @@ def tokenizer_of(processor: Any) -> Any:
     return getattr(processor, "tokenizer", processor)
 
 
-def load_model(path: str, *, dtype: torch.dtype | str = "auto", **kwargs: Any) -> PreTrainedModel:
-    """Load a model that reads text and images, or text alone, from a folder or the hub.
+def model_config(path: str, **kwargs: Any) -> PretrainedConfig:
+    """Return the configuration of a model in a folder or on the hub; of an adapter, its base's.
 
     Raises:
+        ValueError, OSError: if there is none.
+    """
+    adapter = read_adapter(path)
+    if adapter is not None:
+        return model_config(adapter.base, **{**kwargs, **adapter.origin})
+    return AutoConfig.from_pretrained(path, **kwargs)
+
+
+def load_model(path: str, *, dtype: torch.dtype | str = "auto", attach: bool = False, **kwargs: Any) -> PreTrainedModel:
+    """Load a model that reads text and images, or text alone, from a folder or the hub.
+
+    The folder may be that of an adapter: its base is loaded and the adapter merged into it.
+
+    Args:
+        path: folder or hub id.
+        dtype: of the weights; that of the saved ones by default.
+        attach: leave an adapter beside the weights, where nothing is rounded to their type.
+        **kwargs: as for ``from_pretrained``.
+
+    Raises:
+        ValueError: if an adapter is incomplete or does not fit its base.
         OSError: if there is no such model, or it cannot be reached; names it.
     """
+    adapter = read_adapter(path)
+    if adapter is not None:
+        base = load_model(adapter.base, dtype=dtype, **{**kwargs, **adapter.origin})
+        return attached(base, adapter) if attach else merged(base, adapter)
     with _named(path):
         config = AutoConfig.from_pretrained(path, **{name: kwargs[name] for name in _ORIGIN if name in kwargs})
         kind = AutoModelForImageTextToText if reads_images(config) else AutoModelForCausalLM
@@ -120,3 +154,33 @@ def load_model(path: str, *, dtype: torch.dtype | str = "auto", **kwargs: Any) -
 def reads_images(config: PretrainedConfig) -> bool:
     """Return whether a model with this configuration reads images beside text."""
     return type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+
+
+def check_model(name: str, setting: str = "model") -> None:
+    """Refuse what is no model before work begins; nothing is loaded, and a hub id is taken at its word.
+
+    Args:
+        name: folder of a model or of an adapter, or hub id (owner/name).
+        setting: whose value it is, for the message.
+
+    Raises:
+        ValueError: if it is neither, or the folder holds no whole model; says what it holds.
+    """
+    folder = Path(name)
+    if not folder.is_dir():
+        if is_hub_id(name) and not folder.exists():
+            return
+        raise ValueError(
+            f"{setting}={name!r}: neither a folder here nor a hub id: there is no such folder, and the id of a model "
+            "on the hub is owner/name"
+        )
+    adapter = read_adapter(name)
+    if adapter is not None:
+        check_model(adapter.base, f"{setting}={name!r} is an adapter, and its base")
+        return
+    missing = "configuration (config.json)" if not (folder / "config.json").is_file() else "weights"
+    if missing == "weights" and has_weights(folder):
+        return
+    checkpoints = sorted(folder.glob("checkpoint-*"), key=lambda path: (len(path.name), path.name))
+    advice = f"; it holds checkpoints: {checkpoints[-1]} is the newest" if checkpoints else ""
+    raise ValueError(f"{setting}={name!r}: a folder without a model's {missing}{advice}")

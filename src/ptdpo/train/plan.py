@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig
-
 from ptdpo.config import SFT, Recipe, preset_settings
 from ptdpo.data.contexts import context_named
 from ptdpo.data.load import LoadedData, load_data
-from ptdpo.models import load_processor
+from ptdpo.models.loading import check_model, load_processor, model_config
 from ptdpo.train.settings import PTDConfig, checked_settings
 from ptdpo.train.sft import checked_sft_settings
 
@@ -74,6 +72,7 @@ def make_plan(recipe: Recipe) -> Plan:
         ValueError: on any mistake in the recipe or its data.
     """
     settings = resolved_settings(recipe)
+    check_model(recipe.model)
     data = load_data(
         recipe.data,
         processor=_processor_if_local(recipe.model),
@@ -143,7 +142,7 @@ def _processor_if_local(model: str) -> Any:
     """Return the processor if the model is a folder here; a dry run downloads nothing."""
     if not Path(model).is_dir():
         return None
-    AutoConfig.from_pretrained(model)
+    model_config(model)
     return load_processor(model)
 
 

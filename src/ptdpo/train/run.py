@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from ptdpo.config import SFT, Recipe
 from ptdpo.data.dataset import rl_dataset
 from ptdpo.data.load import LoadedData, instruction_of, load_data
 from ptdpo.folders import sole_writer, write_json
-from ptdpo.models import load_processor
+from ptdpo.models.loading import check_model, load_processor
 from ptdpo.signals import StopRequest, heeding_signals
 from ptdpo.train.checkpoints.manifest import check_whole, checkpoints_in
 from ptdpo.train.checkpoints.stopping import StopAfterStep
@@ -23,6 +24,7 @@ from ptdpo.train.made_with import FINISHED, STARTED, check_same, made_with
 from ptdpo.train.plan import Plan, images_folder, plan_of, resolved_settings
 from ptdpo.train.settings import PTDConfig
 from ptdpo.train.sft import make_sft_trainer
+from ptdpo.train.start import whole_start
 from ptdpo.train.trainer import PTDTrainer
 
 # That of transformers.
@@ -47,6 +49,7 @@ def train_recipe(recipe: Recipe) -> Path:
     """
     settings = resolved_settings(recipe)
     check_processes(recipe)
+    check_model(recipe.model)
     folder = _output_folder(settings)
     _refuse_other_run(recipe, folder)
     processor = load_processor(recipe.model)
@@ -64,7 +67,8 @@ def train_recipe(recipe: Recipe) -> Path:
             _say(f"{folder}: finished, {done.name} has all steps; to go on, raise max_steps or epochs")
             return folder
         make = make_sft_trainer if recipe.preset == SFT else _make_rl_trainer
-        trainer = make(recipe, settings, data, processor, _lora(recipe))
+        start = whole_start(recipe.model, folder, use_cpu=bool(settings.get("use_cpu")))
+        trainer = make(replace(recipe, model=start), settings, data, processor, _lora(recipe))
         try:
             checkpoint = trainer.newest_checkpoint(_say)
             if checkpoint is not None and _has_all_steps(checkpoint, settings, plan):

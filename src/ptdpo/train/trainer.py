@@ -28,6 +28,7 @@ from transformers import PreTrainedModel
 from trl import GRPOTrainer
 from trl.trainer.utils import get_config_model_id
 
+from ptdpo.models.adapters import refuse_adapter
 from ptdpo.models.loading import load_processor
 from ptdpo.rewards.functions import (
     ACCURACY_WEIGHT,
@@ -113,6 +114,8 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
             args.reward_weights = args.reward_weights or [ACCURACY_WEIGHT, FORMAT_WEIGHT]
         if args.overlong_buffer:
             reward_funcs, args.reward_weights = with_overlong_penalty(reward_funcs, args)
+        if isinstance(model, str):
+            refuse_adapter(model, "model")
         if kwargs.get("processing_class") is None:
             path = model if isinstance(model, str) else get_config_model_id(model.config)
             kwargs["processing_class"] = load_processor(path)

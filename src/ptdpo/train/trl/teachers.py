@@ -13,6 +13,7 @@ from transformers import AutoConfig, TrainerCallback
 from trl import GRPOTrainer
 from trl.trainer.utils import use_adapter
 
+from ptdpo.models.adapters import refuse_adapter
 from ptdpo.models.loading import load_processor
 from ptdpo.train.settings import PTDConfig
 from ptdpo.train.trl.reference import check_reference, load_for_scoring
@@ -105,6 +106,7 @@ def check_vocabulary(args: PTDConfig, processor: Any, model: Any) -> None:
     path = args.other_teacher
     if path is None:
         return
+    refuse_adapter(path, "tutoring_teacher")
     try:
         theirs = load_processor(path)
     except OSError as error:
