@@ -110,6 +110,7 @@ def make_tokenizer(name, template=TEMPLATE):
     tokenizer.train_from_iterator([WORDS] * 3, trainer)
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
+        bos_token="<|im_start|>",
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
         extra_special_tokens=named or None,

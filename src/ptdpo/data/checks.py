@@ -7,7 +7,8 @@ from typing import Any
 from ptdpo.config import BadRows
 from ptdpo.data.contexts import Material, context_named, context_row
 from ptdpo.data.images import open_image
-from ptdpo.data.prompts import THINKING_INSTRUCTION, attach_images, conversation, question_text
+from ptdpo.data.prompts import THINKING_INSTRUCTION, conversation, question_text
+from ptdpo.data.rendering import render
 from ptdpo.records import Hint, Problem
 
 _LISTED = 10
@@ -94,11 +95,10 @@ def _too_long(processor: Any, prompts: Mapping[str, str], images: Sequence[Any],
 
 def prompt_length(processor: Any, text: str, images: Sequence[Any]) -> int:
     """Return the length in tokens of a rendered prompt, every visual token counted."""
-    rendered = processor.apply_chat_template(
-        attach_images(conversation(text), images), tokenize=False, add_generation_prompt=True
-    )
-    inputs = processor(text=[rendered], images=[list(images)] if images else None, add_special_tokens=False)
-    return len(inputs["input_ids"][0])
+    given: dict[str, Any] = {"text": [render(processor, conversation(text), images)], "add_special_tokens": False}
+    if images:
+        given["images"] = [list(images)]
+    return len(processor(**given)["input_ids"][0])
 
 
 def keep_good(checked: CheckedProblems, policy: BadRows, origin: str) -> tuple[list[Problem], str]:

@@ -9,6 +9,8 @@ import torch
 from transformers import GenerationConfig
 
 from ptdpo.data.prompts import Message
+from ptdpo.models.loading import tokenizer_of
+from ptdpo.models.reading import read_prompts
 
 # ``generate`` fills what is not set from the model's generation_config.json: some models bring a repetition penalty.
 _NEUTRAL = {"repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "typical_p": 1.0, "min_p": 0.0}
@@ -62,19 +64,20 @@ def generate_batch(
         seed: of a random stream of its own; the global one is not touched.
         greedy: take the most likely token instead of sampling.
     """
-    ends = end_token_ids(model, processor.tokenizer)
+    tokenizer = tokenizer_of(processor)
+    ends = end_token_ids(model, tokenizer)
     settings: dict[str, Any] = {"do_sample": False}
     if not greedy:
         settings = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
     config = GenerationConfig(
         max_new_tokens=max_new_tokens,
         eos_token_id=ends,
-        pad_token_id=processor.tokenizer.pad_token_id,
-        suppress_tokens=banned_token_ids(processor.tokenizer, ends) or None,
+        pad_token_id=tokenizer.pad_token_id,
+        suppress_tokens=banned_token_ids(tokenizer, ends) or None,
         **_NEUTRAL,
         **settings,
     )
-    inputs = _prompt_inputs(processor, prompts).to(model.device)
+    inputs = _prompt_inputs(processor, prompts, model.device)
     was_training = model.training
     model.eval()
     try:
@@ -83,7 +86,7 @@ def generate_batch(
     finally:
         model.train(was_training)
     rows = output[:, inputs["input_ids"].size(1) :]
-    texts = processor.tokenizer.batch_decode(rows, skip_special_tokens=True)
+    texts = tokenizer.batch_decode(rows, skip_special_tokens=True)
     return [_generated(text, row.tolist(), ends) for text, row in zip(texts, rows, strict=True)]
 
 
@@ -92,20 +95,9 @@ def _generated(text: str, tokens: Sequence[int], ends: Sequence[int]) -> Generat
     return Generated(text, len(tokens) if end is None else end + 1, truncated=end is None)
 
 
-def _prompt_inputs(processor: Any, prompts: Sequence[Sequence[Message]]) -> Any:
-    images = [
-        [part["image"] for message in prompt for part in message["content"] if part["type"] == "image"]
-        for prompt in prompts
-    ]
-    texts = [processor.apply_chat_template(p, tokenize=False, add_generation_prompt=True) for p in prompts]
-    return processor(
-        text=texts,
-        images=images if any(images) else None,
-        padding=True,
-        padding_side="left",
-        return_tensors="pt",
-        add_special_tokens=False,
-    )
+def _prompt_inputs(processor: Any, prompts: Sequence[Sequence[Message]], device: Any) -> dict[str, torch.Tensor]:
+    read = read_prompts(processor, [list(prompt) for prompt in prompts], [()] * len(prompts))
+    return {name: value.to(device) for name, value in read.items()}
 
 
 @contextmanager
