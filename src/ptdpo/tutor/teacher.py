@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from ptdpo.algo.lm_head import TeacherTopK
-from ptdpo.data.prompts import Prompt, attach_images
+from ptdpo.data.prompts import Prompt
+from ptdpo.models.family import TOKEN_TYPES
+from ptdpo.models.reading import read_prompts
 from ptdpo.tutor.head import HeadWeights, ScoredTokens, ScoreRequest, head_of
 
 
@@ -148,31 +150,16 @@ class Teacher:
         Prompts are padded on the left and responses on the right, so the response is the last T columns.
         """
         device = lessons[0].response_ids.device
-        prompts = self._processor(
-            text=[self._render(lesson) for lesson in lessons],
-            images=[list(lesson.images) for lesson in lessons] if any(lesson.images for lesson in lessons) else None,
-            padding=True,
-            padding_side="left",
-            return_tensors="pt",
-            add_special_tokens=False,
-        ).to(device)
+        shown = [lesson.messages for lesson in lessons]
+        read = read_prompts(self._processor, shown, [lesson.images for lesson in lessons], **self._template)
+        prompts = {name: value.to(device) for name, value in read.items()}
         responses = torch.nn.utils.rnn.pad_sequence([lesson.response_ids for lesson in lessons], batch_first=True)
         lengths = torch.tensor([len(lesson.response_ids) for lesson in lessons], device=device)
         mask = torch.arange(responses.size(1), device=device) < lengths.unsqueeze(1)
         inputs = dict(prompts)
         inputs["input_ids"] = torch.cat([prompts["input_ids"], responses], dim=1)
         inputs["attention_mask"] = torch.cat([prompts["attention_mask"], mask.long()], dim=1)
-        for name in ("token_type_ids", "mm_token_type_ids"):
+        for name in TOKEN_TYPES:
             if name in inputs:
                 inputs[name] = torch.cat([inputs[name], torch.zeros_like(responses)], dim=1)
         return inputs, mask
-
-    def _render(self, lesson: Lesson) -> str:
-        if isinstance(lesson.messages, str):
-            return lesson.messages
-        return self._processor.apply_chat_template(
-            attach_images(lesson.messages, lesson.images),
-            tokenize=False,
-            add_generation_prompt=True,
-            **self._template,
-        )
