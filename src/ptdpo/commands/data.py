@@ -35,15 +35,17 @@ def tiny_vlm(
 def demo_world(
     world: Annotated[int, typer.Argument(help="Decides the hidden rules, the scenes and the start model.")],
     folder: Annotated[Path, typer.Option("--out", help="Where it is written.")],
+    text: Annotated[bool, typer.Option("--text", help="Pictures in words, for a model of text, a tiny Qwen3.")] = False,
 ) -> None:
     """Make one world of the demo: problems, hints, solutions, a start model and an expert. Takes some minutes.
 
     Example: `ptdpo data demo-world 0 --out runs/worlds/0`
     """
+    from ptdpo.demo.setting import DemoSettings
     from ptdpo.demo.world import make_world
 
     refuse_unwritable_folder("--out", folder)
-    start = make_world(folder, world)
+    start = make_world(folder, world, DemoSettings(arms={}, in_words=text))
     out.print(f"start model in {start}, data in {folder / 'data'}")
 
 

@@ -75,6 +75,11 @@ def question(name: str) -> str:
     return f"what is the {name} score of this picture?"
 
 
+def written_cells(cells: Sequence[str]) -> str:
+    """Return a mosaic in words, for models of text: its cells by number, row by row."""
+    return ", ".join(f"{number} {colour}" for number, colour in enumerate(cells, 1))
+
+
 def hint(rule: Rule) -> Hint:
     """Return the answer-free hint: where to look, what to ignore, how to begin and go on."""
     return Hint(look=f"{rule.region}, ignore the rest.", reason=f"begin {rule.beginning}, add up.")
@@ -140,24 +145,39 @@ def tile_pool(split: str) -> dict[str, list[str]]:
     return {colour: [path for n, path in enumerate(tiles_by_colour("train")[colour]) if kept(n)] for colour in COLOURS}
 
 
-def make_scenes(folder: str | Path, split: str, assignments: Iterable[tuple[str, Rule]], seed: int) -> list[Scene]:
+def make_scenes(
+    folder: str | Path, split: str, assignments: Iterable[tuple[str, Rule]], seed: int, *, in_words: bool = False
+) -> list[Scene]:
     """Draw one scene per (name, rule), write its image to ``folder`` unless it is there, and return the scenes.
 
     Cells and objects depend on the split, the seed and the position only, so an image that is there is the same.
+
+    Args:
+        folder: of the images.
+        split: whose objects are drawn.
+        assignments: a name and its rule for each scene.
+        seed: of cells and objects.
+        in_words: write the cells into the question instead of drawing them, for models of text.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    tiles = tile_pool(split)
+    tiles = {} if in_words else tile_pool(split)
     rng = random.Random(f"scenes {split} {seed}")
     scenes = []
     for number, (name, rule) in enumerate(assignments):
         cells = tuple(rng.choices(COLOURS, k=9))
         key = f"mosaic-{split}-{seed}-{number}"
-        path = folder / f"{key}.png"
-        mosaic = draw_mosaic(cells, tiles, rng)
-        if not path.exists():
-            save_image(mosaic, path)
-        problem = Problem(key, (str(path),), question(name), str(rule.score(cells)), f"mosaic-{name}")
+        images, asked = (), f"{written_cells(cells)}. {question(name)}"
+        if not in_words:
+            images, asked = (_drawn(folder / f"{key}.png", draw_mosaic(cells, tiles, rng)),), question(name)
+        problem = Problem(key, images, asked, str(rule.score(cells)), f"mosaic-{name}")
         solution = Solution(key, solution_text(name, rule, cells))
         scenes.append(Scene(problem, name, rule, cells, hint(rule), solution))
     return scenes
+
+
+def _drawn(path: Path, mosaic: Image.Image) -> str:
+    """Write an image unless it is there; returns its path."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_image(mosaic, path)
+    return str(path)

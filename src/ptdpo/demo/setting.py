@@ -11,7 +11,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ptdpo.data.files import write_hints, write_problems
-from ptdpo.data.mosaic import NAMES, Rule, Scene, hidden_rules, make_scenes, random_rule, worked_response
+from ptdpo.data.mosaic import (
+    NAMES,
+    Rule,
+    Scene,
+    hidden_rules,
+    make_scenes,
+    random_rule,
+    worked_response,
+    written_cells,
+)
 from ptdpo.data.prompts import hint_text, question_text, with_hint
 
 SftRow = tuple[Sequence[str], str, str]
@@ -70,7 +79,10 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class DemoSettings:
-    """Everything that decides the outcome of a demo but its seed; the arms are those that docs/demo.md chose."""
+    """Everything that decides the outcome of a demo but its seed; the arms are those that docs/demo.md chose.
+
+    With ``in_words`` the mosaics are written into the questions, for a model of text.
+    """
 
     warm_start: WarmStart = field(default_factory=WarmStart)
     arms: dict[str, Arm] = field(
@@ -79,6 +91,7 @@ class DemoSettings:
             "ptd-grpo": Arm("ptd-grpo", 2e-4, tutoring_weight=2.0),
         }
     )
+    in_words: bool = False
     train_problems: int = 480
     validation_problems: int = 240
     test_problems: int = 400
@@ -118,20 +131,21 @@ def make_data(folder: Path, world: int, seed: int, settings: DemoSettings) -> De
     splits = {}
     for split, size in sizes.items():
         names = [NAMES[n % len(NAMES)] for n in range(size)]
-        scenes = make_scenes(folder / "images", split, [(name, rules[name]) for name in names], seed)
+        assignments = [(name, rules[name]) for name in names]
+        scenes = make_scenes(folder / "images", split, assignments, seed, in_words=settings.in_words)
         write_problems(folder / f"{split}.jsonl", [scene.problem for scene in scenes])
         splits[split] = scenes
     write_hints(folder / "hints.jsonl", {s.problem.id: s.hint for s in splits["train"]}, model="rule")
     return DemoData(folder, rules, **splits)
 
 
-def skill_rows(folder: Path, world: int, warm: WarmStart) -> list[SftRow]:
+def skill_rows(folder: Path, world: int, settings: DemoSettings) -> list[SftRow]:
     """Return the rows that teach skills, lesson by lesson."""
-    rng = random.Random(f"warm start {world}")
+    warm, rng = settings.warm_start, random.Random(f"warm start {world}")
     total = warm.naming_rows + warm.adding_rows + warm.score_rows
     shares: dict[str, float] = dict.fromkeys(NAMES, warm.true_rule)
     assignments, hinted = _assign(rng, world, total, warm.hinted, shares)
-    scenes = make_scenes(folder / "warm-start", "train", assignments, world + 1_000_000)
+    scenes = make_scenes(folder / "warm-start", "train", assignments, world + 1_000_000, in_words=settings.in_words)
     first = warm.naming_rows + warm.adding_rows
     return [
         *(_naming_row(scene, rng) for scene in scenes[: warm.naming_rows]),
@@ -140,12 +154,13 @@ def skill_rows(folder: Path, world: int, warm: WarmStart) -> list[SftRow]:
     ]
 
 
-def habit_rows(folder: Path, world: int, warm: WarmStart) -> list[SftRow]:
+def habit_rows(folder: Path, world: int, settings: DemoSettings) -> list[SftRow]:
     """Return the rows after which the model answers some names by their true rule now and then."""
+    warm = settings.warm_start
     shares: dict[str, float] = dict(zip(NAMES, warm.habit_true_rule, strict=True))
     rng = random.Random(f"habits {world}")
     assignments, hinted = _assign(rng, world, warm.habit_rows, warm.habit_hinted, shares)
-    scenes = make_scenes(folder / "warm-start", "train", assignments, world + 2_000_000)
+    scenes = make_scenes(folder / "warm-start", "train", assignments, world + 2_000_000, in_words=settings.in_words)
     return [_score_row(scene, hint) for scene, hint in zip(scenes, hinted, strict=True)]
 
 
@@ -168,7 +183,8 @@ def _naming_row(scene: Scene, rng: random.Random) -> SftRow:
     """Ask for all cells; the response names them in random order."""
     positions = rng.sample(range(len(scene.cells)), len(scene.cells))
     listed = ", ".join(f"{position + 1} {scene.cells[position]}" for position in positions)
-    return scene.problem.images, "what is in the cells?", f"<think>{listed}</think>\n\\boxed{{{len(positions)}}}"
+    asked = "what is in the cells?" if scene.problem.images else f"{written_cells(scene.cells)}. what is in the cells?"
+    return scene.problem.images, asked, f"<think>{listed}</think>\n\\boxed{{{len(positions)}}}"
 
 
 def _adding_row(scene: Scene, rng: random.Random) -> SftRow:

@@ -9,7 +9,7 @@ from ptdpo.demo.setting import INSTRUCTION, Arm, DemoData, DemoSettings, SftRow,
 from ptdpo.evaluate.scoring import Scores, load_problems, score_file
 from ptdpo.evaluate.settings import SamplingSettings
 from ptdpo.folders import new_folder
-from ptdpo.models import TinyVLMSettings, load_processor, make_tiny_vlm
+from ptdpo.models import TinyVLMSettings, load_processor, make_tiny_lm, make_tiny_vlm
 from ptdpo.train import PTDConfig, PTDTrainer
 from ptdpo.train.metrics import METRICS_FILE
 from ptdpo.train.sft import fine_tune_on_cpu
@@ -34,11 +34,12 @@ def warm_start(folder: Path, world: int, settings: DemoSettings) -> Path:
     warm = settings.warm_start
     if not finished.exists():
         if not skilled.exists():
-            rows = skill_rows(folder, world, warm)
+            rows = skill_rows(folder, world, settings)
             texts = [f"{text} {response}" for _, text, response in rows[:100] + rows[-2_000:]]
-            make_tiny_vlm(fresh, texts, TinyVLMSettings(seed=world))
+            make = make_tiny_lm if settings.in_words else make_tiny_vlm
+            make(fresh, texts, TinyVLMSettings(seed=world))
             fine_tune(fresh, rows, skilled, world, warm.learning_rate, warm.batch_size)
-        rows = habit_rows(folder, world, warm)
+        rows = habit_rows(folder, world, settings)
         fine_tune(skilled, rows, finished, world, warm.habit_learning_rate, warm.batch_size)
     return finished
 

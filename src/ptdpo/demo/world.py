@@ -37,7 +37,8 @@ def make_world(folder: Path, world: int, settings: DemoSettings | None = None, e
     if not expert.exists():
         rules, rng = hidden_rules(world), random.Random(f"expert {world}")
         names = [rng.choice(NAMES) for _ in range(expert_rows)]
-        scenes = make_scenes(folder / "warm-start", "train", [(n, rules[n]) for n in names], world + 3_000_000)
+        assignments = [(name, rules[name]) for name in names]
+        scenes = make_scenes(folder / "warm-start", "train", assignments, world + 3_000_000, in_words=settings.in_words)
         rows = [(s.problem.images, question_text(s.problem, INSTRUCTION), s.solution.response) for s in scenes]
         warm = settings.warm_start
         fine_tune(start, rows, expert, world, warm.habit_learning_rate, warm.batch_size)

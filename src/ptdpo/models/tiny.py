@@ -1,12 +1,20 @@
-"""A real Qwen3-VL, small enough to train on a laptop: architecture, processor, chat template, tokenizer."""
+"""A real Qwen3-VL and a real Qwen3 small enough for a laptop: architecture, processor, chat template, tokenizer."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast, Qwen3VLConfig, Qwen3VLForConditionalGeneration
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+)
 
 from ptdpo.models.loading import ImageOnlyQwen3VLProcessor
 
@@ -126,35 +134,68 @@ def make_tiny_vlm(folder: str | Path, texts: Iterable[str], settings: TinyVLMSet
         model = Qwen3VLForConditionalGeneration(_config(settings, tokenizer))
         # At the default 0.02 the content of a patch drowns its place, and a tiny model takes long to look anywhere.
         torch.nn.init.normal_(model.model.visual.pos_embed.weight, std=settings.place_std)
+    return _save(model, processor, tokenizer, Path(folder))
+
+
+def make_tiny_lm(folder: str | Path, texts: Iterable[str], settings: TinyVLMSettings | None = None) -> Path:
+    """Make a tiny Qwen3, a model of text, with its tokenizer, save both to ``folder``, and return the folder.
+
+    It is the language model of ``make_tiny_vlm``: the sizes for vision are not used.
+
+    Args:
+        folder: where to save; reload with ``load_model`` and ``load_processor``.
+        texts: what the tokenizer is trained on.
+        settings: sizes and seed.
+    """
+    settings = settings or TinyVLMSettings()
+    tokenizer = train_tokenizer(texts, settings.vocabulary)
+    tokenizer.chat_template = CHAT_TEMPLATE
+    config = Qwen3Config(
+        **_sizes(settings, tokenizer),
+        rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
+        tie_word_embeddings=True,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        model = Qwen3ForCausalLM(config)
+    return _save(model, tokenizer, tokenizer, Path(folder))
+
+
+def _save(model: PreTrainedModel, processor: Any, tokenizer: PreTrainedTokenizerFast, folder: Path) -> Path:
     assert model.generation_config is not None
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
-    folder = Path(folder)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
 
 
+def _sizes(settings: TinyVLMSettings, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    """Return the sizes of the language model."""
+    return {
+        "vocab_size": len(tokenizer),
+        "hidden_size": settings.hidden,
+        "intermediate_size": 3 * settings.hidden,
+        "num_hidden_layers": settings.layers,
+        "num_attention_heads": settings.heads,
+        "num_key_value_heads": settings.key_value_heads,
+        "head_dim": settings.hidden // settings.heads,
+        "max_position_embeddings": settings.max_positions,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+
+
 def _config(settings: TinyVLMSettings, tokenizer: PreTrainedTokenizerFast) -> Qwen3VLConfig:
-    head_dim = settings.hidden // settings.heads
-    half = head_dim // 2
+    half = settings.hidden // settings.heads // 2
     height = width = half // 3
     return Qwen3VLConfig(
         text_config={
-            "vocab_size": len(tokenizer),
-            "hidden_size": settings.hidden,
-            "intermediate_size": 3 * settings.hidden,
-            "num_hidden_layers": settings.layers,
-            "num_attention_heads": settings.heads,
-            "num_key_value_heads": settings.key_value_heads,
-            "head_dim": head_dim,
-            "max_position_embeddings": settings.max_positions,
+            **_sizes(settings, tokenizer),
             "rope_parameters": {
                 "rope_type": "default",
                 "rope_theta": 10_000.0,
                 "mrope_section": [half - height - width, height, width],
             },
-            "pad_token_id": tokenizer.pad_token_id,
         },
         vision_config={
             "depth": settings.vision_layers,

@@ -12,6 +12,7 @@ from trl import SFTConfig, SFTTrainer
 from ptdpo.config import Recipe
 from ptdpo.data.dataset import sft_dataset, solution_rows
 from ptdpo.data.load import LoadedData, instruction_of
+from ptdpo.data.rendering import reads_parts
 from ptdpo.models import load_model, load_processor
 from ptdpo.train.checkpoints.whole import WholeCheckpoints
 from ptdpo.train.setting_checks import typed_settings
@@ -60,11 +61,25 @@ def _sft_trainer(
 ) -> WholeSFTTrainer:
     args.max_length = None
     args.completion_only_loss = True
+    if not reads_parts(processor):
+        dataset = _without_images(dataset)
     trainer = WholeSFTTrainer(
         model=model, args=args, train_dataset=dataset, processing_class=processor, peft_config=adapter
     )
     trainer.add_callback(MetricsFile())
     return trainer
+
+
+def _without_images(dataset: datasets.Dataset) -> datasets.Dataset:
+    """Return rows for a model of text.
+
+    Raises:
+        ValueError: if some have images.
+    """
+    shown = sum(bool(paths) for paths in dataset.with_format("arrow")["images"])
+    if shown:
+        raise ValueError(f"{shown} of {len(dataset)} rows have images, but the model reads text only")
+    return dataset.remove_columns("images")
 
 
 def run_sft(model: str | PreTrainedModel, processor: Any, dataset: datasets.Dataset, args: SFTConfig) -> SFTTrainer:
