@@ -200,8 +200,13 @@ class Engine(Protocol):
         """Return one token as text."""
         ...
 
-    def pixels(self, batch: RolloutBatch, images: Sequence[Any]) -> Tensor:
-        """Return images as the model reads them, like those of the batch; empty without any."""
+    def pixels(self, batch: RolloutBatch, images: Mapping[int, Sequence[Any]]) -> Mapping[int, Tensor]:
+        """Return the images of some rows as the model reads them, by row.
+
+        Args:
+            batch: to whose layout they are brought.
+            images: row -> images, as many and as large as the row's own.
+        """
         ...
 
     def scores(self, batch: RolloutBatch | MicroBatch, pixels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

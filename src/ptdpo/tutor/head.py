@@ -7,12 +7,13 @@ one of the layer that owns the head.
 import functools
 import types
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
+from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 from transformers.utils.generic import ModelOutput
 
 from ptdpo.algo.dense_head import dense_token_stats
@@ -100,6 +101,8 @@ class ScoreDetails:
         student_tail: [n], student mass outside the support, no gradient.
         teacher_tail: [n], teacher mass outside the support, no gradient.
         record: the distributions at all valid positions, without their head; only for ``ScoreRequest.reduce_to``.
+        expert_balance: the load-balancing loss of experts over all positions that are no padding, a scalar; only where
+            the call asks for ``output_router_logits``.
     """
 
     entropy: Tensor | None = None
@@ -108,6 +111,7 @@ class ScoreDetails:
     student_tail: Tensor | None = None
     teacher_tail: Tensor | None = None
     record: TeacherTopK | None = None
+    expert_balance: Tensor | None = None
 
 
 @dataclass
@@ -156,15 +160,25 @@ def add_scoring_head(model: PreTrainedModel, *, share_prefix: bool = False) -> b
     def forward(self: PreTrainedModel, *args: Any, score: ScoreRequest | None = None, **kwargs: Any) -> Any:
         if score is None:
             return original_forward(*args, **kwargs)
-        hidden = shared_hidden_states(self, kwargs, score.response_mask) if share_prefix else None
+        hidden, balance = shared_hidden_states(self, kwargs, score.response_mask) if share_prefix else None, None
         if hidden is None:
             outputs = self.base_model(*args, **{**kwargs, "use_cache": False})
             hidden = outputs.last_hidden_state[:, -1 - score.response_ids.size(1) : -1]
+            if kwargs.get("output_router_logits"):
+                balance = _expert_balance(text_config, outputs.router_logits, kwargs.get("attention_mask"))
         work = _score if score.reduce_to is None else _reduce
-        return ScoredTokens(*_in_forward_of(self.get_output_embeddings(), work, hidden, score))
+        log_probs, details = _in_forward_of(self.get_output_embeddings(), work, hidden, score)
+        return ScoredTokens(log_probs, details if balance is None else replace(details, expert_balance=balance))
 
     model.forward = types.MethodType(forward, model)
     return share_prefix
+
+
+def _expert_balance(config: Any, router_logits: Any, attention_mask: Tensor | None) -> Tensor:
+    """Return the load-balancing loss as the models themselves compute it: all mixtures of experts share Mixtral's."""
+    loss = load_balancing_loss_func(router_logits, config.num_experts, config.num_experts_per_tok, attention_mask)
+    assert isinstance(loss, Tensor)
+    return loss
 
 
 @torch.no_grad()

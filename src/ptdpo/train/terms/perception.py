@@ -58,16 +58,17 @@ class PerceptionTerm:
     def _masked_pixels(self, batch: RolloutBatch) -> list[Tensor]:
         """Return the pixels of each row's images with patches blackened, the same ones for a whole group."""
         settings = self.settings
-        found: dict[int, Tensor] = {}
-        for row, group in zip(batch.rows, batch.groups.of_rows(), strict=True):
-            if group not in found:
-                rng = random.Random(f"{settings.seed} {self._engine.step} {group}")
-                images = [
-                    blacken_patches(image, share=settings.mask_share, patch=settings.patch, rng=rng)
-                    for image in images_of(row)
-                ]
-                found[group] = self._engine.pixels(batch, images)
-        return [found[group] for group in batch.groups.of_rows()]
+        groups = batch.groups.of_rows()
+        first = {group: row for row, group in reversed(list(enumerate(groups)))}
+        masked = {}
+        for group, row in first.items():
+            rng = random.Random(f"{settings.seed} {self._engine.step} {group}")
+            masked[row] = [
+                blacken_patches(image, share=settings.mask_share, patch=settings.patch, rng=rng)
+                for image in images_of(batch.rows[row])
+            ]
+        pixels = self._engine.pixels(batch, masked)
+        return [pixels[first[group]] for group in groups]
 
     def _reduced(self, terms: Tensor, micro: MicroBatch) -> Tensor:
         mask = micro.response_mask

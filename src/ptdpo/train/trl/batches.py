@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ptdpo.models.family import TOKEN_TYPES
 from ptdpo.train.engine import RolloutRecord
 from ptdpo.tutor.processes import Processes
 
@@ -20,8 +21,7 @@ _PER_RESPONSE_TOKEN = {
     "ref_per_token_logps": 0.0,
     "sampling_per_token_logps": 0.0,
     "importance_sampling_ratio": 1.0,
-    "token_type_ids": 0,
-    "mm_token_type_ids": 0,
+    **dict.fromkeys(TOKEN_TYPES, 0),
 }
 
 

@@ -3,16 +3,18 @@
 import asyncio
 import inspect
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 from trl import GRPOTrainer
+from trl.trainer.utils import split_pixel_values_by_grid
 
 from ptdpo.data.contexts import Row
 from ptdpo.data.prompts import Prompt, attach_images
+from ptdpo.models.family import IMAGE_FIELDS, PIXELS, TOKEN_TYPES
 from ptdpo.records import TutoredExample
 from ptdpo.train.engine import MicroBatch, RolloutBatch, Rollouts
 from ptdpo.train.examples import append_example
@@ -21,6 +23,7 @@ from ptdpo.train.settings import PTDConfig
 from ptdpo.train.trl.batches import TrlContent, records_of
 from ptdpo.train.trl.processes import AccelerateProcesses
 from ptdpo.train.trl.rollouts import TrlRollouts
+from ptdpo.train.trl.token_batches import select_rows
 from ptdpo.tutor.context import images_of
 from ptdpo.tutor.groups import Groups
 
@@ -167,11 +170,16 @@ class TrlEngine:
         window: list[Any] = trainer._buffered_inputs[first : first + trainer.current_gradient_accumulation_steps]
         return [self.micro_batch(columns, trainer.model) for columns in window]
 
-    def pixels(self, batch: RolloutBatch, images: Sequence[Any]) -> Tensor:
-        """Return images as the model reads them, like those of the batch; empty without any."""
-        none = _content(batch).columns["pixel_values"][:0]
-        process: Any = cast(Any, self._trainer.processing_class).image_processor
-        return process(images=list(images), return_tensors="pt")["pixel_values"].to(none) if images else none
+    def pixels(self, batch: RolloutBatch, images: Mapping[int, Sequence[Any]]) -> dict[int, Tensor]:
+        """Return the images of some rows as the model reads them, in the layout of the batch."""
+        columns = select_rows(_content(batch).columns, list(images))
+        processor: Any = self._trainer.processing_class
+        settings = {**getattr(processor, "images_kwargs", {}), "return_tensors": "pt"}
+        pixels = processor.image_processor(images=[list(own) for own in images.values()], **settings)[PIXELS]
+        split = split_pixel_values_by_grid({**columns, PIXELS: pixels.to(columns[PIXELS])})[PIXELS]
+        # One entry per row of the batch, padded, is how some families keep images: TRL leaves those whole.
+        parts = split if isinstance(split, list) else split.split(1)
+        return dict(zip(images, parts, strict=True))
 
     def scores(self, batch: RolloutBatch | MicroBatch, pixels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Return log-probabilities and entropies [B, T] of the responses when the policy sees other pixels."""
@@ -212,7 +220,7 @@ class TrlEngine:
 
 _NOT_FOR_REWARDS = ("prompt", "completion", "completion_ids")
 # What of a batch's images and positions stays when their pixels are exchanged.
-_IMAGE_COLUMNS = ("image_grid_thw", "num_images", "mm_token_type_ids")
+_IMAGE_COLUMNS = {*IMAGE_FIELDS, *TOKEN_TYPES, "num_images", "num_tiles"} - {PIXELS}
 
 
 def _content(batch: RolloutBatch | MicroBatch) -> TrlContent:

@@ -12,24 +12,14 @@ from ptdpo.models.packed_attention import ATTENTION
 from ptdpo.models.sharded import gathered
 
 
-def refuse_unsupported(*, aux_loss: bool) -> None:
-    """Refuse what the scoring head cannot serve.
-
-    Args:
-        aux_loss: the model is a mixture of experts whose load-balancing loss is trained on.
-
-    Raises:
-        ValueError: if it is. TRL itself refuses adapters on the head.
-    """
-    if aux_loss:
-        raise ValueError("tutoring does not support the load-balancing loss of experts: set router_aux_loss_coef=0")
-
-
 def load_for_scoring(trainer: GRPOTrainer, path: str | None = None) -> Any:
     """Load a model as TRL does for a reference KL, and prepare it for evaluation; ``None``: the start model."""
     args: Any = trainer.args
     policy: Any = trainer.model
     settings = dict(args.model_init_kwargs or {})
+    if path is not None:
+        # It names a version of the policy's repository.
+        settings.pop("revision", None)
     if args.distributed_state.distributed_type in ("MULTI_GPU", "DEEPSPEED"):
         settings["device_map"] = None
     settings.setdefault("trust_remote_code", args.trust_remote_code)

@@ -13,21 +13,11 @@ import torch
 from torch import Tensor
 
 from ptdpo.algo.lm_head import concatenate
+from ptdpo.models.family import without_empty_images
 from ptdpo.tutor.head import Divergence, HeadWeights, ScoredTokens, ScoreRequest, TeacherView
 from ptdpo.tutor.teacher import Reading
 
 IGNORED = -100
-
-
-def without_empty_images(inputs: dict[str, Any]) -> dict[str, Any]:
-    """Return model inputs without image tensors that hold no image: vision towers refuse those.
-
-    A text-only slice of a batch that has images elsewhere carries such tensors.
-    """
-    pixels = inputs.get("pixel_values")
-    if pixels is None or pixels.size(0):
-        return inputs
-    return {name: value for name, value in inputs.items() if name not in ("pixel_values", "image_grid_thw")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,4 +101,7 @@ class ScoringModel:
         )
         scored: ScoredTokens = self.model(**without_empty_images(inputs), score=request)
         self.scored.append(scored)
-        return SimpleNamespace(log_probs=scored.log_probs, entropy=scored.details.entropy, aux_loss=None)
+        details = scored.details
+        return SimpleNamespace(
+            log_probs=scored.log_probs, entropy=details.entropy, aux_loss=details.expert_balance
+        )

@@ -13,7 +13,6 @@ from ptdpo.models.sampling import banned_token_ids
 from ptdpo.models.shared_prefill import share_prefill
 from ptdpo.models.shared_prefix import say_plain
 from ptdpo.train.settings import PTDConfig
-from ptdpo.train.trl.reference import refuse_unsupported
 from ptdpo.tutor.context import images_of
 from ptdpo.tutor.head import add_scoring_head
 from ptdpo.tutor.processes import Processes
@@ -143,7 +142,6 @@ def check_images(args: PTDConfig, processes: Processes, rows: Sequence[Mapping[s
 
 def install_scoring(trainer: GRPOTrainer, args: PTDConfig) -> bool:
     """Let policy and reference score through ``ptdpo.tutor.head``; returns whether they share prefixes."""
-    refuse_unsupported(aux_loss=trainer.aux_loss_enabled)
     wanted = args.shares_prefix
     if wanted and args.use_transformers_continuous_batching:
         say_plain("the policy", "use_transformers_continuous_batching=True needs an attention of its own")
