@@ -2,7 +2,6 @@
 
 import datasets
 import pytest
-import torch
 
 from ptdpo.models import load_model
 from tests import tiny_families
@@ -54,7 +53,7 @@ def test_two_hints_give_two_divergences(run):
 
 
 def test_sharing_prompts_changes_nothing(run):
-    plain, shared = (run(f"{share}", share_prefix=share) for share in (False, True))
+    plain, shared = (run(f"{share}", share_prefix=share, max_steps=1) for share in (False, True))
     assert shared.shares_prefix
     assert not plain.shares_prefix
     assert largest_difference(parameters(plain), parameters(shared)) < 2e-5
@@ -77,8 +76,13 @@ def test_images_are_refused_for_a_model_of_text(run, scenes):
         run(rows=rows)
 
 
-def test_experts_keep_their_load_balancing_loss(tmp_path):
-    """The loss of a step differs by the coefficient times the balancing loss, as in TRL."""
-    folder = tiny_families.save_text_model(tmp_path / "moe", "qwen3_moe", output_router_logits=True)
-    assert torch.is_tensor(torch.ones(1))
-    assert folder
+def test_experts_keep_their_load_balancing_loss(run, tmp_path):
+    """Logged, and added to the loss with its coefficient, as TRL does without tutoring."""
+    model = tiny_families.save_text_model(tmp_path / "moe", "qwen3_moe", output_router_logits=True)
+    settings = {"model": model, "max_steps": 1, "gradient_accumulation_steps": 1, "share_prefix": True}
+    tutored, alone = (
+        metrics(run(name, preset=name, router_aux_loss_coef=0.5, **settings))[0] for name in ("ptd-grpo", "grpo")
+    )
+    without = metrics(run("without", preset="ptd-grpo", router_aux_loss_coef=0.0, **settings))[0]
+    assert tutored["aux_loss"] == pytest.approx(alone["aux_loss"], rel=1e-5)
+    assert tutored["loss"] - without["loss"] == pytest.approx(0.5 * tutored["aux_loss"], rel=1e-4)

@@ -56,7 +56,7 @@ def test_question_and_hint_stand_in_the_teacher_s_prompt(tokenizer, name):
 
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_two_hints_are_two_teachers(tokenizer, model, name):
-    teacher = Teacher(model, model, tokenizer, micro_batch=2, k=20, chat_template=template_named(name))
+    teacher = Teacher(model, model, tokenizer, micro_batch=2, k=20, template={"chat_template": template_named(name)})
     response = torch.tensor([70, 71, 72])
     lessons = [Lesson(hinted_prompt(row), [], response) for row in (ROW, with_hint(look="at the last column"), ROW)]
     first, other, again = teacher.read(lessons, calls=2, filler=lessons[0])

@@ -29,6 +29,7 @@ from trl import GRPOTrainer
 from trl.trainer.utils import get_config_model_id
 
 from ptdpo.models.adapters import refuse_adapter
+from ptdpo.models.family import without_empty_images
 from ptdpo.models.loading import load_processor
 from ptdpo.rewards.functions import (
     ACCURACY_WEIGHT,
@@ -48,12 +49,13 @@ from ptdpo.train.trl.grouping import groups_kept_together
 from ptdpo.train.trl.method_settings import method_settings
 from ptdpo.train.trl.metrics_file import MetricsFile
 from ptdpo.train.trl.rollouts import TrlRollouts
-from ptdpo.train.trl.scoring import Compared, KLFree, ScoringModel, without_empty_images
+from ptdpo.train.trl.scoring import Compared, KLFree, ScoringModel
 from ptdpo.train.trl.setup import (
     accuracy_column,
     ban_special_tokens,
     check_groups,
     check_images,
+    check_prompts,
     install_scoring,
     refuse_foreign_rollouts,
     refuse_missing_context,
@@ -134,6 +136,7 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
         teacher = None
         if args.tutors:
             teacher = teacher_named(args, self, model, given_adapter=given_adapter, share_prefix=self.shares_prefix)
+            check_prompts(self, args)
         self.method = Method(self.engine, method_settings(args), teacher)
         self._budget = None
         if args.micro_batch_tokens is not None:

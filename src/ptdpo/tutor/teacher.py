@@ -1,7 +1,7 @@
 """The teacher under what it is shown, with the images, scored along the student's own tokens."""
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -63,8 +63,7 @@ class Teacher:
         temperature: the sampling temperature, by which its logits are divided.
         weights: a context in which ``model`` has the teacher's weights, such as "adapter off".
         keep_head: keep a copy of the head that read, because the weights move before the loss is computed.
-        chat_template: the trainer's template, ``None`` for the processor's own.
-        template_arguments: further arguments of the template.
+        template: arguments of the chat template, as the policy's prompts are written.
     """
 
     def __init__(
@@ -78,8 +77,7 @@ class Teacher:
         temperature: float = 1.0,
         weights: Callable[[], AbstractContextManager[Any]] = nullcontext,
         keep_head: bool = False,
-        chat_template: str | None = None,
-        template_arguments: dict[str, Any] | None = None,
+        template: Mapping[str, Any] | None = None,
     ) -> None:
         if micro_batch < 1:
             raise ValueError(f"the teacher's micro-batch must be at least 1, got {micro_batch}")
@@ -88,7 +86,7 @@ class Teacher:
         self._k, self._temperature = k, temperature
         self._keep_head = keep_head
         self._kept_head: HeadWeights | None = None
-        self._template = {"chat_template": chat_template, **(template_arguments or {})}
+        self._template = dict(template or {})
         self.rows_read = 0
 
     def calls_needed(self, lessons: int) -> int:

@@ -102,6 +102,4 @@ class ScoringModel:
         scored: ScoredTokens = self.model(**without_empty_images(inputs), score=request)
         self.scored.append(scored)
         details = scored.details
-        return SimpleNamespace(
-            log_probs=scored.log_probs, entropy=details.entropy, aux_loss=details.expert_balance
-        )
+        return SimpleNamespace(log_probs=scored.log_probs, entropy=details.entropy, aux_loss=details.expert_balance)

@@ -1,5 +1,6 @@
 """What is arranged once, before training: which reward is the accuracy, banned tokens, scoring heads."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,9 +14,14 @@ from ptdpo.models.sampling import banned_token_ids
 from ptdpo.models.shared_prefill import share_prefill
 from ptdpo.models.shared_prefix import say_plain
 from ptdpo.train.settings import PTDConfig
+from ptdpo.train.trl.teachers import template_of
 from ptdpo.tutor.context import images_of
 from ptdpo.tutor.head import add_scoring_head
 from ptdpo.tutor.processes import Processes
+from ptdpo.tutor.rendered import refuse_unread_prompts
+
+# Rows of the training data whose rendered prompts are looked at before training.
+_CHECKED_ROWS = 8
 
 
 def accuracy_column(named: str, reward_functions: Sequence[str]) -> int:
@@ -71,6 +77,17 @@ def refuse_missing_context(args: PTDConfig, rows: Any) -> None:
         f"has {', '.join(columns)}), so the teacher would have nothing to read: name the column so, choose another "
         "tutoring_context, or set tutoring_weight=0"
     )
+
+
+def check_prompts(trainer: GRPOTrainer, args: PTDConfig) -> None:
+    """Refuse a chat template that loses the question or what the teacher is shown, on the first rows of the data.
+
+    Raises:
+        ValueError: as ``refuse_unread_prompts``.
+    """
+    data: Any = trainer.train_dataset
+    rows = itertools.islice(data, _CHECKED_ROWS)
+    refuse_unread_prompts(trainer.processing_class, rows, args.tutoring_context, **template_of(trainer))
 
 
 def check_groups(args: PTDConfig, generations: int, rows_of_data: Any) -> None:

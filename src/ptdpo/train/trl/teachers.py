@@ -84,9 +84,15 @@ def teacher_named(
         weights=weights,
         # These weights move before the loss is computed: what was read needs the head that read it.
         keep_head=kind in ("current", "ema"),
-        chat_template=trainer.chat_template,
-        template_arguments=cast(dict[str, Any], trainer.chat_template_kwargs),
+        template=template_of(trainer),
     )
+
+
+def template_of(trainer: GRPOTrainer) -> dict[str, Any]:
+    """Return the arguments of the chat template with which the trainer writes the policy's prompts."""
+    given = cast(dict[str, Any], trainer.chat_template_kwargs)
+    # Without any, templates of Llama 3 would write that there are tools.
+    return {"chat_template": trainer.chat_template, "tools": trainer.tools or None, **given}
 
 
 def check_vocabulary(args: PTDConfig, processor: Any, model: Any) -> None:
