@@ -291,14 +291,6 @@ def test_data_without_the_column_that_the_teacher_is_shown_is_refused(
                  "tutoring_teacher": "ema"})  # fmt: skip
 
 
-def test_unsupported_engines_are_refused():
-    from ptdpo.train.trl.reference import refuse_unsupported
-
-    refuse_unsupported(aux_loss=False)
-    with pytest.raises(ValueError, match="router_aux_loss_coef"):
-        refuse_unsupported(aux_loss=True)
-
-
 @pytest.mark.parametrize("stage", [None, 2, 3])
 def test_zero3_wants_images_in_all_rows_or_in_none(stage):
     """Its processes wait for each other in every layer, and a row without images does not visit the vision tower."""
