@@ -54,7 +54,6 @@ def recipe_file(tmp_path, text):
     return path
 
 
-OURS = ("tutoring", "perception", "masked", "overlong", "resampling")
 BASE = "preset: grpo\nmodel: m\n"
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 # Element-wise work goes over pieces of this many numbers, which stay in a core's cache.
@@ -26,7 +27,7 @@ def wide(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-def product(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
+def product(a: Float[Tensor, "m k"], b: Float[Tensor, "k n"], out: Float[Tensor, "m n"]) -> Float[Tensor, "m n"]:
     """Return a @ b in ``out``, which is float32 or wider; operands narrower than that are not rounded further."""
     if a.dtype == out.dtype:
         return torch.mm(a, b, out=out)
@@ -37,7 +38,7 @@ def product(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
     return out
 
 
-def add_product(out: Tensor, a: Tensor, b: Tensor) -> None:
+def add_product(out: Float[Tensor, "m n"], a: Float[Tensor, "m k"], b: Float[Tensor, "k n"]) -> None:
     """Add a @ b to ``out``; ``a`` is float32 or wider, ``b`` and ``out`` may be narrower."""
     if a.dtype == b.dtype == out.dtype:
         out.addmm_(a, b)
@@ -47,7 +48,12 @@ def add_product(out: Tensor, a: Tensor, b: Tensor) -> None:
         out.add_(torch.mm(a, b.to(a.dtype)))
 
 
-def float_logits(states: Tensor, weight: Tensor, bias: Tensor | None, temperature: float) -> Tensor:
+def float_logits(
+    states: Float[Tensor, "n hidden"],
+    weight: Float[Tensor, "vocab hidden"],
+    bias: Float[Tensor, " vocab"] | None,
+    temperature: float,
+) -> Float[Tensor, "n vocab"]:
     """Return differentiable logits in float32 or wider, of operands rounded as autocast would round them."""
     device = states.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
@@ -60,8 +66,8 @@ def float_logits(states: Tensor, weight: Tensor, bias: Tensor | None, temperatur
 class ChunkedHead:
     """A head: logits = (states weightᵀ + bias) / temperature, with weight [V, H] and bias [V] or ``None``."""
 
-    weight: Tensor
-    bias: Tensor | None
+    weight: Float[Tensor, "vocab hidden"]
+    bias: Float[Tensor, " vocab"] | None
     temperature: float
 
     @property
@@ -69,14 +75,16 @@ class ChunkedHead:
         """Return V."""
         return self.weight.size(0)
 
-    def buffer(self, states: Tensor, rows: int) -> Tensor:
+    def buffer(self, states: Float[Tensor, "n hidden"], rows: int) -> Float[Tensor, "rows width"]:
         """Return room for the logits of so many rows: whole blocks of ids, -inf beyond the vocabulary."""
         width = -(-self.vocabulary // _BLOCK) * _BLOCK
         buffer = states.new_empty(min(rows, max(len(states), 1)), width, dtype=wide(states.dtype))
         buffer[:, self.vocabulary :] = -torch.inf
         return buffer
 
-    def logits(self, states: Tensor, out: Tensor, ids: slice = slice(None)) -> Tensor:
+    def logits(
+        self, states: Float[Tensor, "rows hidden"], out: Float[Tensor, "rows ids"], ids: slice = slice(None)
+    ) -> Float[Tensor, "rows ids"]:
         """Write the logits of some rows [r, H] and ids into ``out`` [r, ids] and return it."""
         product(states, self.weight[ids].t(), out)
         if self.bias is not None:
@@ -84,14 +92,14 @@ class ChunkedHead:
         return out if self.temperature == 1.0 else out.div_(self.temperature)
 
 
-def exp_(x: Tensor) -> Tensor:
+def exp_(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Exponentiate in place. On a CPU float32 takes the way over 2^x, which is three times as fast."""
     if x.dtype == torch.float32 and x.device.type == "cpu":
         return x.mul_(_LOG2_E).exp2_()
     return x.exp_()
 
 
-def log_sum(logits: Tensor) -> tuple[Tensor, Tensor]:
+def log_sum(logits: Float[Tensor, "rows ids"]) -> tuple[Float[Tensor, " rows"], Float[Tensor, " rows"]]:
     """Return L = log-sum-exp of each row, and the mean of logit - L under its softmax, which is minus the entropy.
 
     Logits at or below ``NEVER`` count as absent; a row without any has L = -inf and mean 0.
@@ -109,7 +117,7 @@ def log_sum(logits: Tensor) -> tuple[Tensor, Tensor]:
     return (top + log_total).masked_fill(absent, -torch.inf), (weighted / total - log_total).masked_fill(absent, 0.0)
 
 
-def topk_ids(padded: Tensor, vocabulary: int, k: int) -> Tensor:
+def topk_ids(padded: Float[Tensor, "rows width"], vocabulary: int, k: int) -> Int[Tensor, "rows k"]:
     """Return the ids [r, k] of each row's largest logits, the largest first.
 
     Args:

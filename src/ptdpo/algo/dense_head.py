@@ -1,6 +1,7 @@
 """The readable reference of ``ptdpo.algo.lm_head.token_stats``: the same numbers from whole logits [N, V]."""
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ptdpo.algo.chunks import float_logits
@@ -10,13 +11,13 @@ from ptdpo.algo.token_stats import TokenStats
 
 
 def dense_token_stats(
-    hidden: Tensor,
-    weight: Tensor,
-    targets: Tensor,
-    bias: Tensor | None = None,
+    hidden: Float[Tensor, "n hidden"],
+    weight: Float[Tensor, "vocab hidden"],
+    targets: Int[Tensor, " n"],
+    bias: Float[Tensor, " vocab"] | None = None,
     *,
     teacher: TeacherTopK | None = None,
-    rows: Tensor | None = None,
+    rows: Int[Tensor, " tutored"] | None = None,
     k: int = 100,
     temperature: float = 1.0,
     kind: Kind = "jsd",

@@ -7,7 +7,7 @@ are logits already divided by the sampling temperature. No gradient ever reaches
 from typing import Literal, NamedTuple, get_args
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 Kind = Literal["jsd", "forward_kl", "reverse_kl"]
@@ -24,9 +24,9 @@ class Agreement(NamedTuple):
         teacher_tail: teacher probability outside the support.
     """
 
-    overlap: Tensor
-    student_tail: Tensor
-    teacher_tail: Tensor
+    overlap: Float[Tensor, "*batch"]
+    student_tail: Float[Tensor, "*batch"]
+    teacher_tail: Float[Tensor, "*batch"]
 
 
 def topk_divergence(
@@ -116,7 +116,9 @@ def topk_agreement(
     )
 
 
-def _log_probabilities(student_logits: Tensor, teacher_logits: Tensor) -> tuple[Tensor, Tensor]:
+def _log_probabilities(
+    student_logits: Float[Tensor, "*batch vocab"], teacher_logits: Float[Tensor, "*others others_vocab"]
+) -> tuple[Float[Tensor, "*batch vocab"], Float[Tensor, "*batch vocab"]]:
     if student_logits.shape != teacher_logits.shape:
         raise ValueError(
             f"student logits {tuple(student_logits.shape)} and teacher logits {tuple(teacher_logits.shape)} "
@@ -129,7 +131,9 @@ def _log_probabilities(student_logits: Tensor, teacher_logits: Tensor) -> tuple[
     )
 
 
-def _support(log_p: Tensor, log_q: Tensor, k: int, support: Support) -> tuple[Int[Tensor, "*batch s"], Tensor]:
+def _support(
+    log_p: Float[Tensor, "*batch vocab"], log_q: Float[Tensor, "*batch vocab"], k: int, support: Support
+) -> tuple[Int[Tensor, "*batch s"], Bool[Tensor, "*batch s"]]:
     """Return the ids of the support and which of them count: an id that both sides name counts once."""
     k = min(k, log_p.size(-1))
     if support != "union":
@@ -140,17 +144,22 @@ def _support(log_p: Tensor, log_q: Tensor, k: int, support: Support) -> tuple[In
     return torch.cat([student_ids, teacher_ids], dim=-1), counted
 
 
-def is_in(ids: Tensor, others: Tensor) -> Tensor:
+def is_in(ids: Int[Tensor, "*batch a"], others: Int[Tensor, "*batch b"]) -> Bool[Tensor, "*batch a"]:
     """Return which ids [..., a] are among the others [..., b] of their row."""
     return (ids.unsqueeze(-1) == others.unsqueeze(-2)).any(dim=-1)
 
 
-def _outside(log_p: Tensor, ids: Tensor) -> Tensor:
+def _outside(log_p: Float[Tensor, "*batch vocab"], ids: Int[Tensor, "*batch s"]) -> Bool[Tensor, "*batch vocab"]:
     """Return which tokens of the vocabulary the support leaves out."""
     return torch.ones_like(log_p, dtype=torch.bool).scatter(-1, ids, False)
 
 
-def _compress(log_p: Tensor, ids: Tensor, counted: Tensor, outside: Tensor | None) -> Tensor:
+def _compress(
+    log_p: Float[Tensor, "*batch vocab"],
+    ids: Int[Tensor, "*batch s"],
+    counted: Bool[Tensor, "*batch s"],
+    outside: Bool[Tensor, "*batch vocab"] | None,
+) -> Float[Tensor, "*batch buckets"]:
     """Return the log of the compressed distribution (16); ids that do not count get probability 0.
 
     The tail is a log-sum-exp over the tokens outside rather than 1 - sum, which would lose every digit of a
@@ -162,19 +171,21 @@ def _compress(log_p: Tensor, ids: Tensor, counted: Tensor, outside: Tensor | Non
     return torch.cat([inside, _log_sum_exp(log_p.masked_fill(~outside, -torch.inf))], dim=-1)
 
 
-def _log_sum_exp(log_p: Tensor) -> Tensor:
+def _log_sum_exp(log_p: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch 1"]:
     """Log-sum-exp over the last dimension, kept; ``-inf`` with gradient 0, not NaN, when every entry is."""
     empty = log_p.amax(dim=-1, keepdim=True) == -torch.inf
     total = log_p.masked_fill(empty, 0.0).logsumexp(dim=-1, keepdim=True)
     return total.masked_fill(empty, -torch.inf)
 
 
-def divergence_of(kind: Kind, log_p: Tensor, log_q: Tensor) -> Tensor:
+def divergence_of(
+    kind: Kind, log_p: Float[Tensor, "*batch n"], log_q: Float[Tensor, "*batch n"]
+) -> Float[Tensor, "*batch"]:
     """Return D between distributions given as log-probabilities over the last dimension; ``-inf`` is allowed."""
     return _terms(kind, log_p, log_q).sum(dim=-1)
 
 
-def _terms(kind: Kind, log_p: Tensor, log_q: Tensor) -> Tensor:
+def _terms(kind: Kind, log_p: Float[Tensor, "*batch n"], log_q: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
     """Return what each id contributes to D."""
     if kind == "jsd":
         return _jsd_terms(log_p.exp(), log_q.exp())
@@ -183,7 +194,9 @@ def _terms(kind: Kind, log_p: Tensor, log_q: Tensor) -> Tensor:
     return _kl_terms(log_p, log_q)
 
 
-def divergence_slope(kind: Kind, log_p: Tensor, log_q: Tensor) -> Tensor:
+def divergence_slope(
+    kind: Kind, log_p: Float[Tensor, "*batch n"], log_q: Float[Tensor, "*batch n"]
+) -> Float[Tensor, "*batch n"]:
     """Return s_v = dD / d log p_v in closed form, every log p_v taken as a variable of its own; 0 where p = 0.
 
     JSD: p/2 log(p / m); forward KL: -q; reverse KL: p (log(p / q) + 1). Through the softmax this becomes
@@ -199,13 +212,13 @@ def divergence_slope(kind: Kind, log_p: Tensor, log_q: Tensor) -> Tensor:
     return -0.5 * log_p.exp() * torch.log1p(0.5 * torch.expm1(log_ratio.clamp_max(80.0)))
 
 
-def _kl_terms(log_a: Tensor, log_b: Tensor) -> Tensor:
+def _kl_terms(log_a: Float[Tensor, "*batch n"], log_b: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
     """Return a log(a / b) per token of KL(a‖b); 0 where a = 0."""
     present = log_a > -torch.inf
     return log_a.exp() * (log_a.masked_fill(~present, 0.0) - log_b.masked_fill(~present, 0.0))
 
 
-def _jsd_terms(p: Tensor, q: Tensor) -> Tensor:
+def _jsd_terms(p: Float[Tensor, "*batch n"], q: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
     """Return 1/2 p log(p / m) + 1/2 q log(q / m) per token, m = (p + q) / 2; 0 where both are 0.
 
     With d = (p - q) / (p + q) the term is m (d atanh d + 1/2 log(1 - d^2)). For small d this form keeps the

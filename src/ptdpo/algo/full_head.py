@@ -1,6 +1,7 @@
 """Full-vocabulary divergence from hidden states, a few rows at a time: nothing larger than their logits is held."""
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -13,15 +14,15 @@ _LOGITS = 10_000_000
 
 
 def full_head_divergence(
-    hidden: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
+    hidden: Float[Tensor, "n hidden"],
+    weight: Float[Tensor, "vocab hidden"],
+    bias: Float[Tensor, " vocab"] | None,
     teacher: TeacherTopK,
     *,
     temperature: float,
     kind: Kind,
     clip: float | None = None,
-) -> Tensor:
+) -> Float[Tensor, " n"]:
     """Return ``full_divergence`` [n] between a student and its teacher, both given by hidden states and heads.
 
     Args:
@@ -40,7 +41,12 @@ def full_head_divergence(
         theirs = "no head" if teacher.weight is None else f"{len(teacher.weight)} ids"
         raise ValueError(f"teacher and student must share a vocabulary: {theirs} and {len(weight)} ids")
 
-    def of_rows(states: Tensor, weight: Tensor, bias: Tensor | None, teacher_states: Tensor) -> Tensor:
+    def of_rows(
+        states: Float[Tensor, "rows hidden"],
+        weight: Float[Tensor, "vocab hidden"],
+        bias: Float[Tensor, " vocab"] | None,
+        teacher_states: Float[Tensor, "rows teacher_hidden"],
+    ) -> Float[Tensor, " rows"]:
         with torch.no_grad():
             assert teacher.weight is not None
             theirs = float_logits(teacher_states, teacher.weight, teacher.bias, temperature)

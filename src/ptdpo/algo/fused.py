@@ -1,9 +1,10 @@
 """The autograd function behind ``ptdpo.algo.lm_head.token_stats``: forward by rows, backward by vocabulary."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -32,35 +33,35 @@ class How(NamedTuple):
 class _Support(NamedTuple):
     """The supports of all compared tokens as one flat list; an id that both sides name stands in it once."""
 
-    row: Tensor  # index among the compared tokens
-    id: Tensor
-    p: Tensor  # student probability
-    slope: Tensor  # dD / d log p
+    row: Int[Tensor, " s"]  # index among the compared tokens
+    id: Int[Tensor, " s"]
+    p: Float[Tensor, " s"]  # student probability
+    slope: Float[Tensor, " s"]  # dD / d log p
 
 
 class _Compared(NamedTuple):
     """Per compared token: the results, then what the backward pass needs."""
 
-    divergence: Tensor
-    overlap: Tensor
-    student_tail: Tensor
-    teacher_tail: Tensor
-    log_outside: Tensor  # log-sum-exp of the student's logits outside the support
-    tail_slope: Tensor  # dD / d log of the student's mass there
-    total_slope: Tensor  # sum of all slopes, inside and outside
+    divergence: Float[Tensor, " n"]
+    overlap: Float[Tensor, " n"]
+    student_tail: Float[Tensor, " n"]
+    teacher_tail: Float[Tensor, " n"]
+    log_outside: Float[Tensor, " n"]  # log-sum-exp of the student's logits outside the support
+    tail_slope: Float[Tensor, " n"]  # dD / d log of the student's mass there
+    total_slope: Float[Tensor, " n"]  # sum of all slopes, inside and outside
 
 
 class _LogitGradient(NamedTuple):
     """The gradient of N rows of logits: x = logit - shift gives exp(x) (scale + slant x), but for single entries."""
 
-    shift: Tensor
-    scale: Tensor
-    slant: Tensor | None
-    set_row: Tensor  # at (row, id) the gradient is value instead, sorted by id
-    set_id: Tensor
-    set_value: Tensor
-    targets: Tensor  # [N], to whose gradient to_target is added
-    to_target: Tensor
+    shift: Float[Tensor, " n"]
+    scale: Float[Tensor, " n"]
+    slant: Float[Tensor, " n"] | None
+    set_row: Int[Tensor, " s"]  # at (row, id) the gradient is value instead, sorted by id
+    set_id: Int[Tensor, " s"]
+    set_value: Float[Tensor, " s"]
+    targets: Int[Tensor, " n"]  # to whose gradient to_target is added
+    to_target: Float[Tensor, " n"]
 
 
 class FusedStats(torch.autograd.Function):
@@ -73,11 +74,11 @@ class FusedStats(torch.autograd.Function):
     @staticmethod
     def forward(  # type: ignore[override]
         ctx: Any,
-        hidden: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        targets: Tensor,
-        rows: Tensor,
+        hidden: Float[Tensor, "n hidden"],
+        weight: Float[Tensor, "vocab hidden"],
+        bias: Float[Tensor, " vocab"] | None,
+        targets: Int[Tensor, " n"],
+        rows: Int[Tensor, " tutored"],
         teacher: TeacherTopK | None,
         how: How,
     ) -> tuple[Tensor, ...]:
@@ -124,7 +125,7 @@ class FusedStats(torch.autograd.Function):
 
 
 def _products(
-    head: ChunkedHead, hidden: Tensor, gradient: _LogitGradient, chunk: int, needed: Sequence[bool]
+    head: ChunkedHead, hidden: Float[Tensor, "n hidden"], gradient: _LogitGradient, chunk: int, needed: Sequence[bool]
 ) -> tuple[Tensor | None, ...]:
     """Return the gradients of hidden states, weight and bias, as far as they are needed."""
     to_hidden, to_weight, to_bias = (
@@ -148,8 +149,8 @@ def _products(
 
 
 def _compare(
-    padded: Tensor, logits: Tensor, teacher: TeacherTopK, how: How
-) -> tuple[_Support, _Compared, Tensor, Tensor]:
+    padded: Float[Tensor, "n width"], logits: Float[Tensor, "n vocab"], teacher: TeacherTopK, how: How
+) -> tuple[_Support, _Compared, Float[Tensor, " n"], Float[Tensor, " n"]]:
     """Compare one chunk with its teacher; returns its normaliser and entropy too. Erases ``logits`` in the support."""
     student_ids, teacher_ids = topk_ids(padded, logits.size(1), how.k), teacher.ids.long()
     ids, counted = _union(student_ids, teacher_ids) if how.support == "union" else _alone(student_ids, teacher_ids, how)
@@ -187,20 +188,28 @@ def _compare(
     return support, results, normaliser, entropy
 
 
-def _union(student_ids: Tensor, teacher_ids: Tensor) -> tuple[Tensor, Tensor]:
+def _union(
+    student_ids: Int[Tensor, "n k"], teacher_ids: Int[Tensor, "n j"]
+) -> tuple[Int[Tensor, "n s"], Bool[Tensor, "n s"]]:
     """Return the ids of both sides and which of them count: a teacher's id that the student names does not."""
     counted = torch.cat([torch.ones_like(student_ids, dtype=torch.bool), ~is_in(teacher_ids, student_ids)], dim=-1)
     return torch.cat([student_ids, teacher_ids], dim=-1), counted
 
 
-def _alone(student_ids: Tensor, teacher_ids: Tensor, how: How) -> tuple[Tensor, Tensor]:
+def _alone(
+    student_ids: Int[Tensor, "n k"], teacher_ids: Int[Tensor, "n j"], how: How
+) -> tuple[Int[Tensor, "n s"], Bool[Tensor, "n s"]]:
     ids = student_ids if how.support == "student" else teacher_ids
     return ids, torch.ones_like(ids, dtype=torch.bool)
 
 
 def _teacher_side(
-    teacher: TeacherTopK, student_ids: Tensor, teacher_ids: Tensor, support: Support, nothing_outside: Tensor
-) -> tuple[Tensor, Tensor]:
+    teacher: TeacherTopK,
+    student_ids: Int[Tensor, "n k"],
+    teacher_ids: Int[Tensor, "n j"],
+    support: Support,
+    nothing_outside: Bool[Tensor, " n"],
+) -> tuple[Float[Tensor, "n s"], Float[Tensor, " n"]]:
     """Return log q on the support, in the order of its ids, and the log of the teacher's mass outside it.
 
     That mass is what the teacher left outside its own Top-K, less the student's other ids: nothing large is
@@ -227,14 +236,14 @@ def _teacher_side(
 
 def _logit_gradient(
     grads: Sequence[Tensor | None],
-    targets: Tensor,
-    rows: Tensor,
-    normaliser: Tensor,
-    entropy: Tensor,
+    targets: Int[Tensor, " n"],
+    rows: Int[Tensor, " tutored"],
+    normaliser: Float[Tensor, " n"],
+    entropy: Float[Tensor, " n"],
     support: _Support,
-    log_outside: Tensor,
-    tail_slope: Tensor,
-    total_slope: Tensor,
+    log_outside: Float[Tensor, " tutored"],
+    tail_slope: Float[Tensor, " tutored"],
+    total_slope: Float[Tensor, " tutored"],
 ) -> _LogitGradient:
     """Combine what the three outputs receive into the gradient of the logits."""
     to_log_prob = torch.zeros_like(normaliser) if grads[0] is None else grads[0]
@@ -273,7 +282,9 @@ def _of_block(gradient: _LogitGradient, block: slice) -> _LogitGradient:
     )
 
 
-def _chunks(head: ChunkedHead, states: Tensor, gradient: _LogitGradient, chunk: int) -> Any:
+def _chunks(
+    head: ChunkedHead, states: Float[Tensor, "rows hidden"], gradient: _LogitGradient, chunk: int
+) -> Iterator[tuple[slice, Float[Tensor, "rows ids"]]]:
     """Yield (ids, gradient [r, ids]) for one piece of the vocabulary after another; the tensor is reused."""
     buffer = gradient.shift.new_empty(len(states) * min(chunk, head.vocabulary))
     parts = list(slices(head.vocabulary, chunk))
@@ -292,7 +303,7 @@ def _chunks(head: ChunkedHead, states: Tensor, gradient: _LogitGradient, chunk: 
         yield ids, to_logits
 
 
-def _fill(logits: Tensor, gradient: _LogitGradient, piece: slice) -> None:
+def _fill(logits: Float[Tensor, "rows ids"], gradient: _LogitGradient, piece: slice) -> None:
     x = logits.sub_(gradient.shift[piece].unsqueeze(-1))
     scale = gradient.scale[piece].unsqueeze(-1)
     if gradient.slant is None:
@@ -302,14 +313,14 @@ def _fill(logits: Tensor, gradient: _LogitGradient, piece: slice) -> None:
     exp_(x).mul_(slanted)
 
 
-def _others(rows: Tensor, hidden: Tensor) -> Tensor:
+def _others(rows: Int[Tensor, " tutored"], hidden: Float[Tensor, "n hidden"]) -> Int[Tensor, " rest"]:
     """Return which tokens are not compared."""
     left = torch.ones(len(hidden), dtype=torch.bool, device=hidden.device)
     left[rows] = False
     return left.nonzero().squeeze(-1)
 
 
-def _at(logits: Tensor, ids: Tensor) -> Tensor:
+def _at(logits: Float[Tensor, "rows vocab"], ids: Int[Tensor, " rows"]) -> Float[Tensor, " rows"]:
     return logits.gather(-1, ids.unsqueeze(-1)).squeeze(-1)
 
 

@@ -9,7 +9,7 @@ The module needs nothing but torch and its neighbours in ``ptdpo.algo``, and kno
 """
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from ptdpo.algo.chunks import NEVER, ChunkedHead, log_sum, slices, topk_ids
@@ -113,7 +113,7 @@ def token_stats(
         return TokenStats(*FusedStats.apply(hidden, weight, bias, targets, rows, teacher, how))
 
 
-def _reduced(hidden: Tensor, head: ChunkedHead, k: int, row_chunk: int) -> TeacherTopK:
+def _reduced(hidden: Float[Tensor, "n hidden"], head: ChunkedHead, k: int, row_chunk: int) -> TeacherTopK:
     """Return what remains of the teacher's distributions, read ``row_chunk`` tokens at a time."""
     buffer = head.buffer(hidden, row_chunk)
     ids = torch.empty(len(hidden), k, dtype=torch.int32, device=hidden.device)
@@ -155,8 +155,12 @@ def _operands(
 
 
 def _checked_rows(
-    rows: Tensor | None, teacher: TeacherTopK | None, hidden: Tensor, weight: Tensor, temperature: float
-) -> Tensor:
+    rows: Int[Tensor, " tutored"] | None,
+    teacher: TeacherTopK | None,
+    hidden: Float[Tensor, "n hidden"],
+    weight: Float[Tensor, "vocab hidden"],
+    temperature: float,
+) -> Int[Tensor, " compared"]:
     """Return which tokens are compared."""
     if teacher is None:
         if rows is not None and rows.numel():
@@ -180,7 +184,7 @@ def _checked_rows(
     return rows.long()
 
 
-def _check_range(name: str, values: Tensor, size: int, of: str) -> None:
+def _check_range(name: str, values: Shaped[Tensor, " n"], size: int, of: str) -> None:
     if values.is_floating_point() or values.dtype == torch.bool:
         raise ValueError(f"{name} must be integers, got {values.dtype}")
     if values.numel():
@@ -189,7 +193,7 @@ def _check_range(name: str, values: Tensor, size: int, of: str) -> None:
             raise ValueError(f"{name} must lie in [0, {size}), the size of {of}; got {least} to {most}")
 
 
-def _rows_at_once(row_chunk: int | None, weight: Tensor) -> int:
+def _rows_at_once(row_chunk: int | None, weight: Float[Tensor, "vocab hidden"]) -> int:
     if row_chunk is not None and row_chunk < 1:
         raise ValueError(f"row_chunk must be at least 1, got {row_chunk}")
     return row_chunk or max(1, _FORWARD_LOGITS // len(weight))

@@ -3,6 +3,7 @@
 import math
 from typing import Literal, get_args
 
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 EPSILON = 1e-6
@@ -13,7 +14,9 @@ Schedule = Literal["constant", "linear", "cosine"]
 Estimator = Literal["paper", "code"]
 
 
-def tutoring_loss(divergence: Tensor, tutored_tokens: int | float, *, processes: int = 1) -> Tensor:
+def tutoring_loss(
+    divergence: Float[Tensor, " n"], tutored_tokens: int | float, *, processes: int = 1
+) -> Float[Tensor, ""]:
     """One micro-batch's share of L_PTD, (11): sum of D / (|F| + eps), times the number of processes.
 
     The count belongs to the WHOLE optimiser step: all accumulation micro-batches of all processes. Shares then
@@ -38,12 +41,12 @@ def tutoring_loss(divergence: Tensor, tutored_tokens: int | float, *, processes:
     return divergence.sum() * (processes / (tutored_tokens + EPSILON))
 
 
-def ratio_weights(log_prob: Tensor, old_log_prob: Tensor, clip: float) -> Tensor:
+def ratio_weights(log_prob: Float[Tensor, " n"], old_log_prob: Float[Tensor, " n"], clip: float) -> Float[Tensor, " n"]:
     """Return the detached importance ratio min(pi / pi_old, clip) of each token (SDPO); 1 on-policy."""
     return (log_prob.detach() - old_log_prob).exp().clamp_max(clip)
 
 
-def sampled_distillation(log_prob: Tensor, teacher_log_prob: Tensor) -> Tensor:
+def sampled_distillation(log_prob: Float[Tensor, " n"], teacher_log_prob: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
     """Return the policy-gradient form of distillation at sampled tokens (OPD, sampled): -A, with gradient -A d log p.
 
     A = log q - log p, detached, is the advantage of the sampled token; its mean estimates -KL(student‖teacher), and the
@@ -60,7 +63,9 @@ def sampled_distillation(log_prob: Tensor, teacher_log_prob: Tensor) -> Tensor:
     return -advantage * (log_prob - log_prob.detach()).exp()
 
 
-def perception(log_prob: Tensor, masked_log_prob: Tensor, *, estimator: str = "paper") -> Tensor:
+def perception(
+    log_prob: Float[Tensor, "*batch time"], masked_log_prob: Float[Tensor, "*batch time"], *, estimator: str = "paper"
+) -> Float[Tensor, "*batch time"]:
     """Return PAPO's implicit perception gap per token: how much the policy depends on the image; never negative.
 
     ``paper``: r - log r - 1 with r = pi / pi_masked, as printed; unbounded, and exponential in the gap. ``code``: the
@@ -82,7 +87,7 @@ def perception(log_prob: Tensor, masked_log_prob: Tensor, *, estimator: str = "p
     return ((-gap).expm1() + gap).clamp_max(_MOST_PERCEPTION)
 
 
-def mean_over_responses(values: Tensor, mask: Tensor) -> Tensor:
+def mean_over_responses(values: Float[Tensor, "batch time"], mask: Shaped[Tensor, "batch time"]) -> Float[Tensor, ""]:
     """Return the mean over the tokens of each response and then over responses, as in (3).
 
     Args:

@@ -2,11 +2,12 @@
 
 from typing import Any, cast
 
+from jaxtyping import Float
 from torch import Tensor
 from torch.distributed.tensor import DTensor, Partial
 
 
-def whole(weight: Tensor) -> Tensor:
+def whole(weight: Float[Tensor, "*shape"]) -> Float[Tensor, "*whole_shape"]:
     """Return a weight as a plain tensor; a ``DTensor`` is gathered, a collective call on all processes of its mesh.
 
     The gradient comes back sharded, and is the mean over those processes, as FSDP and DDP have it: right where each

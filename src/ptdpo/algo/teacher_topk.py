@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ptdpo.algo.chunks import CACHED, NEVER, slices
@@ -25,14 +26,14 @@ class TeacherTopK:
         bias: [V] or ``None``.
     """
 
-    hidden: Tensor
-    ids: Tensor
-    log_probs: Tensor
-    log_rest: Tensor
-    log_normaliser: Tensor
+    hidden: Float[Tensor, "n hidden"]
+    ids: Int[Tensor, "n k"]
+    log_probs: Float[Tensor, "n k"]
+    log_rest: Float[Tensor, " n"]
+    log_normaliser: Float[Tensor, " n"]
     temperature: float
-    weight: Tensor | None = None
-    bias: Tensor | None = None
+    weight: Float[Tensor, "vocab hidden"] | None = None
+    bias: Float[Tensor, " vocab"] | None = None
 
     def __len__(self) -> int:
         return self.ids.size(0)
@@ -45,11 +46,13 @@ class TeacherTopK:
         """Return the record with its per-token tensors on a device."""
         return self._changed(lambda tensor: tensor.to(device))
 
-    def with_head(self, weight: Tensor | None, bias: Tensor | None = None) -> "TeacherTopK":
+    def with_head(
+        self, weight: Float[Tensor, "vocab hidden"] | None, bias: Float[Tensor, " vocab"] | None = None
+    ) -> "TeacherTopK":
         """Return the record with this head, or without one."""
         return replace(self, weight=weight, bias=bias)
 
-    def log_probs_at(self, ids: Tensor) -> Tensor:
+    def log_probs_at(self, ids: Int[Tensor, "n s"]) -> Float[Tensor, "n s"]:
         """Return log q [n, s] at any ids [n, s]: one dot product each, no product with the whole head."""
         assert self.weight is not None, "the record was stored without its head"
         values = self.log_probs.new_empty(ids.shape)

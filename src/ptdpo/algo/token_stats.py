@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from jaxtyping import Float
 from torch import Tensor
 
 
@@ -17,9 +18,9 @@ class TokenStats(NamedTuple):
         teacher_tail: [n], teacher mass outside the support.
     """
 
-    log_prob: Tensor
-    entropy: Tensor
-    divergence: Tensor
-    overlap: Tensor
-    student_tail: Tensor
-    teacher_tail: Tensor
+    log_prob: Float[Tensor, " n"]
+    entropy: Float[Tensor, " n"]
+    divergence: Float[Tensor, " tutored"]
+    overlap: Float[Tensor, " tutored"]
+    student_tail: Float[Tensor, " tutored"]
+    teacher_tail: Float[Tensor, " tutored"]
