@@ -51,7 +51,9 @@ class PTDConfig(GRPOConfig):
         perception_estimator: paper or code, see ``ptdpo.algo.objectives.perception``.
         perception_mask_share: share of patches that are blackened.
         perception_patch: side of a patch in pixels.
-        accuracy_reward: name of the reward function that returns the accuracy in {0, 1} that routing reads.
+        accuracy_reward: name of the reward function that returns the accuracy in {0, 1} that routing reads; if none
+            has the default name, the first is read.
+        accuracy_threshold: from what value of that reward on a rollout is right; ``None``: it returns 0 and 1.
         teacher_batch_size: rollouts per teacher forward; ``None``: ``per_device_train_batch_size``.
         head: fused (``ptdpo.algo.lm_head``, holds no [tokens, vocabulary]) or dense (its readable reference).
         share_prefix: score the rows of a group from one packed row that holds prompt and images once, and keep
@@ -108,6 +110,7 @@ class PTDConfig(GRPOConfig):
     perception_mask_share: float = field(default=0.6, metadata={"help": "Share of blackened patches."})
     perception_patch: int = field(default=14, metadata={"help": "Side of a patch in pixels."})
     accuracy_reward: str = field(default="accuracy_reward", metadata={"help": "Reward that routing reads."})
+    accuracy_threshold: float | None = field(default=None, metadata={"help": "From what value on it is right."})
     teacher_batch_size: int | None = field(default=None, metadata={"help": "Rollouts per teacher forward."})
     head: str = field(default="fused", metadata={"help": "fused or dense; the numbers are the same."})
     share_prefix: bool | None = field(default=None, metadata={"help": "Read a group's prompt once; None: if tutoring."})

@@ -16,6 +16,7 @@ Without tutoring and perception the last six are TRL's own code, unless ``share_
 for ours. The method itself is ``ptdpo.train.method``, which sees the trainer through ``ptdpo.train.trl.engine`` only.
 """
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -43,15 +44,16 @@ from ptdpo.train.engine import MicroBatch
 from ptdpo.train.method import Method
 from ptdpo.train.metrics import PartsClock, reconsideration_share
 from ptdpo.train.settings import PTDConfig
+from ptdpo.train.trl.accuracy import accuracy_source, with_accuracy
 from ptdpo.train.trl.batches import RECORDS, replace_responses
 from ptdpo.train.trl.engine import TrlEngine
 from ptdpo.train.trl.grouping import groups_kept_together
 from ptdpo.train.trl.method_settings import method_settings
 from ptdpo.train.trl.metrics_file import MetricsFile
+from ptdpo.train.trl.reference import origin_of
 from ptdpo.train.trl.rollouts import TrlRollouts
 from ptdpo.train.trl.scoring import Compared, KLFree, ScoringModel
 from ptdpo.train.trl.setup import (
-    accuracy_column,
     ban_special_tokens,
     check_groups,
     check_images,
@@ -89,9 +91,10 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
     Args:
         model: as for ``GRPOTrainer``. A model instance must be unchanged since it was loaded: the reference,
             which is also the teacher, is loaded from the same path.
-        reward_funcs: ``None`` for 0.9 accuracy + 0.1 format. Others must include the one that
-            ``args.accuracy_reward`` names.
+        reward_funcs: ``None`` for 0.9 accuracy + 0.1 format, or for what an environment rewards itself.
+            ``args.accuracy_reward`` names the one that says who is right; by default the first does.
         args: a ``PTDConfig``.
+        accuracy: says who is right (0 or 1) in the place of a reward; called as reward functions are.
         **kwargs: as for ``GRPOTrainer``.
 
     Raises:
@@ -106,21 +109,25 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
         model: "str | PreTrainedModel | Any",
         reward_funcs: Any = None,
         args: PTDConfig | None = None,
+        *,
+        accuracy: Callable[..., Any] | None = None,
         **kwargs: Any,
     ) -> None:
         args = args or PTDConfig(output_dir="ptdpo-output")
         refuse_foreign_rollouts(args, kwargs)
         refuse_missing_context(args, kwargs.get("train_dataset"))
-        if reward_funcs is None:
+        if reward_funcs is None and not kwargs.get("environment_factory"):
             reward_funcs = [accuracy_reward, format_reward]
             args.reward_weights = args.reward_weights or [ACCURACY_WEIGHT, FORMAT_WEIGHT]
+        if accuracy is not None:
+            reward_funcs = with_accuracy(reward_funcs, accuracy, args, kwargs)
         if args.overlong_buffer:
             reward_funcs, args.reward_weights = with_overlong_penalty(reward_funcs, args)
         if isinstance(model, str):
             refuse_adapter(model, "model")
         if kwargs.get("processing_class") is None:
             path = model if isinstance(model, str) else get_config_model_id(model.config)
-            kwargs["processing_class"] = load_processor(path)
+            kwargs["processing_class"] = load_processor(path, **origin_of(args))
         check_vocabulary(args, kwargs["processing_class"], model)
         given_adapter = not isinstance(model, str) and bool(is_peft_model(model))
         super().__init__(model, reward_funcs=reward_funcs, args=args, **kwargs)
@@ -132,7 +139,7 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
         self.shares_prefix = self._own_scoring and install_scoring(self, args)
         self._handed = HandedOver()
         self._clock = PartsClock()
-        self.engine = TrlEngine(self, args, accuracy_column(args.accuracy_reward, self.reward_func_names), self._clock)
+        self.engine = TrlEngine(self, args, accuracy_source(args, self.reward_func_names), self._clock)
         teacher = None
         if args.tutors:
             teacher = teacher_named(args, self, model, given_adapter=given_adapter, share_prefix=self.shares_prefix)
@@ -174,7 +181,7 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
         self._log_metric("reconsideration", reconsideration_share([completion_text(c) for c in completions]))
         with self._clock("reward"):
             rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
-        self._handed.accuracy = rewards[:, self.engine.accuracy_column]
+        self._handed.accuracy = self.engine.right.of(rewards[:, self.engine.right.column])
         return rewards
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -187,7 +194,8 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
         check_images(self.args, engine.processes, rows)
         columns = super()._generate_and_score_completions(rows)
         batch = engine.rollout_batch(rows, columns, self._handed.accuracy)
-        method.log_groups(batch.groups)
+        if not self._handed.accuracy.isnan().all():
+            method.log_groups(batch.groups)
         if not engine.training:
             return columns
         prepared = method.prepare(batch)

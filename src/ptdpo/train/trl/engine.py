@@ -20,6 +20,7 @@ from ptdpo.train.engine import MicroBatch, RolloutBatch, Rollouts
 from ptdpo.train.examples import append_example
 from ptdpo.train.metrics import PartsClock
 from ptdpo.train.settings import PTDConfig
+from ptdpo.train.trl.accuracy import AccuracySource
 from ptdpo.train.trl.batches import TrlContent, records_of
 from ptdpo.train.trl.processes import AccelerateProcesses
 from ptdpo.train.trl.rollouts import TrlRollouts
@@ -34,13 +35,13 @@ class TrlEngine:
     Args:
         trainer: set up by TRL.
         args: its settings.
-        accuracy_column: which of its reward functions is the accuracy.
+        right: which of its reward functions says who is right.
         clock: where timed parts count.
     """
 
-    def __init__(self, trainer: GRPOTrainer, args: PTDConfig, accuracy_column: int, clock: PartsClock) -> None:
+    def __init__(self, trainer: GRPOTrainer, args: PTDConfig, right: AccuracySource, clock: PartsClock) -> None:
         self._trainer, self._args, self._clock = trainer, args, clock
-        self.accuracy_column = accuracy_column
+        self.right = right
         self.processes = AccelerateProcesses(trainer.accelerator)
 
     # -- where training stands ---------------------------------------------------------------------------------
@@ -99,7 +100,7 @@ class TrlEngine:
         assert isinstance(rollouts, TrlRollouts)
         trainer: Any = self._trainer
         columns = {key: [row[key] for row in rows] for key in rows[0] if key not in _NOT_FOR_REWARDS}
-        accuracy = trainer.reward_funcs[self.accuracy_column](
+        accuracy = trainer.reward_funcs[self.right.column](
             prompts=[row["prompt"] for row in rows],
             completions=rollouts.completions,
             completion_ids=rollouts.response_ids,
@@ -110,7 +111,8 @@ class TrlEngine:
         )
         if inspect.iscoroutine(accuracy):
             accuracy = asyncio.run_coroutine_threadsafe(accuracy, trainer.async_loop).result()
-        return [math.nan if value is None else value for value in accuracy]
+        values = torch.tensor([math.nan if value is None else value for value in accuracy], dtype=torch.float32)
+        return self.right.of(values).tolist()
 
     def texts(self, response_ids: Tensor) -> list[str]:
         """Return responses [B, T] as texts, without special tokens."""

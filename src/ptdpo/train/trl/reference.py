@@ -12,6 +12,18 @@ from ptdpo.models.packed_attention import ATTENTION
 from ptdpo.models.sharded import gathered
 
 
+def origin_of(args: Any, other: str | None = None) -> dict[str, Any]:
+    """Return what says where a model's files come from: its revision, and whether its own code may run.
+
+    Args:
+        args: the settings.
+        other: another model than the policy, which the revision does not name.
+    """
+    revision = None if other is not None else (args.model_init_kwargs or {}).get("revision")
+    named = {"revision": revision, "trust_remote_code": args.trust_remote_code}
+    return {name: value for name, value in named.items() if value}
+
+
 def load_for_scoring(trainer: GRPOTrainer, path: str | None = None) -> Any:
     """Load a model as TRL does for a reference KL, and prepare it for evaluation; ``None``: the start model."""
     args: Any = trainer.args

@@ -24,20 +24,6 @@ from ptdpo.tutor.rendered import refuse_unread_prompts
 _CHECKED_ROWS = 8
 
 
-def accuracy_column(named: str, reward_functions: Sequence[str]) -> int:
-    """Return which reward function is the accuracy that routing reads.
-
-    Raises:
-        ValueError: if none of them has that name.
-    """
-    if named not in reward_functions:
-        raise ValueError(
-            f"accuracy_reward={named!r} is not among the reward functions ({', '.join(reward_functions)}); routing "
-            "needs the accuracy"
-        )
-    return reward_functions.index(named)
-
-
 def refuse_foreign_rollouts(args: PTDConfig, given: Mapping[str, Any]) -> None:
     """Refuse arguments of ``GRPOTrainer`` that put other tokens than the policy's into responses.
 
@@ -119,7 +105,7 @@ def with_overlong_penalty(reward_funcs: Any, args: PTDConfig) -> tuple[list[Any]
 
     0 up to L - C tokens, (L - C - length) / C up to L, -1 beyond; L ``max_completion_length``, C ``overlong_buffer``.
     """
-    functions = list(reward_funcs) if isinstance(reward_funcs, list | tuple) else [reward_funcs]
+    functions = list(reward_funcs) if isinstance(reward_funcs, list | tuple) else [reward_funcs] if reward_funcs else []
     weights = args.reward_weights or [1.0] * len(functions)
     assert args.max_completion_length is not None
     penalty = get_soft_overlong_punishment(args.max_completion_length, args.overlong_buffer)

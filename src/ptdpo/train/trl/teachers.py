@@ -16,7 +16,7 @@ from trl.trainer.utils import use_adapter
 from ptdpo.models.adapters import refuse_adapter
 from ptdpo.models.loading import load_processor
 from ptdpo.train.settings import PTDConfig
-from ptdpo.train.trl.reference import check_reference, load_for_scoring
+from ptdpo.train.trl.reference import check_reference, load_for_scoring, origin_of
 from ptdpo.tutor.head import add_scoring_head
 from ptdpo.tutor.teacher import Teacher
 
@@ -114,7 +114,7 @@ def check_vocabulary(args: PTDConfig, processor: Any, model: Any) -> None:
         return
     refuse_adapter(path, "tutoring_teacher")
     try:
-        theirs = load_processor(path)
+        theirs = load_processor(path, **origin_of(args, path))
     except OSError as error:
         raise ValueError(
             f"tutoring_teacher={path!r}: neither frozen, current or ema nor a model that can be loaded "
@@ -127,7 +127,7 @@ def check_vocabulary(args: PTDConfig, processor: Any, model: Any) -> None:
             f"tutoring_teacher={path}: its tokenizer is not the policy's ({differing} entries differ); choose a "
             "teacher of the same family"
         )
-    ids = [_ids(path), _ids(model)]
+    ids = [_ids(path, **origin_of(args, path)), _ids(model, **origin_of(args))]
     if ids[0] != ids[1] and args.tutoring_use == "loss":
         raise ValueError(
             f"tutoring_teacher={path}: its head has {ids[0]} ids, the policy's {ids[1]}, though their tokenizers are "
@@ -138,16 +138,17 @@ def check_vocabulary(args: PTDConfig, processor: Any, model: Any) -> None:
 
 def _check_k(args: PTDConfig, model: Any) -> None:
     reads_k = args.tutoring_use == "loss" and args.tutoring_support != "full"
-    if reads_k and args.tutoring_k > _ids(model):
+    ids = _ids(model, **origin_of(args)) if reads_k else 0
+    if reads_k and args.tutoring_k > ids:
         raise ValueError(
-            f"tutoring_k={args.tutoring_k}: the model's head has only {_ids(model)} ids; set tutoring_support=full to "
+            f"tutoring_k={args.tutoring_k}: the model's head has only {ids} ids; set tutoring_support=full to "
             "compare all of them"
         )
 
 
-def _ids(model: Any) -> int:
+def _ids(model: Any, **origin: Any) -> int:
     """Return how many ids the head of a model, or of that at a path, has."""
-    config = AutoConfig.from_pretrained(model) if isinstance(model, str) else model.config
+    config = AutoConfig.from_pretrained(model, **origin) if isinstance(model, str) else model.config
     return config.get_text_config().vocab_size
 
 
