@@ -1,8 +1,12 @@
 """``PTDTrainer`` in the place of TRL's trainer: rewards of any kind, evaluation at any time, where files come from."""
 
+import dataclasses
+from pathlib import Path
+
 import datasets
 import pytest
 import torch
+from trl import GRPOConfig
 
 from ptdpo.models import loading
 from ptdpo.train import PTDConfig, PTDTrainer
@@ -95,6 +99,17 @@ def test_evaluation_comes_before_training_and_at_its_start(make):
     assert before["eval_rewards/right/mean"] == pytest.approx(0.375, abs=0.2)
     trainer.train()
     assert metrics(trainer)[0]["tutored/rollouts"] == 5
+
+
+def test_the_docs_list_the_defaults_that_differ():
+    theirs = {field.name: field.default for field in dataclasses.fields(GRPOConfig)}
+    ours = {field.name: field.default for field in dataclasses.fields(PTDConfig) if field.name in theirs}
+    differing = {
+        f"| `{name}` | `{theirs[name]}` | `{value}` |" for name, value in ours.items() if value != theirs[name]
+    }
+    listed = (Path(__file__).parents[2] / "docs" / "presets.md").read_text().split("## In the place")[1].split("## ")[0]
+    rows = {line for line in listed.splitlines() if line.startswith("| `")}
+    assert rows == differing
 
 
 def test_the_files_of_the_policy_come_from_its_revision(tmp_path):
