@@ -43,6 +43,8 @@ def compare(
     for table in comparison_tables(result):
         out.print(f"\n[bold]{table.title}[/bold]")
         print_table(table.columns, table.rows)
+        if table.note:
+            out.print(table.note, highlight=False)
 
 
 def _numbers(text: str, where: str) -> list[int]:

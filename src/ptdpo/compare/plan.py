@@ -9,6 +9,9 @@ from typing import Any
 from ptdpo.config import Recipe, read_recipe
 from ptdpo.data.load import instruction_of
 
+# Fewer seeds cannot tell recipes apart: t is 12.7 with two of them, 2.8 with five.
+FEWEST_SEEDS = 5
+
 Setting = tuple[tuple[str, Any], ...]
 
 
@@ -36,6 +39,16 @@ class ComparePlan:
     seeds: tuple[int, ...]
     tuning_seeds: tuple[int, ...] = ()
     overrides: tuple[str, ...] = field(default=())
+
+    @property
+    def warnings(self) -> list[str]:
+        """Return what should be known before hours are spent."""
+        if len(self.seeds) >= FEWEST_SEEDS:
+            return []
+        return [
+            f"{len(self.seeds)} seeds say little: an interval over so few is very wide, or narrow by chance; give "
+            f"--seeds at least {FEWEST_SEEDS}."
+        ]
 
     def recipe(self, arm: ComparedRecipe, seed: int, setting: Setting, folder: Path) -> Recipe:
         """Return the recipe of one run, which writes to ``folder``."""

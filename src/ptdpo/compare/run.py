@@ -71,6 +71,8 @@ def run_comparison(folder: Path, plan: ComparePlan) -> ComparisonResult:
     """
     check_comparison(folder, plan)
     console = Console(stderr=True)
+    for warning in plan.warnings:
+        console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
     tuning = {arm.name: _tune(folder, arm, plan, console) for arm in plan.arms}
     chosen = {arm.name: _choice(arm, tuning[arm.name]) for arm in plan.arms}
     runs: dict[str, list[TestedRun]] = {arm.name: [] for arm in plan.arms}
