@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from trl import SFTConfig
 
-from ptdpo.config import PRESETS, Recipe, read_recipe
+from ptdpo.config import Recipe, read_recipe
+from ptdpo.presets import PRESETS
 from ptdpo.train import PTDConfig
 from ptdpo.train.plan import resolved_settings
 
@@ -21,7 +22,7 @@ RECIPES = sorted(
 def test_every_recipe_parses_and_knows_its_settings(path):
     recipe = read_recipe(path)
     assert recipe.preset in PRESETS
-    assert resolved_settings(recipe)["output_dir"]
+    assert resolved_settings(recipe).output_dir
 
 
 def test_there_are_recipes_for_the_laptop_and_for_the_paper():
@@ -33,7 +34,7 @@ def test_there_are_recipes_for_the_laptop_and_for_the_paper():
 def test_the_recipes_of_the_paper_hold_table_3():
     for size, weight in (("2b", 0.05), ("4b", 0.5), ("8b", 0.05)):
         recipe = read_recipe(ROOT / f"qwen3_vl_{size}_ptd_grpo.yaml")
-        train = resolved_settings(recipe)
+        train = vars(resolved_settings(recipe))
         assert recipe.model == f"Qwen/Qwen3-VL-{size.upper()}-Thinking"
         assert recipe.data.path == "PAPOGalaxy/PAPO_ViRL39K_train"
         expected = {
@@ -135,7 +136,7 @@ def test_an_unknown_training_setting_gets_a_suggestion(tmp_path):
 )
 def test_settings_have_the_type_of_their_annotation(tmp_path, preset, name, given, value):
     recipe = read_recipe(recipe_file(tmp_path, f"preset: {preset}\nmodel: m\ntrain:\n  {name}: {given}\n"))
-    found = resolved_settings(recipe)[name]
+    found = getattr(resolved_settings(recipe), name)
     assert (found, type(found)) == (value, type(value))
 
 

@@ -1,143 +1,16 @@
-"""The presets, and the typed content of a recipe. No torch: reading a recipe is instant."""
+"""The typed content of a recipe, and its reader. No torch: reading a recipe is instant."""
 
 import dataclasses
 import re
-import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 
-from ptdpo.values import COUNT, NOT_NEGATIVE, SHARE, Range, check_range, typed_value, unknown_name
-
-_PTD: dict[str, Any] = {"tutoring_weight": 0.5, "tutoring_threshold": 1.0, "tutoring_k": 100}
-_NO_TUTOR: dict[str, Any] = {"tutoring_weight": 0.0}
-# (3): token ratio, clip 0.2, mean over a response and then over responses, k3 KL with weight 0.01.
-_GRPO: dict[str, Any] = {"loss_type": "grpo", "epsilon": 0.2, "beta": 0.01}
-# Clip-higher, one mean over all tokens of the step, no KL, uninformative groups resampled. The over-long penalty
-# depends on the response budget: set overlong_buffer in the recipe.
-_DAPO: dict[str, Any] = {
-    "loss_type": "dapo",
-    "epsilon": 0.2,
-    "epsilon_high": 0.28,
-    "beta": 0.0,
-    "resampling_rounds": 3,
-}
-# Ratio of whole sequences with its narrow clip, mean over responses, no KL.
-_GSPO: dict[str, Any] = {
-    "loss_type": "grpo",
-    "importance_sampling_level": "sequence",
-    "epsilon": 3e-4,
-    "epsilon_high": 4e-4,
-    "beta": 0.0,
-}
-
-_DISTILL: dict[str, Any] = {"rl_weight": 0.0, "beta": 0.0, "tutoring_weight": 1.0, "loss_type": "grpo"}
-# (4): another, larger model reads the same question; set tutoring_teacher to its path.
-_OPD: dict[str, Any] = {
-    **_DISTILL,
-    "tutoring_context": "question",
-    "tutoring_select": "every",
-    "tutoring_divergence": "forward_kl",
-    "tutoring_support": "full",
-}
-# The detached log-ratio of the sampled token as its advantage.
-_OPD_SAMPLED: dict[str, Any] = {
-    **_DISTILL,
-    "tutoring_context": "question",
-    "tutoring_select": "every",
-    "tutoring_use": "advantage",
-}
-# The start model reads a worked solution. v1: Jensen-Shannon; v3, the authors' later choice: clipped KL.
-_OPSD_V1: dict[str, Any] = {
-    **_DISTILL,
-    "tutoring_context": "solution",
-    "tutoring_select": "every",
-    "tutoring_divergence": "jsd",
-    "tutoring_support": "full",
-}
-_OPSD: dict[str, Any] = {**_OPSD_V1, "tutoring_divergence": "forward_kl", "tutoring_clip": 0.05}
-# The moving average of the policy reads a right response of the same group.
-_SDPO: dict[str, Any] = {
-    **_DISTILL,
-    "tutoring_teacher": "ema",
-    "tutoring_ema_rate": 0.05,
-    "tutoring_context": "sibling",
-    "tutoring_select": "with_sibling",
-    "tutoring_divergence": "jsd",
-    "tutoring_support": "student",
-    "tutoring_k": 100,
-    "tutoring_ratio_clip": 2.0,
-}
-# Groups that fail as a whole: responses drawn with the answer in view and right, distilled into the policy without it.
-_HDPO: dict[str, Any] = {
-    "loss_type": "dapo",
-    "epsilon": 0.2,
-    "beta": 0.0,
-    "scale_rewards": "none",
-    "leave_one_out": True,
-    "tutoring_weight": 0.01,
-    "tutoring_teacher": "current",
-    "tutoring_context": "answer",
-    "tutoring_select": "all_fail_groups",
-    "tutoring_rollouts": "teacher",
-    "tutoring_mean": "all",
-    "tutoring_divergence": "jsd",
-    "tutoring_k": 64,
-    "tutoring_support": "teacher",
-    "tutoring_tail": "student",
-}
-# The objective as printed: masked images are scored with gradient, and both entropies are pushed down.
-_PAPO: dict[str, Any] = {
-    **_GRPO,
-    **_NO_TUTOR,
-    "epsilon_high": 0.3,
-    "perception_weight": 0.02,
-    "perception_entropy_weight": 0.05,
-    "masked_entropy_weight": 0.05,
-}
-# What the authors' code trains: the bounded estimator, masked images scored once, one entropy.
-_PAPO_CODE: dict[str, Any] = {
-    **_PAPO,
-    "perception_estimator": "code",
-    "perception_masked": "rollout",
-    "masked_entropy_weight": 0.0,
-}
-
-# Cross-entropy on accepted solutions; its settings are those of TRL's SFTConfig.
-SFT = "sft"
-
-PRESETS: Mapping[str, Mapping[str, Any]] = {
-    SFT: {"learning_rate": 1e-5, "weight_decay": 0.01, "lr_scheduler_type": "cosine", "num_train_epochs": 1},
-    "grpo": {**_GRPO, **_NO_TUTOR},
-    "dapo": {**_DAPO, **_NO_TUTOR},
-    "gspo": {**_GSPO, **_NO_TUTOR},
-    "ptd-grpo": {**_GRPO, **_PTD},
-    "ptd-dapo": {**_DAPO, **_PTD},
-    "ptd-gspo": {**_GSPO, **_PTD},
-    "opd": _OPD,
-    "opd-sampled": _OPD_SAMPLED,
-    "opsd": _OPSD,
-    "opsd-v1": _OPSD_V1,
-    "sdpo": _SDPO,
-    "hdpo": _HDPO,
-    "papo": _PAPO,
-    "papo-code": _PAPO_CODE,
-}
-
-
-def preset_settings(name: str) -> dict[str, Any]:
-    """Return a copy of a preset's settings.
-
-    Raises:
-        ValueError: on an unknown preset; suggests the nearest name.
-    """
-    if name not in PRESETS:
-        raise ValueError(f"{unknown_name('preset', name, PRESETS)} (known: {', '.join(PRESETS)})")
-    return dict(PRESETS[name])
-
+from ptdpo.presets import preset_settings
+from ptdpo.values import NOT_NEGATIVE, SHARE, STRICT_KEYS, Count, Number, Text, Whole, read_as
 
 Source = Literal["jsonl", "parquet", "hub", "easy-vqa"]
 BadRows = Literal["refuse", "drop"]
@@ -162,24 +35,28 @@ class DataSettings:
             solution if the preset shows it), are bad rows.
     """
 
+    __pydantic_config__ = STRICT_KEYS
+
     source: Source = "jsonl"
-    path: str = ""
+    path: Text = ""
     split: str = "train"
-    hints: str = ""
-    solutions: str = ""
-    limit: int | None = None
-    seed: int = 0
+    hints: Text = ""
+    solutions: Text = ""
+    limit: Count | None = None
+    seed: Whole = 0
     instruction: str | None = None
     bad_rows: BadRows = "refuse"
-    max_prompt_tokens: int = 8192
+    max_prompt_tokens: Count = 8192
 
 
 @dataclass(frozen=True, slots=True)
 class LoraSettings:
     """A LoRA adapter in place of full training; ``rank`` 0 means full training."""
 
-    rank: int = 0
-    alpha: int = 64
+    __pydantic_config__ = STRICT_KEYS
+
+    rank: Annotated[Whole, NOT_NEGATIVE] = 0
+    alpha: Count = 64
     target_modules: tuple[str, ...] | str = "all-linear"
 
 
@@ -197,13 +74,15 @@ class EvaluateSettings:
         batch_size: questions per batch.
     """
 
-    validation: str = ""
-    test: str = ""
-    max_new_tokens: int = 4096
-    temperature: float = 1.0
-    top_p: float = 1.0
-    samples: int = 1
-    batch_size: int = 64
+    __pydantic_config__ = STRICT_KEYS
+
+    validation: Text = ""
+    test: Text = ""
+    max_new_tokens: Count = 4096
+    temperature: Annotated[Number, NOT_NEGATIVE] = 1.0
+    top_p: Annotated[Number, SHARE] = 1.0
+    samples: Count = 1
+    batch_size: Count = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,29 +102,16 @@ class Recipe:
         processes: how many processes the recipe is laid out for; checked against the launcher.
     """
 
+    __pydantic_config__ = STRICT_KEYS
+
     preset: str
-    model: str
+    model: Text
     data: DataSettings = field(default_factory=DataSettings)
     train: Mapping[str, Any] = field(default_factory=dict)
     lora: LoraSettings = field(default_factory=LoraSettings)
     evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
     grid: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    processes: int = 1
-
-
-# Numbers of a recipe's records that no run can have are refused where the recipe is read.
-_RANGES: Mapping[tuple[type, str], Range] = {
-    (DataSettings, "limit"): COUNT,
-    (DataSettings, "max_prompt_tokens"): COUNT,
-    (LoraSettings, "rank"): NOT_NEGATIVE,
-    (LoraSettings, "alpha"): COUNT,
-    (EvaluateSettings, "max_new_tokens"): COUNT,
-    (EvaluateSettings, "temperature"): NOT_NEGATIVE,
-    (EvaluateSettings, "top_p"): SHARE,
-    (EvaluateSettings, "samples"): COUNT,
-    (EvaluateSettings, "batch_size"): COUNT,
-    (Recipe, "processes"): COUNT,
-}
+    processes: Count = 1
 
 
 def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -330,39 +196,18 @@ def _recipe(content: dict[str, Any], where: str) -> Recipe:
     for required in ("preset", "model"):
         if not content.get(required):
             raise ValueError(f"{where}: the key {required!r} is missing")
-    values = dict(content)
-    if "data" in values:
-        values["data"] = _build(DataSettings, values["data"], f"{where}: data.")
-    for name, kind in (("lora", LoraSettings), ("evaluate", EvaluateSettings)):
-        if name in values:
-            values[name] = _build(kind, values[name], f"{where}: {name}.")
-    for name in ("train", "grid"):
-        if not isinstance(values.get(name) or {}, dict):
-            raise ValueError(f"{where}: {name}: expected a section with keys, found {values[name]!r}")
-    for key, choices in (values.get("grid") or {}).items():
+    recipe: Recipe = read_as(Recipe, _without_nulls(content), f"{where}: ")
+    for key, choices in recipe.grid.items():
         if not isinstance(choices, list) or not choices:
             raise ValueError(f"{where}: grid.{key}: expected a list of values, found {choices!r}")
-    recipe = _build(Recipe, values, f"{where}: ")
     preset_settings(recipe.preset)
     return recipe
 
 
-def _build(kind: Any, values: Any, prefix: str) -> Any:
-    """Return a record from the keys and values of its section; ``prefix`` stands in front of their names."""
-    where = prefix.rstrip(".: ")
-    if not isinstance(values, dict):
-        raise ValueError(f"{where}: expected a section with keys, found {values!r}")
-    hints = typing.get_type_hints(kind)
-    for name in values:
-        if name not in hints:
-            raise ValueError(f"{where}: {unknown_name('key', name, hints)}")
-    given = {name: _value(prefix + name, value, hints[name]) for name, value in values.items() if value is not None}
-    for name, value in given.items():
-        if (kind, name) in _RANGES:
-            check_range(prefix + name, value, _RANGES[kind, name])
-    return kind(**given)
-
-
-def _value(where: str, value: Any, hint: Any) -> Any:
-    """Return a value of its type; sections are records by now."""
-    return value if dataclasses.is_dataclass(value) else typed_value(where, value, hint)
+def _without_nulls(content: dict[str, Any]) -> dict[str, Any]:
+    """Leave out keys without a value, which stand for defaults; of a training setting null is a value."""
+    given = {key: value for key, value in content.items() if value is not None}
+    for name in ("data", "lora", "evaluate"):
+        if isinstance(given.get(name), dict):
+            given[name] = {key: value for key, value in given[name].items() if value is not None}
+    return given

@@ -7,9 +7,9 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from ptdpo.config import PRESETS, SFT
 from ptdpo.data.dataset import rl_dataset
 from ptdpo.models import TinyVLMSettings, load_model, load_processor, make_tiny_vlm
+from ptdpo.presets import PRESETS, SFT
 from ptdpo.train import PTDConfig
 from ptdpo.train.metrics import read_metrics
 from ptdpo.train.trl.teachers import EMA_FILE, MovingAverage

@@ -11,10 +11,10 @@ import torch
 from peft import LoraConfig
 from trl import GRPOTrainer
 
-from ptdpo.config import PRESETS
 from ptdpo.data.dataset import rl_dataset
 from ptdpo.data.images import open_image
 from ptdpo.models import load_model
+from ptdpo.presets import PRESETS
 from ptdpo.train import PTDConfig, PTDTrainer
 from ptdpo.train.examples import read_examples
 from tests.train.helpers import (

@@ -8,8 +8,9 @@ from typing import Any
 
 from trl import SFTConfig
 
-from ptdpo.config import SFT, Recipe, preset_settings
+from ptdpo.config import Recipe
 from ptdpo.folders import differences, flat, read_claim, refuse_other
+from ptdpo.presets import SFT, preset_settings
 from ptdpo.train.settings import PTDConfig
 
 STARTED, FINISHED = "started.json", "finished.json"

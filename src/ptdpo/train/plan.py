@@ -1,16 +1,21 @@
 """What a recipe would do: everything that can be checked without loading weights."""
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ptdpo.config import SFT, Recipe, preset_settings
+from trl import SFTConfig
+
+from ptdpo.config import Recipe
 from ptdpo.data.contexts import context_named
 from ptdpo.data.load import LoadedData, load_data
 from ptdpo.models.loading import check_model, load_processor, model_config
-from ptdpo.train.settings import PTDConfig, checked_settings
-from ptdpo.train.sft import checked_sft_settings
+from ptdpo.presets import SFT, preset_settings
+from ptdpo.train.layout import aligned_save_steps, layout_of
+from ptdpo.train.settings import PTDConfig, settings_as_written
+from ptdpo.train.sft import sft_settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +57,17 @@ class Plan:
         ]
 
 
-def resolved_settings(recipe: Recipe) -> dict[str, Any]:
-    """Return the training settings of a recipe over those of its preset.
+Settings = PTDConfig | SFTConfig
+
+
+def resolved_settings(recipe: Recipe) -> Settings:
+    """Return the settings of a recipe over those of its preset, and those over TRL's and ours, as written.
 
     Raises:
         ValueError: on an unknown setting (suggests the nearest name), or a value of the wrong type or out of range.
     """
-    settings = {**preset_settings(recipe.preset), **recipe.train}
-    return checked_sft_settings(settings) if recipe.preset == SFT else checked_settings(settings)
+    given = {**preset_settings(recipe.preset), **recipe.train}
+    return sft_settings(given) if recipe.preset == SFT else settings_as_written(PTDConfig, given)
 
 
 def make_plan(recipe: Recipe) -> Plan:
@@ -77,15 +85,20 @@ def make_plan(recipe: Recipe) -> Plan:
         recipe.data,
         processor=_processor_if_local(recipe.model),
         image_folder=images_folder(settings),
-        context=settings.get("tutoring_context", "hint"),
+        context=context_of(settings),
     )
     plan = plan_of(recipe, settings, data)
-    if recipe.preset != SFT:
+    if isinstance(settings, PTDConfig):
         _check_on_this_machine(settings)
     return plan
 
 
-def plan_of(recipe: Recipe, settings: dict[str, Any], data: LoadedData) -> Plan:
+def context_of(settings: Settings) -> str:
+    """Return what the teacher reads; fine-tuning has none, and a hint is the longest that a row may carry."""
+    return settings.tutoring_context if isinstance(settings, PTDConfig) else "hint"
+
+
+def plan_of(recipe: Recipe, settings: Settings, data: LoadedData) -> Plan:
     """Check a recipe against its data and return what the run would do; builds no training arguments.
 
     Args:
@@ -98,44 +111,37 @@ def plan_of(recipe: Recipe, settings: dict[str, Any], data: LoadedData) -> Plan:
             not make up whole groups and generations.
     """
     check_images(recipe.processes, data)
-    if recipe.preset == SFT:
+    if isinstance(settings, SFTConfig):
         return _sft_plan(recipe, settings, data)
     check_contexts(settings, data)
-    batch = settings.get("per_device_train_batch_size", 8)
-    accumulation = settings.get("gradient_accumulation_steps", 1)
-    generations = settings.get("num_generations", 8)
-    rollouts = settings.get("generation_batch_size") or batch * recipe.processes * (
-        settings.get("steps_per_generation") or accumulation
-    )
-    _check_layout(settings, recipe.processes, batch, accumulation, generations, rollouts)
-    prompts = rollouts // generations
-    if prompts > len(data.problems):
-        raise ValueError(f"one generation takes {prompts} prompts, but the data has only {len(data.problems)} problems")
-    micro_batches = rollouts // (batch * recipe.processes) * settings.get("num_iterations", 1)
-    epoch = -(-(len(data.problems) // prompts * micro_batches) // accumulation)
+    layout = layout_of(settings, recipe.processes)
+    aligned_save_steps(settings, layout)
+    problems = len(data.problems)
+    if layout.prompts > problems:
+        raise ValueError(f"one generation takes {layout.prompts} prompts, but the data has only {problems} problems")
+    micro_batches = problems // layout.prompts * layout.micro_batches * layout.iterations
     return Plan(
         recipe,
-        len(data.problems),
+        problems,
         data.hinted,
         _solved(data),
-        prompts,
-        rollouts,
-        batch * recipe.processes * accumulation // generations,
-        _steps(settings, epoch),
+        layout.prompts,
+        layout.rollouts,
+        layout.prompts_per_step,
+        _steps(settings, -(-micro_batches // layout.accumulation)),
         recipe.processes,
         data.report,
     )
 
 
-def _steps(settings: dict[str, Any], epoch: int) -> int:
+def _steps(settings: Settings, epoch: int) -> int:
     """Return the optimiser steps of a run, counted as transformers does."""
-    max_steps = settings.get("max_steps", -1)
-    return max_steps if max_steps > 0 else math.ceil(epoch * settings.get("num_train_epochs", 3))
+    return settings.max_steps if settings.max_steps > 0 else math.ceil(epoch * settings.num_train_epochs)
 
 
-def images_folder(settings: dict[str, Any]) -> Path:
+def images_folder(settings: Settings) -> Path:
     """Return where images that lie inside parquet files are written."""
-    return Path(str(settings.get("output_dir", "runs"))) / "images"
+    return Path(settings.output_dir or "runs") / "images"
 
 
 def _processor_if_local(model: str) -> Any:
@@ -146,12 +152,11 @@ def _processor_if_local(model: str) -> Any:
     return load_processor(model)
 
 
-def _sft_plan(recipe: Recipe, settings: dict[str, Any], data: LoadedData) -> Plan:
+def _sft_plan(recipe: Recipe, settings: SFTConfig, data: LoadedData) -> Plan:
     solved = _solved(data)
     if not solved:
         raise ValueError("preset=sft but no problem has a solution: set data.solutions to a solutions file")
-    rows = settings.get("per_device_train_batch_size", 8) * recipe.processes
-    rows *= settings.get("gradient_accumulation_steps", 1)
+    rows = settings.per_device_train_batch_size * recipe.processes * settings.gradient_accumulation_steps
     steps = _steps(settings, -(-solved // rows))
     return Plan(recipe, len(data.problems), data.hinted, solved, 0, 0, rows, steps, recipe.processes, data.report)
 
@@ -160,19 +165,14 @@ def _solved(data: LoadedData) -> int:
     return sum(problem.id in data.solutions for problem in data.problems)
 
 
-def check_contexts(settings: dict[str, Any], data: LoadedData) -> None:
+def check_contexts(settings: PTDConfig, data: LoadedData) -> None:
     """Refuse data in which the teacher would have nothing to read."""
-    if not settings.get("tutoring_weight", 0) > 0:
+    if not settings.tutors:
         return
-    context = context_named(settings.get("tutoring_context", "hint"))
-    if context.needs_group and settings.get("num_generations", 8) < 2:
-        raise ValueError(
-            f"tutoring_context={context.name} with num_generations={settings['num_generations']}: a rollout alone has "
-            "no sibling; set num_generations to 2 or more"
-        )
+    context = context_named(settings.tutoring_context)
     if not context.needs_group and not data.shows(context):
         raise ValueError(
-            f"tutoring_weight={settings['tutoring_weight']} and tutoring_context={context.name}, but {context.missing}"
+            f"tutoring_weight={settings.tutoring_weight} and tutoring_context={context.name}, but {context.missing}"
         )
 
 
@@ -186,28 +186,20 @@ def check_images(processes: int, data: LoadedData) -> None:
         )
 
 
-def _check_layout(
-    settings: dict[str, Any], processes: int, batch: int, accumulation: int, generations: int, rollouts: int
-) -> None:
-    if rollouts % (batch * processes):
-        raise ValueError(
-            f"generation_batch_size={rollouts} must be a multiple of per_device_train_batch_size x processes "
-            f"({batch} x {processes})"
-        )
-    if rollouts % generations:
-        raise ValueError(f"a generation of {rollouts} rollouts does not hold whole groups of {generations}")
-    micro_batches = rollouts // (batch * processes)
-    if settings.get("tutoring_weight", 0) > 0 and micro_batches % accumulation:
-        raise ValueError(
-            f"a generation serves {micro_batches} micro-batches per process, which must be a multiple of "
-            f"gradient_accumulation_steps={accumulation}"
-        )
-
-
-def _check_on_this_machine(settings: dict[str, Any]) -> None:
-    """Let PTDConfig check ranges and choices; what depends on GPUs and processes is left out."""
-    layout = ("generation_batch_size", "steps_per_generation", "gradient_accumulation_steps")
-    hardware = ("bf16", "tf32", "use_vllm", "fsdp", "fsdp_config", "deepspeed")
-    checked = {k: v for k, v in settings.items() if k not in (*layout, *hardware)}
-    checked["per_device_train_batch_size"] = checked.get("num_generations", 8)
-    PTDConfig(**{**checked, "use_cpu": True, "bf16": False, "save_strategy": "no"})
+def _check_on_this_machine(settings: PTDConfig) -> None:
+    """Build training arguments, as training will; what depends on GPUs and processes is left out."""
+    dataclasses.replace(
+        settings,
+        per_device_train_batch_size=settings.num_generations,
+        gradient_accumulation_steps=1,
+        generation_batch_size=None,
+        steps_per_generation=None,
+        use_cpu=True,
+        bf16=False,
+        tf32=None,
+        use_vllm=False,
+        fsdp=None,
+        fsdp_config=None,
+        deepspeed=None,
+        save_strategy="no",
+    )

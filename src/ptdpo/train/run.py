@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 from transformers.trainer import TRAINER_STATE_NAME
 
-from ptdpo.config import SFT, Recipe
+from ptdpo.config import Recipe
 from ptdpo.data.dataset import rl_dataset
 from ptdpo.data.load import LoadedData, instruction_of, load_data
 from ptdpo.folders import sole_writer, write_json
@@ -21,9 +21,9 @@ from ptdpo.signals import StopRequest, heeding_signals
 from ptdpo.train.checkpoints.manifest import check_whole, checkpoints_in
 from ptdpo.train.checkpoints.stopping import StopAfterStep
 from ptdpo.train.made_with import FINISHED, STARTED, check_same, made_with
-from ptdpo.train.plan import Plan, images_folder, plan_of, resolved_settings
+from ptdpo.train.plan import Plan, Settings, context_of, images_folder, plan_of, resolved_settings
 from ptdpo.train.settings import PTDConfig
-from ptdpo.train.sft import make_sft_trainer
+from ptdpo.train.sft import WholeSFTTrainer, make_sft_trainer
 from ptdpo.train.start import whole_start
 from ptdpo.train.trainer import PTDTrainer
 
@@ -57,7 +57,7 @@ def train_recipe(recipe: Recipe) -> Path:
         recipe.data,
         processor=processor,
         image_folder=images_folder(settings),
-        context=settings.get("tutoring_context", "hint"),
+        context=context_of(settings),
     )
     plan = plan_of(recipe, settings, data)
     _say(f"dropped: {data.report}" if data.report else "")
@@ -66,9 +66,8 @@ def train_recipe(recipe: Recipe) -> Path:
         if (done := _finished(folder, settings, plan)) is not None:
             _say(f"{folder}: finished, {done.name} has all steps; to go on, raise max_steps or epochs")
             return folder
-        make = make_sft_trainer if recipe.preset == SFT else _make_rl_trainer
-        start = whole_start(recipe.model, folder, use_cpu=bool(settings.get("use_cpu")))
-        trainer = make(replace(recipe, model=start), settings, data, processor, _lora(recipe))
+        start = whole_start(recipe.model, folder, use_cpu=settings.use_cpu)
+        trainer = _make_trainer(replace(recipe, model=start), settings, data, processor)
         try:
             checkpoint = trainer.newest_checkpoint(_say)
             if checkpoint is not None and _has_all_steps(checkpoint, settings, plan):
@@ -132,7 +131,7 @@ def _train(
         write_json(folder / FINISHED, content)
 
 
-def _finished(folder: Path, settings: dict[str, Any], plan: Plan) -> Path | None:
+def _finished(folder: Path, settings: Settings, plan: Plan) -> Path | None:
     """Return the checkpoint that has all steps of a finished run, ``None`` if something is left to do."""
     newest = next(iter(checkpoints_in(folder)), None)
     if newest is None or not (folder / FINISHED).exists():
@@ -144,16 +143,16 @@ def _finished(folder: Path, settings: dict[str, Any], plan: Plan) -> Path | None
     return newest if _has_all_steps(newest, settings, plan) else None
 
 
-def _has_all_steps(checkpoint: Path, settings: dict[str, Any], plan: Plan) -> bool:
+def _has_all_steps(checkpoint: Path, settings: Settings, plan: Plan) -> bool:
     """Return whether nothing is left to train; transformers would train one step more on such a checkpoint."""
     state = json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
-    if settings.get("max_steps", -1) > 0:
-        return state["global_step"] >= settings["max_steps"]
+    if settings.max_steps > 0:
+        return state["global_step"] >= settings.max_steps
     return state["global_step"] >= max(plan.optimiser_steps, state["max_steps"])
 
 
-def _output_folder(settings: dict[str, Any]) -> Path:
-    return Path(str(settings.get("output_dir") or DEFAULT_OUTPUT_FOLDER))
+def _output_folder(settings: Settings) -> Path:
+    return Path(settings.output_dir or DEFAULT_OUTPUT_FOLDER)
 
 
 def _say(text: str) -> None:
@@ -161,11 +160,15 @@ def _say(text: str) -> None:
         Console(stderr=True).print(text, soft_wrap=True)
 
 
-def _make_rl_trainer(
-    recipe: Recipe, settings: dict[str, Any], data: LoadedData, processor: Any, adapter: Any
-) -> PTDTrainer:
+def _make_trainer(recipe: Recipe, settings: Settings, data: LoadedData, processor: Any) -> PTDTrainer | WholeSFTTrainer:
+    if isinstance(settings, PTDConfig):
+        return _make_rl_trainer(recipe, settings, data, processor, _lora(recipe))
+    return make_sft_trainer(recipe, settings, data, processor, _lora(recipe))
+
+
+def _make_rl_trainer(recipe: Recipe, settings: PTDConfig, data: LoadedData, processor: Any, adapter: Any) -> PTDTrainer:
     rows = rl_dataset(data.problems, data.hints, instruction=instruction_of(recipe.data), solutions=data.solutions)
-    args = PTDConfig(**settings)
+    args = replace(settings)
     return PTDTrainer(recipe.model, None, args, train_dataset=rows, processing_class=processor, peft_config=adapter)
 
 

@@ -3,14 +3,25 @@
 import dataclasses
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar
 
+from transformers import SchedulerType, TrainingArguments
 from trl import GRPOConfig
 
-from ptdpo.config import preset_settings
-from ptdpo.train.setting_checks import check_combinations, check_ranges, typed_settings
+from ptdpo.algo.divergence import Kind, Support, Tail
+from ptdpo.algo.objectives import Estimator, Schedule
+from ptdpo.algo.routing import Select
+from ptdpo.presets import preset_settings
+from ptdpo.train.layout import Layout, aligned_save_steps, layout_of
+from ptdpo.train.setting_checks import check_combinations
+from ptdpo.train.setting_types import Loss, Size, Weight, setting, typed_settings
+from ptdpo.tutor.context import Context
 from ptdpo.tutor.head import Divergence
+from ptdpo.values import NOT_NEGATIVE, POSITIVE, SHARE
+
+_Kind = TypeVar("_Kind", bound=TrainingArguments)
+_CALLED = "training setting"
 
 
 @dataclass
@@ -73,71 +84,68 @@ class PTDConfig(GRPOConfig):
             resuming.
     """
 
-    learning_rate: float = field(default=1e-6, metadata={"help": "Initial learning rate (Table 3)."})
-    weight_decay: float = field(default=0.01, metadata={"help": "Weight decay (Table 3)."})
-    lr_scheduler_type: str = field(default="constant", metadata={"help": "Learning-rate schedule (Table 3)."})
-    logging_steps: float = field(default=1, metadata={"help": "Log every step: metrics.jsonl has a line each."})
-    beta: float = field(default=0.01, metadata={"help": "Weight of the reference KL (Table 3)."})
-    loss_type: str = field(default="grpo", metadata={"help": "Mean over a response, then over responses (3)."})
-    use_bias_correction_kl: bool = field(default=False, metadata={"help": "Plain k3 estimator, as in (3)."})
+    learning_rate: float = setting(1e-6, "Initial learning rate (Table 3).")
+    weight_decay: float = setting(0.01, "Weight decay (Table 3).")
+    lr_scheduler_type: SchedulerType | str = setting("constant", "Learning-rate schedule (Table 3).")
+    logging_steps: float = setting(1, "Log every step: metrics.jsonl has a line each.")
+    beta: float = setting(0.01, "Weight of the reference KL (Table 3).")
+    loss_type: Loss = setting("grpo", "Mean over a response, then over responses (3).")
+    use_bias_correction_kl: bool = setting(False, "Plain k3 estimator, as in (3).")
 
-    tutoring_weight: float = field(default=0.5, metadata={"help": "lambda of (12); 0: no tutoring."})
-    tutoring_teacher: str = field(default="frozen", metadata={"help": "frozen, current, ema or a path."})
-    tutoring_ema_rate: float = field(default=0.05, metadata={"help": "Step of the moving average."})
-    tutoring_context: str = field(default="hint", metadata={"help": "hint, question, answer, solution or sibling."})
-    tutoring_threshold: float = field(default=1.0, metadata={"help": "tau of (8)."})
-    tutoring_select: str = field(default="failed", metadata={"help": "failed, all, all_fail_groups, ..."})
-    tutoring_divergence: str = field(default="jsd", metadata={"help": "jsd, forward_kl or reverse_kl."})
-    tutoring_k: int = field(default=100, metadata={"help": "K of (14)."})
-    tutoring_support: str = field(default="union", metadata={"help": "union, student, teacher or full."})
-    tutoring_tail: str = field(default="bucket", metadata={"help": "bucket, none or student."})
-    tutoring_clip: float | None = field(default=None, metadata={"help": "Most that one id contributes; full only."})
-    tutoring_ratio_clip: float | None = field(default=None, metadata={"help": "Weight by min(pi / pi_old, this)."})
-    tutoring_schedule: str = field(default="constant", metadata={"help": "constant, linear or cosine, to 0."})
-    tutoring_use: str = field(default="loss", metadata={"help": "loss or advantage."})
-    tutoring_rollouts: str = field(default="student", metadata={"help": "Whose context draws: student or teacher."})
-    tutoring_mean: str = field(default="tutored", metadata={"help": "Mean over tutored or all tokens."})
-    tutoring_keep_kl: bool = field(default=True, metadata={"help": "Reference KL on tutored groups too (12)."})
-    rl_weight: float = field(default=1.0, metadata={"help": "Factor on the advantages."})
-    leave_one_out: bool = field(default=False, metadata={"help": "Leave-one-out baseline."})
-    resampling_rounds: int = field(default=0, metadata={"help": "Rounds of dynamic sampling; 0: none."})
-    overlong_buffer: int = field(default=0, metadata={"help": "Tokens over which length is punished; 0: none."})
-    perception_weight: float = field(default=0.0, metadata={"help": "gamma of PAPO."})
-    perception_entropy_weight: float = field(default=0.0, metadata={"help": "eta_1 of PAPO."})
-    masked_entropy_weight: float = field(default=0.0, metadata={"help": "eta_2 of PAPO."})
-    perception_masked: str = field(default="current", metadata={"help": "current or rollout."})
-    perception_estimator: str = field(default="paper", metadata={"help": "paper or code."})
-    perception_mask_share: float = field(default=0.6, metadata={"help": "Share of blackened patches."})
-    perception_patch: int = field(default=14, metadata={"help": "Side of a patch in pixels."})
-    accuracy_reward: str = field(default="accuracy_reward", metadata={"help": "Reward that routing reads."})
-    accuracy_threshold: float | None = field(default=None, metadata={"help": "From what value on it is right."})
-    teacher_batch_size: int | None = field(default=None, metadata={"help": "Rollouts per teacher forward."})
-    head: str = field(default="fused", metadata={"help": "fused or dense; the numbers are the same."})
-    share_prefix: bool | None = field(default=None, metadata={"help": "Read a group's prompt once; None: if tutoring."})
-    micro_batch_tokens: int | None = field(default=None, metadata={"help": "Tokens per forward and backward."})
-    teacher_on_cpu: bool = field(default=False, metadata={"help": "Keep teacher states in CPU memory."})
-    example_steps: int = field(default=10, metadata={"help": "Steps between written examples; 0: none."})
-    ban_special_tokens: bool = field(default=True, metadata={"help": "Never sample special tokens but the end."})
+    tutoring_weight: Weight = setting(0.5, "lambda of (12); 0: no tutoring.")
+    tutoring_teacher: str = setting("frozen", "frozen, current, ema or a path.")
+    tutoring_ema_rate: Annotated[float, SHARE] = setting(0.05, "Step of the moving average.")
+    tutoring_context: Context = setting("hint", "hint, question, answer, solution or sibling.")
+    tutoring_threshold: Annotated[float, SHARE] = setting(1.0, "tau of (8).")
+    tutoring_select: Select = setting("failed", "failed, all, all_fail_groups, ...")
+    tutoring_divergence: Kind = setting("jsd", "jsd, forward_kl or reverse_kl.")
+    tutoring_k: Size = setting(100, "K of (14).")
+    tutoring_support: Support | Literal["full"] = setting("union", "union, student, teacher or full.")
+    tutoring_tail: Tail = setting("bucket", "bucket, none or student.")
+    tutoring_clip: Annotated[float, POSITIVE] | None = setting(None, "Most that one id contributes; full only.")
+    tutoring_ratio_clip: Annotated[float, POSITIVE] | None = setting(None, "Weight by min(pi / pi_old, this).")
+    tutoring_schedule: Schedule = setting("constant", "constant, linear or cosine, to 0.")
+    tutoring_use: Literal["loss", "advantage"] = setting("loss", "loss or advantage.")
+    tutoring_rollouts: Literal["student", "teacher"] = setting("student", "Whose context draws: student or teacher.")
+    tutoring_mean: Literal["tutored", "all"] = setting("tutored", "Mean over tutored or all tokens.")
+    tutoring_keep_kl: bool = setting(True, "Reference KL on tutored groups too (12).")
+    rl_weight: Weight = setting(1.0, "Factor on the advantages.")
+    leave_one_out: bool = setting(False, "Leave-one-out baseline.")
+    resampling_rounds: Annotated[int, NOT_NEGATIVE] = setting(0, "Rounds of dynamic sampling; 0: none.")
+    overlong_buffer: Annotated[int, NOT_NEGATIVE] = setting(0, "Tokens over which length is punished; 0: none.")
+    perception_weight: Weight = setting(0.0, "gamma of PAPO.")
+    perception_entropy_weight: Weight = setting(0.0, "eta_1 of PAPO.")
+    masked_entropy_weight: Weight = setting(0.0, "eta_2 of PAPO.")
+    perception_masked: Literal["current", "rollout"] = setting("current", "current or rollout.")
+    perception_estimator: Estimator = setting("paper", "paper or code.")
+    perception_mask_share: Annotated[float, SHARE] = setting(0.6, "Share of blackened patches.")
+    perception_patch: Size = setting(14, "Side of a patch in pixels.")
+    accuracy_reward: str = setting("accuracy_reward", "Reward that routing reads.")
+    accuracy_threshold: Annotated[float, SHARE] | None = setting(None, "From what value on it is right.")
+    teacher_batch_size: Size | None = setting(None, "Rollouts per teacher forward.")
+    head: Literal["fused", "dense"] = setting("fused", "fused or dense; the numbers are the same.")
+    share_prefix: bool | None = setting(None, "Read a group's prompt once; None: if tutoring.")
+    micro_batch_tokens: Size | None = setting(None, "Tokens per forward and backward.")
+    teacher_on_cpu: bool = setting(False, "Keep teacher states in CPU memory.")
+    example_steps: Annotated[int, NOT_NEGATIVE] = setting(10, "Steps between written examples; 0: none.")
+    ban_special_tokens: bool = setting(True, "Never sample special tokens but the end.")
 
     @classmethod
     def from_preset(cls, name: str, **settings: Any) -> "PTDConfig":
-        """Return the settings of a preset (``ptdpo.config.PRESETS``), changed by ``settings``.
+        """Return the settings of a preset (``ptdpo.presets.PRESETS``), changed by ``settings``.
 
         Raises:
             ValueError: on an unknown preset or an unknown setting; suggests the nearest name.
         """
-        return cls(**checked_settings({**preset_settings(name), **settings}))
+        return dataclasses.replace(settings_as_written(cls, {**preset_settings(name), **settings}))
 
     def __post_init__(self) -> None:
         given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init}
         # TRL divides by some of these.
-        for name, value in checked_settings(given).items():
-            setattr(self, name, value)
+        vars(self).update(typed_settings(type(self), given, _CALLED))
         super().__post_init__()
-        check_ranges(self)
         check_combinations(self)
-        self._check_windows()
-        self._align_checkpoints()
+        self._align_checkpoints(layout_of(self, self.world_size))
 
     @property
     def tutors(self) -> bool:
@@ -165,51 +173,40 @@ class PTDConfig(GRPOConfig):
         """Return the tutoring divergence as one record."""
         return Divergence(
             k=self.tutoring_k,
-            kind=self.tutoring_divergence,  # type: ignore[arg-type]
-            support=self.tutoring_support,  # type: ignore[arg-type]
-            tail=self.tutoring_tail,  # type: ignore[arg-type]
+            kind=self.tutoring_divergence,
+            support=self.tutoring_support,
+            tail=self.tutoring_tail,
             clip=self.tutoring_clip,
         )
 
-    @property
-    def optimiser_steps_per_generation(self) -> int:
-        """Return how many optimiser steps one buffer of rollouts serves."""
-        assert self.steps_per_generation is not None
-        return self.steps_per_generation * self.num_iterations // self.gradient_accumulation_steps
-
-    def _check_windows(self) -> None:
-        """The tutored-token count of an optimiser step needs all its micro-batches in one buffer."""
-        assert self.steps_per_generation is not None
-        if self.tutors and self.steps_per_generation % self.gradient_accumulation_steps:
-            raise ValueError(
-                f"steps_per_generation={self.steps_per_generation} must be a multiple of "
-                f"gradient_accumulation_steps={self.gradient_accumulation_steps}: the tutoring loss is normalised "
-                "over whole optimiser steps (11)"
-            )
-
-    def _align_checkpoints(self) -> None:
-        """Rollouts are not saved: a checkpoint inside a buffer would resume with other rollouts."""
-        stride = self.optimiser_steps_per_generation
-        if self.save_strategy == "steps" and stride > 1 and (self.save_steps < 1 or self.save_steps % stride):
-            if self.save_steps < 1:
-                raise ValueError(
-                    f"save_steps={self.save_steps}: give a number of steps, a multiple of {stride}, so that "
-                    "checkpoints fall where rollouts are made anew"
-                )
-            aligned = -(-int(self.save_steps) // stride) * stride
+    def _align_checkpoints(self, layout: Layout) -> None:
+        aligned = aligned_save_steps(self, layout)
+        if aligned != self.save_steps:
             warnings.warn(
                 f"save_steps={self.save_steps} raised to {aligned}: checkpoints must fall where rollouts are made "
-                f"anew, every {stride} steps, or resuming would not repeat the run",
+                f"anew, every {layout.optimiser_steps} steps, or resuming would not repeat the run",
                 stacklevel=4,
             )
             self.save_steps = aligned
 
 
-def checked_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings of ``PTDConfig``, each of its type; numbers given as text become numbers.
+def settings_as_written(kind: type[_Kind], given: Mapping[str, Any], called: str = _CALLED) -> _Kind:
+    """Return settings over the defaults of their class, each of its type and in its range, and no more than that.
+
+    No device is looked for, so that a run on eight GPUs can be planned on a laptop. ``dataclasses.replace`` makes
+    arguments for a trainer of them.
+
+    Args:
+        kind: a dataclass of TRL's family.
+        given: names and values, as a recipe has them.
+        called: what messages call a setting.
 
     Raises:
-        ValueError: on a name that ``PTDConfig`` does not have (suggests the nearest), or a value of the wrong type or
-            out of range.
+        ValueError: on an unknown name (suggests the nearest), or a value of the wrong type or out of range.
     """
-    return typed_settings(PTDConfig, settings, "training setting")
+    settings = object.__new__(kind)
+    for f in dataclasses.fields(kind):
+        default = f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
+        vars(settings)[f.name] = default
+    vars(settings).update(typed_settings(kind, given, called))
+    return settings

@@ -1,5 +1,6 @@
 """Supervised fine-tuning on accepted solutions, through TRL's SFTTrainer."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,31 +16,31 @@ from ptdpo.data.load import LoadedData, instruction_of
 from ptdpo.data.rendering import reads_parts
 from ptdpo.models import load_model, load_processor
 from ptdpo.train.checkpoints.whole import WholeCheckpoints
-from ptdpo.train.setting_checks import typed_settings
+from ptdpo.train.settings import settings_as_written
 from ptdpo.train.trl.metrics_file import MetricsFile
 
 # A row with an image that loses tokens no longer matches its image features.
 _FIXED = {"max_length": None, "packing": False, "completion_only_loss": True}
 
 
-def checked_sft_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings of TRL's ``SFTConfig``, each of its type; numbers given as text become numbers.
+def sft_settings(given: Mapping[str, Any]) -> SFTConfig:
+    """Return settings of TRL's ``SFTConfig`` as written, see ``settings_as_written``.
 
     Raises:
         ValueError: on a name that ``SFTConfig`` does not have (suggests the nearest), a value of the wrong type or out
             of range, or a setting that would have no effect.
     """
     for name, only in _FIXED.items():
-        if settings.get(name, only) != only:
+        if given.get(name, only) != only:
             raise ValueError(
-                f"{name}={settings[name]!r}: rows are trained on whole, one by one and on their responses only; leave "
-                "it out"
+                f"{name}={given[name]!r}: rows are trained on whole, one by one and on their responses only; leave it "
+                "out"
             )
-    return typed_settings(SFTConfig, settings, "setting of supervised fine-tuning")
+    return settings_as_written(SFTConfig, given, "setting of supervised fine-tuning")
 
 
 def make_sft_trainer(
-    recipe: Recipe, settings: dict[str, Any], data: LoadedData, processor: Any, adapter: Any
+    recipe: Recipe, settings: SFTConfig, data: LoadedData, processor: Any, adapter: Any
 ) -> "WholeSFTTrainer":
     """Return the trainer of a recipe with preset ``sft``.
 
@@ -47,7 +48,7 @@ def make_sft_trainer(
         ValueError: if no solution belongs to a problem.
     """
     rows = solution_rows(data.problems, data.solutions, instruction_of(recipe.data))
-    args = SFTConfig(**{"logging_steps": 1, **settings})
+    args = dataclasses.replace(settings)
     model = load_model(recipe.model, dtype=torch.bfloat16 if args.bf16 else torch.float32)
     return _sft_trainer(model, processor, sft_dataset(rows), args, adapter)
 

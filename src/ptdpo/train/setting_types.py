@@ -1,0 +1,130 @@
+"""The type and the limits of every training setting: those of the dataclass, and limits on TRL's own."""
+
+import dataclasses
+import functools
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from ptdpo.values import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Limit, Range, exact_type, read_as, unknown_name
+
+# Beyond these a run diverges at once: a slip of the exponent.
+_LEARNING_RATE, _WEIGHT = Range(0, 10), Range(0, 1000)
+Weight = Annotated[float, _WEIGHT]
+Size = Annotated[int, COUNT]
+# Those that TRL's loss knows; it finds another one out in the middle of the first step.
+Loss = Literal["grpo", "bnpo", "dr_grpo", "dapo", "luspo", "cispo", "sapo", "vespo"]
+# What numpy takes.
+_SEED = Range(0, 2**32 - 1)
+# Limits on settings of TRL and transformers; those of ``PTDConfig``'s own stand at its fields.
+_RANGES: Mapping[str, Range] = {
+    **dict.fromkeys(
+        (
+            "per_device_train_batch_size",
+            "per_device_eval_batch_size",
+            "gradient_accumulation_steps",
+            "generation_batch_size",
+            "steps_per_generation",
+            "num_generations_eval",
+            "num_iterations",
+            "max_completion_length",
+            "ref_model_sync_steps",
+        ),
+        COUNT,
+    ),
+    **dict.fromkeys(
+        (
+            "weight_decay",
+            "warmup_steps",
+            "max_grad_norm",
+            "logging_steps",
+            "save_steps",
+            "eval_steps",
+            "eval_delay",
+            "save_total_limit",
+            "dataloader_num_workers",
+        ),
+        NOT_NEGATIVE,
+    ),
+    **dict.fromkeys(
+        ("num_train_epochs", "temperature", "repetition_penalty", "epsilon", "epsilon_high", "delta", "adam_epsilon"),
+        POSITIVE,
+    ),
+    **dict.fromkeys(("adam_beta1", "adam_beta2"), Range(0, 1, with_high=False)),
+    **dict.fromkeys(("seed", "data_seed"), _SEED),
+    # A rollout alone has no group to be compared with.
+    "num_generations": Range(2),
+    "learning_rate": _LEARNING_RATE,
+    "beta": _WEIGHT,
+    "top_p": SHARE,
+    "min_p": Range(0, 1),
+    "ref_model_mixup_alpha": Range(0, 1),
+    # 0 and -1 switch both off.
+    "top_k": Range(-1),
+    "max_steps": Range(-1),
+}
+# Where annotations are not what is taken.
+_HINTS: Mapping[str, Any] = {
+    "accelerator_config": Any,
+    "scale_rewards": bool | str,
+    "num_generations": int,
+    "top_k": int | None,
+    "fsdp": bool | str | list[str] | None,
+    **dict.fromkeys(("max_grad_norm", "epsilon_high", "delta", "vllm_importance_sampling_clip_max"), Limit | None),
+    # TRL finds out in the middle of the first step, if at all.
+    "importance_sampling_level": Literal["token", "sequence"],
+    "multi_objective_aggregation": Literal["sum_then_normalize", "normalize_then_sum"],
+    "vllm_mode": Literal["server", "colocate"],
+    "vllm_importance_sampling_mode": Literal["token_mask", "token_truncate", "sequence_mask", "sequence_truncate"],
+}
+
+
+def setting(default: Any, words: str) -> Any:
+    """Return a field of a dataclass of settings, with the words that argument parsers show."""
+    return dataclasses.field(default=default, metadata={"help": words})
+
+
+@functools.cache
+def setting_types(kind: type) -> Mapping[str, Any]:
+    """Return the exact type, with its limits, of every setting of a dataclass of TRL's family."""
+    hints = {**typing.get_type_hints(kind, include_extras=True), **_HINTS}
+    return {
+        f.name: _limited(exact_type(hints[f.name]), _RANGES.get(f.name)) for f in dataclasses.fields(kind) if f.init
+    }
+
+
+def _limited(hint: Any, limits: Range | None) -> Any:
+    return hint if limits is None else Annotated[hint, limits]
+
+
+def typed_settings(kind: type, settings: Mapping[str, Any], called: str) -> dict[str, Any]:
+    """Return settings of a dataclass of TRL's family, each of its type and in its range.
+
+    Args:
+        kind: the dataclass.
+        settings: names and values, as a recipe has them.
+        called: what messages call a setting.
+
+    Raises:
+        ValueError: on an unknown name (suggests the nearest), or a value of the wrong type or out of range, or a file
+            that does not exist.
+    """
+    known = setting_types(kind)
+    for name in settings:
+        if name not in known:
+            raise unknown_name(called, name, known)
+    typed = {name: read_as(known[name], value, "", name) for name, value in settings.items()}
+    _check_files(typed)
+    return typed
+
+
+def _check_files(settings: Mapping[str, Any]) -> None:
+    for name in ("deepspeed", "fsdp_config"):
+        value = settings.get(name)
+        # Text may also be the JSON itself.
+        if isinstance(value, str) and not value.lstrip().startswith("{") and not Path(value).is_file():
+            raise ValueError(f"{name}={value}: no such file")
+    output = settings.get("output_dir")
+    if output is not None and Path(output).is_file():
+        raise ValueError(f"output_dir={output}: is a file; name a folder")
