@@ -101,11 +101,12 @@ def exact_type(hint: Any) -> Any:
 
     Types that are no numbers, text, flags, literals, enumerations, lists, mappings or unions of them take anything.
     """
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint == Limit:
+        return hint
+    origin: Any = typing.get_origin(hint)
+    arguments = typing.get_args(hint)
     if origin is Annotated:
-        return functools.reduce(
-            lambda kind, beside: Annotated[kind, beside], hint.__metadata__, exact_type(arguments[0])
-        )
+        return Annotated[(exact_type(arguments[0]), *hint.__metadata__)]
     if origin in (typing.Union, types.UnionType):
         return functools.reduce(lambda a, b: a | b, map(exact_type, arguments))
     if origin in (list, dict, tuple, Mapping, Sequence):
@@ -145,10 +146,7 @@ def _in_words(kind: Any, value: Any, name: str, error: ErrorDetails) -> str:
     while location and is_dataclass(kind):
         hints, step = typing.get_type_hints(kind), location.pop(0)
         if step not in hints:
-            section = ".".join(path)
-            return (
-                f"{section}: {unknown_name('key', step, hints)}" if section else str(unknown_name("key", step, hints))
-            )
+            return ": ".join([*path[:1], str(unknown_name("key", step, hints))])
         if error["type"] == "missing":
             return f"the key {step!r} is missing"
         path, kind, value = [*path, str(step)], hints[str(step)], value[step]
@@ -172,7 +170,7 @@ def _described(hint: Any) -> str:
         if _NAMES[float] in names:
             names.pop(_NAMES[int], None)
         return " or ".join(names)
-    kind = typing.get_origin(hint) or hint
+    kind: Any = typing.get_origin(hint) or hint
     if kind in (list, tuple, Sequence):
         return "a list" + (f" ({_described(arguments[0])} each)" if arguments else "")
     if kind in (dict, Mapping) or is_dataclass(kind):

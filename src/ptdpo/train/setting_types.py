@@ -68,6 +68,7 @@ _RANGES: Mapping[str, Range] = {
 _HINTS: Mapping[str, Any] = {
     "accelerator_config": Any,
     "scale_rewards": bool | str,
+    "debug": str | list[str] | None,
     "num_generations": int,
     "top_k": int | None,
     "fsdp": bool | str | list[str] | None,

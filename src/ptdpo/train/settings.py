@@ -100,7 +100,7 @@ class PTDConfig(GRPOConfig):
     tutoring_select: Select = setting("failed", "failed, all, all_fail_groups, ...")
     tutoring_divergence: Kind = setting("jsd", "jsd, forward_kl or reverse_kl.")
     tutoring_k: Size = setting(100, "K of (14).")
-    tutoring_support: Support | Literal["full"] = setting("union", "union, student, teacher or full.")
+    tutoring_support: Literal[Support, "full"] = setting("union", "union, student, teacher or full.")
     tutoring_tail: Tail = setting("bucket", "bucket, none or student.")
     tutoring_clip: Annotated[float, POSITIVE] | None = setting(None, "Most that one id contributes; full only.")
     tutoring_ratio_clip: Annotated[float, POSITIVE] | None = setting(None, "Weight by min(pi / pi_old, this).")
