@@ -159,7 +159,7 @@ def test_settings_of_another_type_or_out_of_range_are_named(preset, name, given,
 
 
 def test_the_class_of_settings_checks_what_it_is_given_itself(tmp_path):
-    with pytest.raises(ValueError, match="num_generations=0: must be at least 1"):
+    with pytest.raises(ValueError, match="num_generations=0: must be at least 2"):
         PTDConfig(output_dir=tmp_path, num_generations=0)
     assert PTDConfig(output_dir=tmp_path, learning_rate="2e-6", use_cpu=True, bf16=False).learning_rate == 2e-6
 

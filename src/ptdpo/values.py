@@ -103,14 +103,15 @@ def exact_type(hint: Any) -> Any:
     """
     if hint == Limit:
         return hint
-    origin: Any = typing.get_origin(hint)
+    origin = typing.get_origin(hint)
     arguments = typing.get_args(hint)
     if origin is Annotated:
         return Annotated[(exact_type(arguments[0]), *hint.__metadata__)]
     if origin in (typing.Union, types.UnionType):
         return functools.reduce(lambda a, b: a | b, map(exact_type, arguments))
     if origin in (list, dict, tuple, Mapping, Sequence):
-        return origin[tuple(one if one is ... else exact_type(one) for one in arguments)]
+        generic: Any = origin
+        return generic[tuple(one if one is ... else exact_type(one) for one in arguments)]
     known = origin is Literal or hint in (list, dict, type(None))
     return hint if known or _is_enum(hint) else _EXACT.get(hint, Any)
 

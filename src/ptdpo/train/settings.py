@@ -16,7 +16,6 @@ from ptdpo.presets import preset_settings
 from ptdpo.train.layout import Layout, aligned_save_steps, layout_of
 from ptdpo.train.setting_checks import check_combinations
 from ptdpo.train.setting_types import Loss, Size, Weight, setting, typed_settings
-from ptdpo.tutor.context import Context
 from ptdpo.tutor.head import Divergence
 from ptdpo.values import NOT_NEGATIVE, POSITIVE, SHARE
 
@@ -95,7 +94,7 @@ class PTDConfig(GRPOConfig):
     tutoring_weight: Weight = setting(0.5, "lambda of (12); 0: no tutoring.")
     tutoring_teacher: str = setting("frozen", "frozen, current, ema or a path.")
     tutoring_ema_rate: Annotated[float, SHARE] = setting(0.05, "Step of the moving average.")
-    tutoring_context: Context = setting("hint", "hint, question, answer, solution or sibling.")
+    tutoring_context: str = setting("hint", "hint, question, answer, solution or sibling.")
     tutoring_threshold: Annotated[float, SHARE] = setting(1.0, "tau of (8).")
     tutoring_select: Select = setting("failed", "failed, all, all_fail_groups, ...")
     tutoring_divergence: Kind = setting("jsd", "jsd, forward_kl or reverse_kl.")
