@@ -1,16 +1,21 @@
 """Recipes: every one parses, and every mistake is named before any weight is loaded."""
 
 import dataclasses
+import inspect
 import re
 from pathlib import Path
+from typing import get_args
 
+import numpy as np
 import pytest
-from trl import SFTConfig
+from transformers import HfArgumentParser
+from trl import GRPOTrainer, SFTConfig, TrlParser
 
 from ptdpo.config import Recipe, read_recipe
 from ptdpo.presets import PRESETS
 from ptdpo.train import PTDConfig
 from ptdpo.train.plan import resolved_settings
+from ptdpo.train.setting_types import Loss
 
 ROOT = Path(__file__).parents[1] / "recipes"
 RECIPES = sorted(
@@ -197,3 +202,47 @@ def test_every_preset_has_a_page_and_a_recipe(preset):
 )
 def test_presets_hold_the_values_of_their_papers(preset, values):
     assert {name: PRESETS[preset][name] for name in values} == values
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "taken"),
+    [
+        ("top_k", -1, -1),
+        ("save_total_limit", 0, 0),
+        ("num_generations", np.int64(4), 4),
+        ("learning_rate", np.float64(1e-4), 1e-4),
+        ("use_cpu", np.bool_(True), True),
+        ("max_grad_norm", float("inf"), float("inf")),
+        ("scale_rewards", False, "none"),
+        ("report_to", [], []),
+    ],
+)
+def test_what_trls_settings_take_is_taken(tmp_path, name, value, taken):
+    shared = {"output_dir": tmp_path, "use_cpu": True, "bf16": False}
+    settings = PTDConfig(**{**shared, name: value})
+    assert (getattr(settings, name), type(getattr(settings, name))) == (taken, type(taken))
+
+
+@pytest.mark.parametrize("parser", [HfArgumentParser, TrlParser])
+def test_parsers_of_command_lines_build_the_settings(tmp_path, parser):
+    line = f"--output_dir {tmp_path} --use_cpu --bf16 false --tutoring_weight 0.3 --tutoring_select all --top_k -1"
+    parse = parser(PTDConfig)
+    read = parse.parse_args_and_config if parser is TrlParser else parse.parse_args_into_dataclasses
+    (settings,) = read(line.split())
+    assert (settings.tutoring_weight, settings.tutoring_select, settings.top_k) == (0.3, "all", -1)
+    with pytest.raises(SystemExit):
+        read([*line.split(), "--tutoring_support", "all"])
+
+
+def test_the_losses_are_those_of_trl():
+    """TRL finds out about another one in the middle of the first step."""
+    known = re.findall(r'self\.loss_type (?:in|==) (\[.*?\]|".*?")', inspect.getsource(GRPOTrainer._compute_loss))
+    assert set(get_args(Loss)) == {name for names in known for name in re.findall(r'"(\w+)"', names)}
+
+
+def test_several_bad_values_are_named_at_once_by_their_paths(tmp_path):
+    path = recipe_file(tmp_path, BASE + "data: {limit: 0, seed: x}\nlora: {rnk: 4}\n")
+    with pytest.raises(
+        ValueError, match=r"data.limit=0: must be at least 1; data.seed: expected .*; lora: unknown key"
+    ):
+        read_recipe(path)

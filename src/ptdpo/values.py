@@ -110,8 +110,7 @@ def exact_type(hint: Any) -> Any:
     if origin in (typing.Union, types.UnionType):
         return functools.reduce(lambda a, b: a | b, map(exact_type, arguments))
     if origin in (list, dict, tuple, Mapping, Sequence):
-        generic: Any = origin
-        return generic[tuple(one if one is ... else exact_type(one) for one in arguments)]
+        return typing.cast(Any, origin)[tuple(one if one is ... else exact_type(one) for one in arguments)]
     known = origin is Literal or hint in (list, dict, type(None))
     return hint if known or _is_enum(hint) else _EXACT.get(hint, Any)
 

@@ -3,14 +3,13 @@
 import asyncio
 
 import pytest
-import torch
-from trl.trainer.utils import split_pixel_values_by_grid
 
 from ptdpo.data.dataset import rl_dataset
-from ptdpo.data.prompts import attach_images
+from ptdpo.presets import PRESETS
 from ptdpo.train import PTDConfig
+from ptdpo.train.layout import layout_of
 from ptdpo.train.metrics import read_metrics
-from ptdpo.train.trl.setup import check_groups
+from ptdpo.train.settings import settings_as_written
 from tests.train.helpers import Alternating, always_right, always_wrong, make_trainer
 
 
@@ -121,66 +120,9 @@ def test_without_rounds_it_is_the_same_training(run):
 @pytest.mark.parametrize(
     ("preset", "setting"), [("dapo", "resampling_rounds=3"), ("hdpo", "tutoring_rollouts=teacher")]
 )
-def test_groups_spread_over_processes_are_refused(tmp_path, tiny_path, processor, train_rows, preset, setting):
-    trainer = make_trainer(tmp_path, tiny_path, processor, train_rows, preset=preset)
-    trainer.args.per_device_train_batch_size, trainer.args.steps_per_generation = 2, 3
+def test_groups_spread_over_processes_are_refused(preset, setting):
+    layout = {"num_generations": 4, "per_device_train_batch_size": 2, "steps_per_generation": 3}
+    layout["gradient_accumulation_steps"] = 3
+    settings = settings_as_written(PTDConfig, {**PRESETS[preset], **layout})
     with pytest.raises(ValueError, match=f"{setting}: .* 6 rollouts .* not a multiple of num_generations=4"):
-        check_groups(trainer.args, trainer.num_generations, train_rows)
-
-
-def test_long_responses_are_punished_softly(run, processor):
-    trainer = run(reward=Alternating(3), overlong_buffer=4, max_completion_length=8, resampling_rounds=0)
-    assert trainer.reward_func_names == ["accuracy_reward", "soft_overlong_punishment_reward"]
-    penalty = trainer.reward_funcs[-1]
-    lengths = (1, 4, 5, 8, 9)
-    assert penalty(completion_ids=[[0] * n for n in lengths]) == [0.0, 0.0, -0.25, -1.0, -1]
-    assert metrics(trainer)[0]["accuracy"] == pytest.approx(3 / 8), "routing still reads the accuracy"
-
-
-def test_a_buffer_longer_than_the_response_is_refused(tmp_path):
-    settings = {"overlong_buffer": 9, "max_completion_length": 8, "use_cpu": True, "bf16": False}
-    with pytest.raises(ValueError, match="overlong_buffer=9: must not exceed max_completion_length=8"):
-        PTDConfig.from_preset("dapo", output_dir=str(tmp_path), **settings)
-
-
-def trained_rows(trainer):
-    """Yield prompt text, response ids and pixels of every row that is trained on."""
-    for batch in trainer._buffered_inputs:
-        split = split_pixel_values_by_grid(batch)
-        for row, (prompt, response) in enumerate(zip(batch["prompt_ids"], batch["completion_ids"], strict=True)):
-            text = trainer._tokenizer.decode(prompt[batch["prompt_mask"][row].bool()])
-            yield text, response[batch["completion_mask"][row].bool()].tolist(), split["pixel_values"][row]
-
-
-@pytest.mark.parametrize("images", ["everywhere", "here and there"])
-def test_exchanged_rollouts_belong_to_their_rows(tmp_path, tiny_path, processor, train_rows, images):
-    """Question, image, response and what it was sampled from are those of one problem after an exchange."""
-    if images == "here and there":
-        train_rows = train_rows.map(lambda row, n: {"images": row["images"][: n % 2]}, with_indices=True)
-    train_rows = train_rows.map(lambda row, n: {"prompt": question(row, 20 + n)}, with_indices=True)
-    kinds = {name: ("mixed", "wrong")[n % 3 > 0] for n, name in enumerate(train_rows["id"])}
-    settings = {"preset": "dapo", "resampling_rounds": 20, "max_steps": 3, "gradient_accumulation_steps": 2}
-    trainer = make_trainer(tmp_path, tiny_path, processor, train_rows, reward=ByProblem(kinds), **settings)
-
-    def answer(prompt_ids, *_, **__):
-        return [[sum(ids) % 40 + 20, sum(ids) % 37 + 20] for ids in prompt_ids], None
-
-    trainer._generate_single_turn = answer
-    trainer.train()
-    rows = metrics(trainer)
-    assert max(row["groups/resampled"] for row in rows) > 0
-    found = 0
-    for text, response, pixels in trained_rows(trainer):
-        (row,) = (row for row in train_rows if row["prompt"][0]["content"] in text)
-        assert kinds[row["id"]] == "mixed"
-        shown = processor.image_processor(images=row["images"], return_tensors="pt") if row["images"] else None
-        assert len(pixels) == 0 if shown is None else torch.equal(pixels, shown["pixel_values"])
-        ids = trainer._tokenize_prompts([attach_images(row["prompt"], row["images"])])[0]
-        assert [response] == answer(ids)[0]
-        found += 1
-    assert found == 8
-
-
-def question(row, number):
-    """Return the row's prompt with a number that no other row has."""
-    return [{**message, "content": f"{message['content']} {number}."} for message in row["prompt"]]
+        layout_of(settings, 2)

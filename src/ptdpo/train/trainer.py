@@ -55,12 +55,12 @@ from ptdpo.train.trl.rollouts import TrlRollouts
 from ptdpo.train.trl.scoring import Compared, KLFree, ScoringModel
 from ptdpo.train.trl.setup import (
     ban_special_tokens,
-    check_groups,
     check_images,
     check_prompts,
     install_scoring,
     refuse_foreign_rollouts,
     refuse_missing_context,
+    refuse_streams,
     with_overlong_penalty,
 )
 from ptdpo.train.trl.teachers import MovingAverage, check_vocabulary, teacher_named
@@ -149,7 +149,7 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
         if args.micro_batch_tokens is not None:
             self._budget = TokenBudget(args.micro_batch_tokens, self.shares_prefix, self.engine.processes)
         assert self.num_generations is not None
-        check_groups(args, self.num_generations, self.train_dataset)
+        refuse_streams(args, self.train_dataset)
         self.add_callback(MetricsFile())
 
     @property

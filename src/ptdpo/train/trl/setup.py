@@ -76,26 +76,12 @@ def check_prompts(trainer: GRPOTrainer, args: PTDConfig) -> None:
     refuse_unread_prompts(trainer.processing_class, rows, args.tutoring_context, **template_of(trainer))
 
 
-def check_groups(args: PTDConfig, generations: int, rows_of_data: Any) -> None:
-    """Refuse layouts in which groups cannot be exchanged, by resampling or for rollouts under the teacher's context.
-
-    Args:
-        args: the settings.
-        generations: G.
-        rows_of_data: the training data.
+def refuse_streams(args: PTDConfig, rows_of_data: Any) -> None:
+    """Refuse to resample from a stream; whether groups can be exchanged at all is for ``layout_of`` to say.
 
     Raises:
-        ValueError: if groups are spread over processes, or the data cannot be drawn from by row.
+        ValueError: if the data cannot be drawn from by row.
     """
-    drawn_anew = args.tutors and args.tutoring_rollouts == "teacher"
-    assert args.steps_per_generation is not None
-    rows = args.per_device_train_batch_size * args.steps_per_generation
-    if (args.resampling_rounds or drawn_anew) and rows % generations:
-        setting = "tutoring_rollouts=teacher" if drawn_anew else f"resampling_rounds={args.resampling_rounds}"
-        raise ValueError(
-            f"{setting}: every process must hold whole groups, but its {rows} rollouts (per_device_train_batch_size x "
-            f"steps_per_generation) are not a multiple of num_generations={generations}"
-        )
     if args.resampling_rounds and not hasattr(rows_of_data, "__getitem__"):
         raise ValueError(f"resampling_rounds={args.resampling_rounds}: a streamed data set cannot be drawn from")
 
