@@ -120,7 +120,7 @@ class PTDConfig(GRPOConfig):
     perception_mask_share: Annotated[float, SHARE] = setting(0.6, "Share of blackened patches.")
     perception_patch: Size = setting(14, "Side of a patch in pixels.")
     accuracy_reward: str = setting("accuracy_reward", "Reward that routing reads.")
-    accuracy_threshold: Annotated[float, SHARE] | None = setting(None, "From what value on it is right.")
+    accuracy_threshold: float | None = setting(None, "From what value on it is right.")
     teacher_batch_size: Size | None = setting(None, "Rollouts per teacher forward.")
     head: Literal["fused", "dense"] = setting("fused", "fused or dense; the numbers are the same.")
     share_prefix: bool | None = setting(None, "Read a group's prompt once; None: if tutoring.")
