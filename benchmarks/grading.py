@@ -1,9 +1,10 @@
 """Grading: answers per second through the worker pool against mathruler and math-verify called plainly, side by side.
 
 The batches are made from a seed, another one for each repeat, so that no side profits from answers it has seen. The
-three take turns; figures are medians with their range. Writes results/grading.json. With --agreement: how often each
-grader agrees with the labels of tests/data/grading_cases.jsonl, into results/grading_agreement.json and
-docs/grading.md. Run: make bench, or python benchmarks/grading.py --help
+three take turns; figures are medians with their range. Writes results/grading.json. With --agreement: recall and
+false positives of each grader by kind of answer (tests/data/grading_kinds.jsonl) and agreement with the labels of
+tests/data/grading_cases.jsonl, into results/grading_agreement.json and docs/grading.md. Run: make bench, or
+python benchmarks/grading.py --help
 """
 
 import argparse
@@ -29,7 +30,7 @@ from ptdpo.rewards.pool import SECONDS, WorkerPool
 HERE = Path(__file__).parent
 CASES = HERE.parent / "tests" / "data" / "grading_cases.jsonl"
 PAGE = HERE.parent / "docs" / "grading.md"
-MARKS = ("<!-- agreement -->", "<!-- /agreement -->")
+KINDS = CASES.with_name("grading_kinds.jsonl")
 THINKING = "The figure shows a triangle with two equal sides, so the angles at its base are equal. " * 20
 LETTERS, WORDS = "ABCDE", ("red", "blue", "green", "circle", "triangle", "yes", "no", "Monday")
 
@@ -83,7 +84,8 @@ ORDINARY: dict[Maker, int] = {
 }  # fmt: skip
 # Nothing that can be decided without symbolic mathematics, unless both sides are spelled alike.
 SYMBOLIC: dict[Maker, int] = {fraction: 1, root: 2, expression: 2, decimal: 1}
-MIXES = {"ordinary": ORDINARY, "symbolic": SYMBOLIC}
+ROOTS: dict[Maker, int] = {fraction: 1, root: 1}
+MIXES = {"ordinary": ORDINARY, "symbolic": SYMBOLIC, "roots and fractions": ROOTS}
 
 
 def make_batch(mix: dict[Maker, int], size: int, seed: int) -> list[Answered]:
@@ -110,14 +112,13 @@ def throughput(mix: str, size: int, repeats: int) -> dict[str, object]:
     with WorkerPool(1) as one, WorkerPool() as several:
         graders: dict[str, Callable[[Sequence[Answered]], object]] = {
             "mathruler": mathruler_plainly,
-            "ours": lambda items: grade_many(items, pool=several),
-            "ours, one worker": lambda items: grade_many(items, pool=one),
-            "ours, strict": lambda items: grade_many(items, mode="strict", pool=several),
-            "ours, lenient": lambda items: grade_many(items, mode="lenient", pool=several),
+            "sound": lambda items: grade_many(items, pool=several),
+            "parity": lambda items: grade_many(items, mode="mathruler", pool=several),
+            "parity, one worker": lambda items: grade_many(items, mode="mathruler", pool=one),
             "math-verify": math_verify_plainly,
         }
         start = time.perf_counter()
-        grade_many(make_batch(MIXES["symbolic"], size, -1), pool=several)
+        grade_many(make_batch(MIXES["symbolic"], size, -1), mode="mathruler", pool=several)
         first = time.perf_counter() - start
         for grader in graders.values():
             grader(make_batch(MIXES[mix], size, -2))
@@ -128,8 +129,8 @@ def throughput(mix: str, size: int, repeats: int) -> dict[str, object]:
                 start = time.perf_counter()
                 grader(items)
                 seconds[name].append(time.perf_counter() - start)
-            same = [bool(v.accuracy) for v in grade_many(items, pool=several)]
-            assert same == mathruler_plainly(items), "the default mode must give mathruler's verdicts"
+            same = [bool(v.accuracy) for v in grade_many(items, mode="mathruler", batch_seconds=600, pool=several)]
+            assert same == mathruler_plainly(items), "parity must give mathruler's verdicts"
         workers = several.size
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     ratios = {
@@ -162,7 +163,6 @@ class Case:
     category: str
     item: Answered
     right: bool
-    held_out: bool
 
 
 def read_cases(path: Path = CASES) -> list[Case]:
@@ -173,7 +173,6 @@ def read_cases(path: Path = CASES) -> list[Case]:
             row["category"],
             Answered(row["response"], row["answer"], tuple(row["options"])),
             row["right"],
-            row["held_out"],
         )
         for row in rows
     ]
@@ -203,46 +202,93 @@ def mathruler_with_a_limit(items: Sequence[Answered]) -> list[bool]:
     return said
 
 
-def agreement(cases: Sequence[Case]) -> dict[str, list[bool]]:
-    """Return for each grader which labels it agrees with; a grader that hangs or raises says "wrong"."""
-    items = [case.item for case in cases]
-    graded: dict[str, list[Verdict]] = {
-        "ours, default": grade_many(items, second_opinion=True),
-        "ours, strict": grade_many(items, mode="strict"),
-        "ours, lenient": grade_many(items, mode="lenient"),
+GRADERS = ("sound", "mathruler", "math-verify")
+
+
+def verdicts_of(items: Sequence[Answered]) -> dict[str, list[bool]]:
+    """Return what each grader says; one that hangs or raises says "wrong"."""
+    sound: list[Verdict] = grade_many(items, second_opinion=True, batch_seconds=600)
+    return {
+        "sound": [bool(verdict.accuracy) for verdict in sound],
+        "mathruler": mathruler_with_a_limit(items),
+        "math-verify": [bool(verdict.second) for verdict in sound],
     }
-    opinions = [bool(verdict.second) for verdict in graded["ours, default"]]
-    said = {name: [bool(v.accuracy) for v in verdicts] for name, verdicts in graded.items()}
-    said = {"mathruler": mathruler_with_a_limit(items), **said, "math-verify": opinions}
-    return {name: [a == case.right for a, case in zip(answers, cases, strict=True)] for name, answers in said.items()}
 
 
-def agreement_rows(cases: Sequence[Case], agrees: dict[str, list[bool]]) -> list[tuple[str, int, dict[str, int]]]:
-    """Return (group, cases, agreements by grader) per category, for the held-out rows, and in all."""
+def style_rows(cases: Sequence[Case]) -> list[dict]:
+    """Return how often each grader agrees with the labels: per category, for the held-out rows, and in all."""
+    said = verdicts_of([case.item for case in cases])
+    agrees = {name: [a == case.right for a, case in zip(answers, cases, strict=True)] for name, answers in said.items()}
     groups: dict[str, list[int]] = {}
     for number, case in enumerate(cases):
         groups.setdefault(f"{case.category}, {case.style}" if case.style != "hostile" else "hostile", []).append(number)
     groups = dict(sorted(groups.items()))
     groups["should be right"] = [number for number, case in enumerate(cases) if case.right]
     groups["should be wrong"] = [number for number, case in enumerate(cases) if not case.right]
-    groups["held out"] = [number for number, case in enumerate(cases) if case.held_out]
     groups["all"] = list(range(len(cases)))
     return [
-        (group, len(numbers), {name: sum(hits[number] for number in numbers) for name, hits in agrees.items()})
+        {
+            "group": group,
+            "cases": len(numbers),
+            "agree": {name: sum(hits[number] for number in numbers) for name, hits in agrees.items()},
+        }
         for group, numbers in groups.items()
     ]
 
 
-def write_page(rows: Sequence[tuple[str, int, dict[str, int]]]) -> None:
-    names = list(rows[0][2])
-    lines = ["| category, style | cases | " + " | ".join(names) + " |", "|---|" + "---:|" * (len(names) + 1)]
-    for group, count, hits in rows:
-        cells = [f"{hits[name]} ({hits[name] / count:.0%})" for name in names]
-        lines.append(f"| {group} | {count} | " + " | ".join(cells) + " |")
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(MARKS[0])
-    _, _, after = rest.partition(MARKS[1])
-    PAGE.write_text("\n".join((before + MARKS[0], *lines, MARKS[1] + after)), encoding="utf-8")
-    Console().print("\n".join(lines), markup=False, soft_wrap=True)
+def kind_rows() -> list[dict]:
+    """Return right answers graded right, and wrong ones graded right, per kind of answer."""
+    rows = [json.loads(line) for line in KINDS.read_text(encoding="utf-8").splitlines()]
+    flat = [(row, given, label) for row in rows for label in ("right", "wrong") for given in row[label]]
+    said = verdicts_of(
+        [
+            Answered(f"<think>x</think> \\boxed{{{given}}}", row["answer"], tuple(row["options"]))
+            for row, given, _ in flat
+        ]
+    )
+    groups: dict[str, list[int]] = {}
+    for number, (row, _, _) in enumerate(flat):
+        groups.setdefault(row["kind"], []).append(number)
+    groups["all"] = list(range(len(flat)))
+    return [
+        {
+            "kind": kind,
+            **{label: sum(flat[n][2] == label for n in numbers) for label in ("right", "wrong")},
+            "recalled": {name: sum(said[name][n] for n in numbers if flat[n][2] == "right") for name in GRADERS},
+            "false_positives": {name: sum(said[name][n] for n in numbers if flat[n][2] == "wrong") for name in GRADERS},
+        }
+        for kind, numbers in groups.items()
+    ]
+
+
+def style_table(rows: Sequence[dict]) -> list[str]:
+    lines = ["| category, style | cases | " + " | ".join(GRADERS) + " |", "|---|" + "---:|" * (len(GRADERS) + 1)]
+    for row in rows:
+        cells = [f"{row['agree'][name]} ({row['agree'][name] / row['cases']:.0%})" for name in GRADERS]
+        lines.append(f"| {row['group']} | {row['cases']} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def kind_table(rows: Sequence[dict]) -> list[str]:
+    heads = [f"{name}: recall | false positives" for name in GRADERS]
+    lines = ["| kind | right | wrong | " + " | ".join(heads) + " |", "|---|" + "---:|" * (2 * len(GRADERS) + 2)]
+    for row in rows:
+        cells = [
+            f"{row['recalled'][name] / row['right']:.0%} | {row['false_positives'][name] or '-'}" for name in GRADERS
+        ]
+        lines.append(f"| {row['kind']} | {row['right']} | {row['wrong']} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def write_page(tables: dict[str, Sequence[str]]) -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    for name, lines in tables.items():
+        opened, closed = f"<!-- {name} -->", f"<!-- /{name} -->"
+        before, _, rest = text.partition(opened)
+        _, _, after = rest.partition(closed)
+        text = "\n".join((before + opened, *lines, closed + after))
+        Console().print("\n".join(lines), markup=False, soft_wrap=True)
+    PAGE.write_text(text, encoding="utf-8")
 
 
 def main() -> None:
@@ -254,10 +300,9 @@ def main() -> None:
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     if options.agreement:
-        cases = read_cases()
-        rows = agreement_rows(cases, agreement(cases))
-        write_page(rows)
-        found: object = [{"group": group, "cases": count, "agree": hits} for group, count, hits in rows]
+        styles, kinds = style_rows(read_cases()), kind_rows()
+        write_page({"agreement": style_table(styles), "kinds": kind_table(kinds)})
+        found: object = {"styles": styles, "kinds": kinds}
         target = options.json or HERE / "results" / "grading_agreement.json"
     else:
         measured = [throughput(mix, options.size, options.repeats) for mix in MIXES]

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import yaml
 
 from ptdpo.presets import preset_settings
+from ptdpo.records import Grading
 from ptdpo.values import NOT_NEGATIVE, SHARE, STRICT_KEYS, Count, Number, Text, Whole, read_as
 
 Source = Literal["jsonl", "parquet", "hub", "easy-vqa"]
@@ -33,6 +34,8 @@ class DataSettings:
         bad_rows: ``refuse`` the data if any row is bad, or ``drop`` bad rows; both list them by id.
         max_prompt_tokens: longer prompts, images and whatever the teacher reads included (a hint always; answer or
             solution if the preset shows it), are bad rows.
+        grading: how rollouts and a comparison's answers are graded: ``sound``, or ``mathruler`` for parity with
+            published runs; see docs/grading.md.
     """
 
     __pydantic_config__ = STRICT_KEYS
@@ -47,6 +50,7 @@ class DataSettings:
     instruction: str | None = None
     bad_rows: BadRows = "refuse"
     max_prompt_tokens: Count = 8192
+    grading: Grading = "sound"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+# How a response is graded: see ``ptdpo.rewards.grade_many``.
+Grading = Literal["sound", "mathruler"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,7 @@ class Answered:
         response: the response as decoded.
         answer: the verified answer.
         options: the texts of a multiple-choice question's options, A first; empty when there are none or they are
-            not known. Modes strict and lenient read them.
+            not known. The mode sound reads them.
     """
 
     response: str
@@ -67,7 +71,7 @@ class Verdict:
         accuracy: 1.0 if the extracted answer equals the expected one, else 0.0.
         format: 1.0 if the response thinks inside <think> </think> and then boxes an answer, else 0.0.
         extracted: the answer that was graded, ``None`` when none was found.
-        mode: how answers were compared: "mathruler", "strict" or "lenient".
+        mode: how answers were compared: "sound" or "mathruler".
         fallback: where the answer was found: "boxed", or the fall-back that found it; "" when none was.
         second: math-verify's opinion of the accuracy; ``None`` when it was not asked or gave none.
         note: why there is no proper verdict (a time-out, say); "" otherwise.
@@ -76,7 +80,7 @@ class Verdict:
     accuracy: float
     format: float
     extracted: str | None
-    mode: str = "mathruler"
+    mode: Grading = "sound"
     fallback: str = ""
     second: float | None = None
     note: str = ""

@@ -1,4 +1,4 @@
-"""The default mode against mathruler itself."""
+"""Parity against mathruler itself."""
 
 import json
 import warnings
@@ -41,7 +41,7 @@ def plainly(response: str, answer: str) -> bool:
 @given(st.one_of(ANSWERS, INTEGERS, PLAIN), st.one_of(ANSWERS, INTEGERS, PLAIN).filter(str.strip))
 def test_any_answer_gets_mathrulers_verdict(given_answer, answer):
     response = f"x</think> \\boxed{{{given_answer}}}"
-    verdict = grade(response, answer, seconds=60)
+    verdict = grade(response, answer, seconds=60, mode="mathruler")
     assert verdict.note == ""
     assert bool(verdict.accuracy) == plainly(response, answer)
 
@@ -51,7 +51,7 @@ def test_any_answer_gets_mathrulers_verdict(given_answer, answer):
 def test_an_answer_in_other_dress_gets_mathrulers_verdict(answer, dress):
     if answer.strip():
         response = f"\\boxed{{{dress.format(answer)}}}"
-        assert bool(grade(response, answer, seconds=60).accuracy) == plainly(response, answer)
+        assert bool(grade(response, answer, seconds=60, mode="mathruler").accuracy) == plainly(response, answer)
 
 
 @given(st.lists(st.sampled_from(["\\boxed{", "\\boxed", "{", "}", "\\", "a", " ", "\n"]), max_size=12).map("".join))
@@ -62,7 +62,9 @@ def test_the_box_is_the_one_that_mathruler_takes(text):
 def test_the_labelled_table_gets_mathrulers_verdicts():
     rows = [json.loads(line) for line in CASES.read_text(encoding="utf-8").splitlines()]
     ordinary = [row for row in rows if row["category"] != "hostile"]
-    verdicts = grade_many([Answered(row["response"], row["answer"]) for row in ordinary], seconds=60)
+    verdicts = grade_many(
+        [Answered(row["response"], row["answer"]) for row in ordinary], seconds=60, batch_seconds=600, mode="mathruler"
+    )
     theirs = [plainly(row["response"], row["answer"]) for row in ordinary]
     different = [r["id"] for r, v, t in zip(ordinary, verdicts, theirs, strict=True) if bool(v.accuracy) != t]
     assert different == []
@@ -75,19 +77,19 @@ def test_the_labelled_table_gets_mathrulers_verdicts():
 def test_words_integers_and_letters_need_no_worker(given_answer, expected):
     assert parity_here(given_answer, expected) is plainly(f"\\boxed{{{given_answer}}}", expected)
     with WorkerPool() as pool:
-        grade_many([Answered(f"\\boxed{{{given_answer}}}", expected)], pool=pool)
+        grade_many([Answered(f"\\boxed{{{given_answer}}}", expected)], pool=pool, mode="mathruler")
         assert pool.pids == ()
 
 
 def test_no_box_is_what_mathruler_calls_none():
-    assert grade("it is 3", "3").extracted is None
+    assert grade("it is 3", "3", mode="mathruler").extracted is None
     # mathruler's extraction returns the word, and its comparison ignores case.
-    assert grade("it is 3", "none").accuracy == float(plainly("it is 3", "none")) == 1.0
-    assert grade("it is 3", "none", mode="strict").accuracy == 0.0
+    assert grade("it is 3", "none", mode="mathruler").accuracy == float(plainly("it is 3", "none")) == 1.0
+    assert grade("it is 3", "none", mode="sound").accuracy == 0.0
 
 
 @pytest.mark.parametrize("code", ["y1.n()", "(12.5).n()"])
 def test_code_is_not_run_even_where_mathruler_runs_it(code):
     truth = code.removesuffix(".n()").strip("()")
     assert plainly(f"\\boxed{{{code}}}", truth) is True
-    assert grade(f"\\boxed{{{code}}}", truth).accuracy == 0.0
+    assert grade(f"\\boxed{{{code}}}", truth, mode="mathruler").accuracy == 0.0

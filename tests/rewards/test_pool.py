@@ -3,6 +3,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 
 import pytest
 
@@ -42,27 +43,37 @@ def run_script(code: str, tmp_path) -> str:
 
 
 def test_replies_come_in_order(pool):
-    asked = [ROOT if number % 3 else OTHER for number in range(100)]
+    asked = [ROOT if number % 3 else OTHER for number in range(40)]
     assert [reply.verdict for reply in pool.ask(asked, 60)] == [request is ROOT for request in asked]
 
 
 def test_several_workers_keep_the_order():
     with WorkerPool(2) as pool:
-        asked = [ROOT if number % 5 else OTHER for number in range(200)]
+        asked = [ROOT if number % 5 else OTHER for number in range(80)]
         assert [reply.verdict for reply in pool.ask(asked, 60)] == [request is ROOT for request in asked]
         assert len(pool.pids) == 2
 
 
-def test_a_hanging_answer_costs_a_time_out_and_the_worker_comes_back(pool):
+def test_a_hanging_answer_costs_a_time_out_and_the_others_are_graded(pool):
     assert pool.ask([ROOT], 60) == [Reply(True)]
-    (before,) = pool.pids
     replies = pool.ask([OTHER, Request("mathruler", HANGS, "0.5"), ROOT, ROOT, OTHER], 1.5)
     assert [reply.verdict for reply in replies] == [False, False, True, True, False]
     assert replies[1].note == "timeout: no verdict within 1.5 s"
     assert [reply.note for reply in replies[:1] + replies[2:]] == [""] * 4
-    assert pool.pids
-    assert before not in pool.pids
-    assert gone(before)
+
+
+def test_a_batch_has_a_budget_and_innocents_behind_what_hangs_are_graded(pool):
+    pool.ask([ROOT], 60)
+    hanging = [Request("mathruler", f"{HANGS}+{n}", "0.5") for n in range(8)]
+    good = [Request("mathruler", f"{n}\\sqrt{{3}}", f"\\sqrt{{{3 * n * n}}}") for n in range(2, 6)]
+    start = time.monotonic()
+    replies = pool.ask([*hanging, *good], seconds=600, batch_seconds=5)
+    assert time.monotonic() - start < 300, "a hang, not a speed: 8 answers of 600 s each"
+    assert {reply.note for reply in replies[:8]} <= {
+        "timeout: late when the batch's 5 s were used up",
+        "timeout: no verdict within 600 s",
+    }
+    assert [reply.verdict for reply in replies] == [False] * 8 + [True] * 4
 
 
 def test_a_worker_that_is_killed_costs_one_answer_at_most(pool):
@@ -147,7 +158,7 @@ def grade_hostile(names, mode, pool):
     # Equal questions are asked once: each good one is another.
     good = [Answered(f"x</think>\\boxed{{{n}\\sqrt{{3}}}}", f"\\sqrt{{{3 * n * n}}}") for n in range(2, len(names) + 2)]
     pairs = [item for pair in zip(items, good, strict=True) for item in pair]
-    verdicts = grade_many(pairs, mode=mode, seconds=1.0, pool=pool)
+    verdicts = grade_many(pairs, mode=mode, seconds=1.0, batch_seconds=600, pool=pool)
     assert [verdict.accuracy for verdict in verdicts[1::2]] == [1.0] * len(names)
     return verdicts[::2]
 
@@ -159,15 +170,24 @@ def test_hostile_answers_cost_a_time_out_at_worst(pool):
     assert {verdict.note for verdict in verdicts} == {"", "timeout: no verdict within 1 s"}
 
 
-@pytest.mark.parametrize("mode", ["strict", "lenient"])
-def test_hostile_answers_in_our_own_modes(mode, pool):
-    names = [name for name in HOSTILE if name not in ("memory", "nested-factorial", "tower-latex", "factorial")]
-    assert [verdict.accuracy for verdict in grade_hostile(names, mode, pool)] == [0.0] * len(names)
+def test_hostile_answers_need_no_worker_of_ours(pool):
+    verdicts = grade_hostile(list(HOSTILE), "sound", pool)
+    assert [verdict.accuracy for verdict in verdicts] == [0.0] * len(HOSTILE)
+    assert {verdict.note for verdict in verdicts} == {""}
+    assert pool.pids == ()
 
 
-def test_the_default_mode_times_out_where_mathruler_hangs(pool):
+def test_parity_times_out_where_mathruler_hangs(pool):
     hangs = [Answered(f"\\boxed{{{HOSTILE[name][0]}}}", HOSTILE[name][1]) for name in ("factorial", "tower")]
-    assert [v.note for v in grade_many(hangs, seconds=1.0, pool=pool)] == ["timeout: no verdict within 1 s"] * 2
+    verdicts = grade_many(hangs, mode="mathruler", seconds=1.0, pool=pool)
+    assert [v.note for v in verdicts] == ["timeout: no verdict within 1 s"] * 2
+
+
+def test_sums_and_integrals_are_left_to_a_worker(pool):
+    pairs = [("\\sum_{k=1}^{5} k", "15", 1.0), ("\\sum_{k=1}^{6} k", "\\sum_{k=1}^{5} k", 0.0)]
+    items = [Answered(f"\\boxed{{{given}}}", expected) for given, expected, _ in pairs]
+    assert [v.accuracy for v in grade_many(items, seconds=60, pool=pool)] == [label for _, _, label in pairs]
+    assert len(pool.pids) == 1
 
 
 def test_a_script_ends_cleanly_and_is_not_run_again(tmp_path):
@@ -177,7 +197,7 @@ def test_a_script_ends_cleanly_and_is_not_run_again(tmp_path):
         torch.randn(200, 200) @ torch.randn(200, 200)
         from ptdpo.rewards import grade
         from ptdpo.rewards.pool import shared_pool
-        print("graded", grade("\\\\boxed{2\\\\sqrt{3}}", "\\\\sqrt{12}").accuracy)
+        print("graded", grade("\\\\boxed{2\\\\sqrt{3}}", "\\\\sqrt{12}", mode="mathruler").accuracy)
         print("pid", *shared_pool().pids)
         """,
         tmp_path,
@@ -191,13 +211,13 @@ def test_an_interrupt_leaves_a_pool_that_works(tmp_path):
         """
         import os, signal, threading
         from ptdpo.rewards import grade
-        grade("\\\\boxed{2\\\\sqrt{3}}", "\\\\sqrt{12}")
+        grade("\\\\boxed{2\\\\sqrt{3}}", "\\\\sqrt{12}", mode="mathruler")
         threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
         try:
-            grade("\\\\boxed{9**9**9**9}", "0.5", seconds=600)
+            grade("\\\\boxed{9**9**9**9}", "0.5", seconds=600, mode="mathruler")
         except KeyboardInterrupt:
             print("interrupted")
-        print(grade("\\\\boxed{2\\\\sqrt{3}}", "\\\\sqrt{12}").accuracy)
+        print(grade("\\\\boxed{2\\\\sqrt{3}}", "\\\\sqrt{12}", mode="mathruler").accuracy)
         """,
         tmp_path,
     )
@@ -210,7 +230,7 @@ def test_a_forked_child_has_workers_of_its_own(tmp_path):
         import os, sys
         from ptdpo.rewards import grade
         from ptdpo.rewards.pool import shared_pool
-        ask = lambda: grade("\\\\boxed{2\\\\sqrt{3}}", "\\\\sqrt{12}").accuracy
+        ask = lambda: grade("\\\\boxed{2\\\\sqrt{3}}", "\\\\sqrt{12}", mode="mathruler").accuracy
         ask()
         mine = shared_pool().pids
         child = os.fork()
@@ -232,4 +252,4 @@ def test_workers_load_no_torch(pool):
 
 def test_verdicts_say_how_they_came_about():
     verdict = grade("x</think>\\boxed{2\\sqrt{3}}", "\\sqrt{12}")
-    assert (verdict.mode, verdict.fallback, verdict.second, verdict.note) == ("mathruler", "boxed", None, "")
+    assert (verdict.mode, verdict.fallback, verdict.second, verdict.note) == ("sound", "boxed", None, "")

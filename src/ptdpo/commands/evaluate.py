@@ -61,7 +61,7 @@ def run(
     temperature: Annotated[float, typer.Option(help="Sampling temperature; 0: greedy.")] = 1.0,
     top_p: Annotated[float, typer.Option(help="Nucleus.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Of the random streams.")] = 0,
-    grading: Annotated[str, typer.Option(help="mathruler (as published numbers), strict or lenient.")] = "mathruler",
+    grading: Annotated[str, typer.Option(help="sound, or mathruler (as published numbers).")] = "sound",
     second_opinion: Annotated[bool, typer.Option(help="Also ask math-verify; disagreement is reported.")] = False,
     revision: Annotated[str | None, typer.Option(help="Of a hub model; of an endpoint's: only recorded.")] = None,
     batch_size: Annotated[int, typer.Option(help="Questions per batch, in this process.")] = 64,
@@ -88,7 +88,7 @@ def run(
         _refuse_unused(model, revision, extra)
     from ptdpo.evaluate.run import DataChoice, evaluate
     from ptdpo.evaluate.settings import Grading, SamplingSettings
-    from ptdpo.rewards import Mode
+    from ptdpo.rewards import check_mode
 
     if folder.suffix == ".jsonl" or folder.is_file():
         raise ValueError(f"--out {folder}: name a folder; the responses of each benchmark are written inside it")
@@ -111,8 +111,8 @@ def run(
         from ptdpo.evaluate.local import LocalEngine
 
         engine = LocalEngine(model, revision)
-    mode = _one_of("--grading", grading, Mode)
-    results = evaluate(engine, choice, sampling, folder, cache=cache, grading=Grading(mode, second_opinion))
+    how = Grading(check_mode(grading, "--grading"), second_opinion)
+    results = evaluate(engine, choice, sampling, folder, cache=cache, grading=how)
     _show(model, results)
     out.print(f"written to {folder}: table.md, results.json, table.csv, settings.json, responses by benchmark")
 

@@ -113,6 +113,7 @@ def usefulness(
     model: options.Model,
     api_key_env: options.ApiKeyEnv = "OPENAI_API_KEY",
     draws: Annotated[int, typer.Option(help="Responses without, and with, each hint.")] = 8,
+    grading: options.GradingMode = "sound",
     review_out: Annotated[
         Path | None, typer.Option(help="Write ids of useless hints, for `build --apply-review`.")
     ] = None,
@@ -141,8 +142,10 @@ def usefulness(
     from ptdpo.commands.printing import out as console
     from ptdpo.commands.printing import print_table
     from ptdpo.hints.usefulness import UsefulnessSettings, measure_usefulness
+    from ptdpo.rewards import check_mode
 
-    settings = UsefulnessSettings(draws, options.sampling_from(max_tokens, temperature, top_p, extra))
+    sampling = options.sampling_from(max_tokens, temperature, top_p, extra)
+    settings = UsefulnessSettings(draws, sampling, grading=check_mode(grading, "--grading"))
     result, report = measure_usefulness(problems, hints, out, options.service_from(given), settings)
     print_table(("", "without", "with hint"), result.rows())
     gain = result.gain

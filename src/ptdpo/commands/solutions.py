@@ -30,6 +30,7 @@ def build(
     repair_samples: Annotated[int, typer.Option(help="More for unsolved questions, with the larger budget.")] = 4,
     repair_max_tokens: Annotated[int, typer.Option(help="The larger budget.")] = 32_768,
     reverse_samples: Annotated[int, typer.Option(help="More for those still unsolved, shown the answer.")] = 2,
+    grading: options.GradingMode = "sound",
     instruction: Annotated[str | None, typer.Option(help="Instead of the standard thinking instruction.")] = None,
     max_tokens: options.MaxTokens = 16_384,
     temperature: options.Temperature = 1.0,
@@ -58,6 +59,7 @@ def build(
     from ptdpo.chat.jobs import WorkFiles
     from ptdpo.commands.printing import out as console
     from ptdpo.data.prompts import THINKING_INSTRUCTION
+    from ptdpo.rewards import check_mode
     from ptdpo.solutions.build import SolutionSettings, build_solutions
 
     settings = SolutionSettings(
@@ -67,6 +69,7 @@ def build(
         repair_max_tokens,
         reverse_samples,
         THINKING_INSTRUCTION if instruction is None else instruction,
+        check_mode(grading, "--grading"),
     )
     report, stages = build_solutions(problems, out, options.service_from(given), settings)
     console.print(

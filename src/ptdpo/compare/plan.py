@@ -127,7 +127,8 @@ def _check_paired(plan: ComparePlan, seed: int) -> None:
 
 def _shared(recipe: Recipe) -> dict[str, Any]:
     tested = {f"evaluate.{key}": value for key, value in asdict(recipe.evaluate).items()}
-    return {"model": recipe.model, "data.instruction": instruction_of(recipe.data), **tested}
+    data = {"data.instruction": instruction_of(recipe.data), "data.grading": recipe.data.grading}
+    return {"model": recipe.model, **data, **tested}
 
 
 def _arm(path: Path, seed: int, grid: dict[str, Sequence[Any]], overrides: Sequence[str]) -> ComparedRecipe:

@@ -17,7 +17,7 @@ from ptdpo.data.load import instruction_of
 from ptdpo.evaluate.loading import LoadedBenchmark
 from ptdpo.evaluate.run import check_sampling
 from ptdpo.evaluate.scoring import Scores, load_problems, score_file
-from ptdpo.evaluate.settings import SamplingSettings
+from ptdpo.evaluate.settings import Grading, SamplingSettings
 from ptdpo.folders import write_text
 from ptdpo.report.curves import line_chart, mean_over_runs
 from ptdpo.report.page import CURVES
@@ -195,7 +195,7 @@ def _tested(home: Path, recipe: Recipe, seed: int, questions: LoadedBenchmark) -
 
 def _scores(out: Path, model: str, recipe: Recipe, questions: LoadedBenchmark) -> Scores:
     """Answer with a model whatever ``out`` has no answer to yet."""
-    return score_file(out, model, questions, _sampling(recipe))
+    return score_file(out, model, questions, _sampling(recipe), Grading(recipe.data.grading))
 
 
 def _questions(folder: Path, recipe: Recipe, split: str) -> LoadedBenchmark:

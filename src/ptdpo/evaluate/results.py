@@ -10,7 +10,7 @@ from ptdpo.evaluate.averages import AVERAGES, unweighted
 from ptdpo.evaluate.benchmarks import BENCHMARKS
 from ptdpo.evaluate.settings import FILE, BenchmarkSettings, RunSettings, read_settings
 from ptdpo.evaluate.store import GradedResponse, ResponseStore
-from ptdpo.rewards.plain_text import answer_key
+from ptdpo.rewards.keys import answer_key
 from ptdpo.statistics import (
     Estimate,
     Vote,

@@ -11,7 +11,9 @@ from pathlib import Path
 from ptdpo.evaluate.loading import LoadedBenchmark, declare, load_benchmark
 from ptdpo.evaluate.local import LocalEngine
 from ptdpo.evaluate.run import evaluate_loaded
-from ptdpo.evaluate.settings import SamplingSettings
+from ptdpo.evaluate.settings import Grading, SamplingSettings
+
+_SOUND = Grading()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,9 @@ def load_problems(path: Path, name: str, instruction: str, cache: Path) -> Loade
     )
 
 
-def score_file(out: Path, model: str, loaded: LoadedBenchmark, sampling: SamplingSettings) -> Scores:
+def score_file(
+    out: Path, model: str, loaded: LoadedBenchmark, sampling: SamplingSettings, grading: Grading = _SOUND
+) -> Scores:
     """Answer what is not answered yet in the results folder ``out``, and return what all responses say.
 
     Args:
@@ -56,11 +60,12 @@ def score_file(out: Path, model: str, loaded: LoadedBenchmark, sampling: Samplin
         model: folder or hub id.
         loaded: ``load_problems`` of the file.
         sampling: how to sample.
+        grading: how responses are graded.
 
     Raises:
         ValueError: if there is no such model, or ``out`` holds responses that were given with other settings.
     """
-    results = evaluate_loaded(LocalEngine(model), [loaded], sampling, out)
+    results = evaluate_loaded(LocalEngine(model), [loaded], sampling, out, grading)
     name = loaded.benchmark.name
     result = next(result for result in results.benchmarks if result.name == name)
     sources = {problem.id: problem.source for problem in loaded.problems}

@@ -59,7 +59,7 @@ class SamplingSettings:
 class Grading:
     """How responses are graded: the mode of ``ptdpo.rewards.grade_many``, and whether math-verify is asked as well."""
 
-    mode: Mode = "mathruler"
+    mode: Mode = "sound"
     second_opinion: bool = False
 
 

@@ -14,7 +14,7 @@ from ptdpo.data.prompts import hint_text
 from ptdpo.hints.measured import hinted_problems
 from ptdpo.records import Hint, Problem
 from ptdpo.rewards.extraction import last_boxed
-from ptdpo.rewards.plain_text import answer_key, answers_match
+from ptdpo.rewards.keys import AnswerKey, answer_key, answers_match
 
 _VERSION = "recover-1"
 _ASK = (
@@ -91,9 +91,9 @@ class _Background:
     """How often each answer is guessed from hints of problems with another answer."""
 
     def __init__(self, guessed: Sequence[Guessed]) -> None:
-        self._with_answer: Counter[Fraction | str | None] = Counter()
-        self._guesses_with: Counter[Fraction | str | None] = Counter()
-        self._hits: dict[Fraction | str | None, Counter[int]] = defaultdict(Counter)
+        self._with_answer: Counter[AnswerKey | None] = Counter()
+        self._guesses_with: Counter[AnswerKey | None] = Counter()
+        self._hits: dict[AnswerKey | None, Counter[int]] = defaultdict(Counter)
         for one in guessed:
             own = answer_key(one.answer)
             self._with_answer[own] += 1
@@ -120,11 +120,13 @@ class _Background:
 
 def _floor(answer: str) -> float:
     key = answer_key(answer)
-    if isinstance(key, Fraction):
-        return _FEW_NUMBERS if key.denominator == 1 and 0 <= key < 10 else _OPEN
-    if key in _YES_NO:
+    if key is None:
+        return _OPEN
+    if isinstance(key.value, Fraction):
+        return _FEW_NUMBERS if key.value.denominator == 1 and 0 <= key.value < 10 else _OPEN
+    if key.value in _YES_NO:
         return 1 / 2
-    return 1 / _OPTIONS if key is not None and len(key) == 1 else _OPEN
+    return 1 / _OPTIONS if key.kind == "letters" and len(key.value) == 1 else _OPEN
 
 
 def _binomial_tail(least: int, draws: int, chance: float) -> float:

@@ -14,7 +14,7 @@ from ptdpo.data.files import read_hints, write_jsonl
 from ptdpo.data.prompts import THINKING_INSTRUCTION, hint_text, question_text, with_hint
 from ptdpo.hints.measured import hinted_problems
 from ptdpo.records import Answered, Hint, Problem
-from ptdpo.rewards import grade_many
+from ptdpo.rewards import Mode, check_mode, grade_many, read_options
 from ptdpo.statistics import Estimate, mean_interval, pass_at_k
 
 _VERSION = "answer-1"
@@ -95,18 +95,20 @@ def summarise(compared: Sequence[Compared]) -> Usefulness:
 
 @dataclass(frozen=True, slots=True)
 class UsefulnessSettings:
-    """Draws with and without the hint, how they are drawn, and the instruction behind the question."""
+    """Draws with and without the hint, how they are drawn and graded, and the instruction behind the question."""
 
     draws: int = 8
     sampling: Sampling = field(default_factory=lambda: Sampling(max_tokens=4096))
     instruction: str = THINKING_INSTRUCTION
+    grading: Mode = "sound"
 
     def __post_init__(self) -> None:
         """Refuse settings that measure nothing.
 
         Raises:
-            ValueError: if there is no draw.
+            ValueError: if there is no draw, or no such grading.
         """
+        check_mode(self.grading, "--grading")
         if self.draws < 1:
             raise ValueError(f"draws={self.draws}: must be at least 1")
 
@@ -154,8 +156,10 @@ async def _compare(client: ChatClient, problem: Problem, hint: Hint, settings: U
     replies = await client.ask_all(
         _request(client, problem, text, n % settings.draws, settings) for n, text in enumerate(texts)
     )
+    options = read_options(problem.problem)
+    answered = [Answered(reply.text, problem.answer, options) for reply in replies]
     # In a thread: an answer that needs symbolic mathematics must not hold up the other requests.
-    verdicts = await asyncio.to_thread(grade_many, [Answered(reply.text, problem.answer) for reply in replies])
+    verdicts = await asyncio.to_thread(grade_many, answered, mode=settings.grading)
     right = [verdict.accuracy == 1 for verdict in verdicts]
     without, with_it = sum(right[: settings.draws]), sum(right[settings.draws :])
     return Compared(problem.id, settings.draws, without, with_it, sum(reply.cut_off for reply in replies))

@@ -1,33 +1,45 @@
-"""Multiple choice: the letter, "(B)", "B. 30", or the option's text."""
+"""Multiple choice: the letter, several letters, "(B)", "B. 30", the option's text."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from ptdpo.rewards.notation import SET_CLOSE, SET_OPEN
+from ptdpo.rewards.kinds import Same
+from ptdpo.rewards.notation import SET_CLOSE, SET_OPEN, plain
 
-_KIND = "(?:the )?(?:correct )?(?:option|choice|answer|figure|picture|image|shape|pattern)?(?: is)?"
-_LETTER = re.compile(_KIND + r"[:\s]*[(\[]?([a-j])[)\].:]?(?: because .*| since .*)?")
-_LABELLED = re.compile(r"(?:option |choice )?(?:\(([a-j])\)|([a-j])[).:])\s*(\w.*|[^,;&\s].*)")
-_BRACKETS = re.compile(f"[()\\[\\]{SET_OPEN}{SET_CLOSE}]")
-_LETTERS = re.compile(r"[a-j](?:\s*(?:,|;|&|and)\s*[a-j])+")
-_RUN = re.compile(r"[a-j]{2,10}")
-_QUESTION_OPTION = re.compile(r"(?:^|[\s;,])\(?([A-J])(?:\)|[.:](?=\s))\s*")
-
-Same = Callable[[str, str], bool]
+_KIND = (
+    r"(?:the )?(?:correct |right )?(?:option|choice|answer|figure|picture|image|shape|pattern|letter)s?(?: is)?\s*:?\s*"
+)
+_ONE = re.compile(rf"(?:{_KIND})?[(\[]?\s*([A-Ja-j])\s*[)\].:]?", re.IGNORECASE)
+_LABELLED = re.compile(
+    rf"(?:{_KIND})?(?:[(\[]([A-Ja-j])[)\]]|([A-Ja-j])\s*[).:,](?!\s*[A-Ja-j]\b))[.:]?\s*([^,;&\s].*)", re.IGNORECASE
+)
+_BECAUSE = re.compile(
+    r"([A-J])\s*,?\s+(?:because|since|as)\s+.*"
+    r"|([A-J])\s+\((?=[a-z]{3})(?!.*\b(?:not|wrong|incorrect|or)\b)[^()A-Z]*\)"
+)
+_NEXT = r"\s*(?:,|;|&|and|\s)\s*[(\[]?(?:and\s+)?[A-J][)\].]?"
+_SEVERAL = re.compile(rf"[(\[]?[A-J][)\].]?(?:{_NEXT})+|(?:[(\[][A-J][)\]]){{2,}}")
+_LOW_SEVERAL = re.compile(r"[(\[]?[a-j][)\]]?(?:\s*(?:,|;|&|and)\s*[(\[]?[a-j][)\]]?)+")
+_RUN = re.compile(r"[A-J]{2,10}")
+_DENIED = re.compile(r"\b(?:not|wrong|incorrect|false|neither|except|isn't|instead)\b", re.IGNORECASE)
+_QUESTION_OPTION = re.compile(r"(?:^|[\s;,])(?:\(([A-Ja-j])\)|([A-J])(?:[)．、]|[.:](?=\s))|([a-j])[)．、])\s*")
+_LAST = 10
 
 
 def read_options(question: str) -> tuple[str, ...]:
-    """Return the texts of the options that a question lists as "(A) ..." or "A. ...", in order; empty without any.
+    """Return the texts of the options that a question lists as "(A) ...", "A. ...", "a)", "A、", in order; or none.
 
     For grading; the rules for hints read options by ``hints.rules.answers.options_by_letter``, which is stricter.
     """
     marks = list(_QUESTION_OPTION.finditer(question))
     # The last run A, B, C ...: earlier letters belong to the question.
-    starts = [index for index, mark in enumerate(marks) if mark[1] == "A"]
+    names = [mark[1] or mark[2] or mark[3] for mark in marks]
+    starts = [index for index, name in enumerate(names) if name in "Aa"]
     if not starts:
         return ()
-    run = marks[starts[-1] :]
-    length = next((i for i, mark in enumerate(run) if mark[1] != chr(ord("A") + i)), len(run))
+    run, first = marks[starts[-1] :], names[starts[-1]]
+    names = names[starts[-1] :]
+    length = next((i for i, name in enumerate(names) if name != chr(ord(first) + i)), len(run))
     if length < 2:
         return ()
     ends = [mark.start() for mark in run[1:length]] + [len(question)]
@@ -37,52 +49,107 @@ def read_options(question: str) -> tuple[str, ...]:
 
 
 def match_choice(given: str, expected: str, options: Sequence[str], same: Same) -> bool | None:
-    """Return whether two plain answers choose the same option; ``None`` if this is no matter of letters.
+    """Return whether two plain answers choose the same; ``None`` if this is no matter of letters.
 
     ``same`` compares an option's text with an answer.
     """
-    letter, text = _split(expected)
-    given_letter, given_text = _split(given)
-    several = _letters(expected)
+    several = letters_of(expected, loosely=bool(options))
     if several:
-        run = set(given) if _RUN.fullmatch(given) else set()
-        return several == (_letters(given) or run or {given_letter})
-    if letter and _letters(given):
+        return several == letters_of(given, loosely=True)
+    letter, text = split_label(expected, bool(options))
+    if not letter:
+        return _by_text(given, expected, options, same)
+    if _misnamed(options):
         return False
-    if letter and not text:
-        text = _option(letter, options)
-    if not letter and not given_letter:
-        return None
-    if letter and given_letter:
-        if letter != given_letter:
+    known = options[_index(letter)] if _index(letter) < len(options) else ""
+    if text and known and not same(text, known):
+        # The answer contradicts the question: no response can be told right.
+        return False
+    text = text or known
+    given_letter, given_text = split_label(given, bool(options))
+    if letters_of(given, loosely=True):
+        return False
+    if given_letter:
+        if letter not in (given_letter, given_letter.upper()):
             return False
         # "B. 40" where B is 30 chooses nothing.
         return not (given_text and text) or same(given_text, text)
-    if letter:
-        if not text:
-            return None
-        matching = [option for option in options if same(given, option)]
-        return same(given, text) and len(matching) <= 1
-    if given_text and not options:
-        return same(given_text, expected)
-    chosen = _option(given_letter, options)
-    return same(chosen, expected) if chosen else None
+    return _names_only(given, text, options, same)
 
 
-def _split(answer: str) -> tuple[str, str]:
-    letter = _LETTER.fullmatch(answer)
-    if letter:
-        return letter[1], ""
+def split_label(answer: str, is_choice: bool) -> tuple[str, str]:
+    """Return letter and text of "B", "(B)", "B. 30", "Option B"; two empty texts for anything else."""
+    one = _ONE.fullmatch(answer)
+    if one:
+        low = answer in "abcdefghij" and not is_choice
+        return (one[1] if low else one[1].upper()), ""
     labelled = _LABELLED.fullmatch(answer)
-    return (labelled[1] or labelled[2], labelled[3]) if labelled else ("", "")
+    if labelled and not _DENIED.search(answer) and not re.search(r"\bor\b", answer):
+        return (labelled[1] or labelled[2]).upper(), re.sub(r",?\s+(?:because|since|as)\s.*", "", labelled[3])
+    because = _BECAUSE.fullmatch(answer)
+    return ((because[1] or because[2]), "") if because else ("", "")
 
 
-def _letters(answer: str) -> set[str]:
-    """Return the letters of an answer such as "(A), (C)"; none if it is anything else."""
-    bare = _BRACKETS.sub("", answer)
-    return set(re.findall(r"\b[a-j]\b", bare)) if _LETTERS.fullmatch(bare) else set()
+def letters_of(answer: str, *, loosely: bool = False) -> frozenset[str]:
+    """Return the letters of "A, C", "(A)(C)", "A and C", "AC", loosely also "a, c", "{A, C}"; none of anything else."""
+    answer = re.sub(rf"^{_KIND}", "", answer) if answer[:1].islower() else answer
+    answer = re.sub(r"^[Bb]oth\s+(?=\W?[A-J]\W?\s+and\s)", "", answer)
+    if loosely and answer[:1] == SET_OPEN and answer[-1:] == SET_CLOSE:
+        answer = answer[1:-1].strip()
+    if _RUN.fullmatch(answer):
+        # In order and without repeats: BD, not BED or AA.
+        return frozenset(answer) if sorted(set(answer)) == list(answer) else frozenset()
+    if _SEVERAL.fullmatch(answer) or (loosely and _LOW_SEVERAL.fullmatch(answer)):
+        letters = re.findall(r"(?<![A-Za-z])[A-Ja-j](?![A-Za-z])", answer)
+        return frozenset(letter.upper() for letter in letters) if len(set(letters)) == len(letters) else frozenset()
+    return frozenset()
 
 
-def _option(letter: str, options: Sequence[str]) -> str:
-    index = ord(letter) - ord("a")
-    return options[index] if index < len(options) else ""
+def contradiction(answer: str, options: Sequence[str], same: Same) -> str:
+    """Say what is wrong with a choice's answer and options; "" if nothing is."""
+    expected, texts = plain(answer), [plain(option) for option in options]
+    letter, text = split_label(expected, bool(options))
+    if not options:
+        return ""
+    for number, one in enumerate(texts):
+        twin = next((other for other in range(number) if same(one, texts[other]) or same(texts[other], one)), None)
+        if twin is not None:
+            return f"options {chr(ord('A') + twin)} and {chr(ord('A') + number)} cannot be told apart"
+    if letter and _misnamed(texts):
+        return "the options' texts are letters of other options"
+    if letter and _index(letter) >= len(texts):
+        return f"the answer is {letter}, and there are {len(texts)} options"
+    if letter and text and not same(text, texts[_index(letter)]):
+        return f"the answer is {answer!r}, and option {letter} is {options[_index(letter)]!r}"
+    return ""
+
+
+def _by_text(given: str, expected: str, options: Sequence[str], same: Same) -> bool | None:
+    """Compare where the expected answer is an option's text, or no choice at all."""
+    letter, text = split_label(given, bool(options))
+    if not letter or (len(expected) == 1 and not options):
+        return None
+    if not options:
+        return same(text, expected) if text else None
+    known = options[_index(letter)] if _index(letter) < len(options) else ""
+    if not known or (text and not same(text, known)):
+        return same(given, expected)
+    return _names_only(known, expected, options, same)
+
+
+def _names_only(given: str, text: str, options: Sequence[str], same: Same) -> bool:
+    """Return whether an answer is that option's text and no other's."""
+    if not text or not same(given, text):
+        return False
+    exact = [option for option in options if option == given]
+    return len(exact) == 1 or sum(same(given, option) for option in options) <= 1
+
+
+def _misnamed(options: Sequence[str]) -> bool:
+    """Return whether an option's text is the letter of another: then no letter says which is meant."""
+    named = [_ONE.fullmatch(option) for option in options]
+    return any(found and _index(found[1]) != number for number, found in enumerate(named))
+
+
+def _index(letter: str) -> int:
+    return ord(letter.upper()) - ord("A")

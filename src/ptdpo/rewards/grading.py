@@ -1,18 +1,31 @@
-"""Does a response give the expected answer? Three ways to say so, none of which can hang or run what a model wrote."""
+"""Does a response give the expected answer? Two ways to say so, neither of which can hang or run what a model wrote."""
 
-from collections.abc import Callable, Sequence
-from typing import Literal, get_args
+from collections.abc import Sequence
+from typing import get_args
 
 from ptdpo.records import Answered, Verdict
-from ptdpo.rewards.extraction import follows_format, last_boxed
+from ptdpo.records import Grading as Mode
+from ptdpo.rewards.compare import UndecidedError, match
+from ptdpo.rewards.extraction import Found, follows_format
 from ptdpo.rewards.fallbacks import find_answer
-from ptdpo.rewards.judges import MATH_VERIFY
-from ptdpo.rewards.matching import match_here
+from ptdpo.rewards.judges import MATH_VERIFY, MATHRULER, SYMBOLIC
 from ptdpo.rewards.parity import boxed_content, parity_here
-from ptdpo.rewards.pool import SECONDS, Reply, Request, WorkerPool, shared_pool
-from ptdpo.rewards.second import require_math_verify
+from ptdpo.rewards.pool import BATCH_SECONDS, SECONDS, Reply, Request, WorkerPool, shared_pool
 
-Mode = Literal["mathruler", "strict", "lenient"]
+_GONE = ("strict", "lenient")
+
+
+def check_mode(mode: str, where: str = "grading") -> Mode:
+    """Return a grading mode.
+
+    Raises:
+        ValueError: if there is none of that name; names ``where`` it was given.
+    """
+    for known in get_args(Mode):
+        if mode == known:
+            return known
+    became = "; strict and lenient became sound" if mode in _GONE else ""
+    raise ValueError(f"{where}: unknown grading {mode!r}: choose from {', '.join(get_args(Mode))}{became}")
 
 
 def grade(
@@ -20,7 +33,7 @@ def grade(
     answer: str,
     *,
     options: Sequence[str] = (),
-    mode: Mode = "mathruler",
+    mode: Mode = "sound",
     seconds: float = SECONDS,
     prompt_opens_think: bool = True,
 ) -> Verdict:
@@ -36,90 +49,89 @@ def grade(
 def grade_many(
     items: Sequence[Answered],
     *,
-    mode: Mode = "mathruler",
+    mode: Mode = "sound",
     seconds: float = SECONDS,
+    batch_seconds: float = BATCH_SECONDS,
     second_opinion: bool = False,
     prompt_opens_think: bool = True,
+    thinking_is_open: bool = False,
     pool: WorkerPool | None = None,
 ) -> list[Verdict]:
     """Grade responses, in order.
 
-    What needs symbolic mathematics is decided in worker processes; the rest, which is most, here.
+    What needs symbolic mathematics is decided in worker processes; the rest, which is nearly all, here.
 
     Args:
         items: the responses.
-        mode: "mathruler" gives what ``mathruler.grade_answer(extract_boxed_content(response), answer)`` gives, for
-            figures comparable with published ones. "strict" takes the last complete box and wants the same value
-            in any notation, the unit included. "lenient" also looks outside boxes, and forgives missing units, per
-            cent signs, and rounding.
+        mode: "sound" reads what kind of answer is expected and compares within that kind (see ``rewards.compare``).
+            "mathruler" gives what ``mathruler.grade_answer(extract_boxed_content(response), answer)`` gives, for
+            figures comparable with published ones.
         seconds: time limit per answer; a later one is wrong, with a note.
+        batch_seconds: time limit of all that workers decide: what is still late then is wrong, with a note, and the
+            others are graded.
         second_opinion: also ask math-verify, see ``Verdict.second``.
-        prompt_opens_think: see ``follows_format``.
+        prompt_opens_think: see ``follows_format``; concerns the format alone.
+        thinking_is_open: the prompt ends with <think>, so that a response without </think> is an unfinished thinking
+            and has no answer. One that opens a thinking and never ends it has none in any case. For "sound".
         pool: the workers; ``None`` for this process's own, which start when first needed.
 
     Raises:
-        ValueError: if an expected answer is empty, the mode is unknown, or math-verify is not installed.
+        ValueError: if an expected answer is empty or the mode is unknown.
         RuntimeError: if a worker process cannot be started.
     """
-    if mode not in get_args(Mode):
-        raise ValueError(f"unknown grading mode {mode!r}: choose from {', '.join(get_args(Mode))}")
+    check_mode(mode)
     if any(not item.answer.strip() for item in items):
         raise ValueError("the expected answer is empty: nothing can be graded against it")
-    if second_opinion:
-        require_math_verify()
-    found = [_EXTRACT[mode](item.response) for item in items]
-    verdicts = [_match(mode, given, item) for (given, _), item in zip(found, items, strict=True)]
-    replies = _decide(verdicts, seconds, pool)
+    if mode == "mathruler":
+        found = [_like_mathruler(item.response) for item in items]
+        open_or_not = [_by_parity(one.text, item) for one, item in zip(found, items, strict=True)]
+    else:
+        found = [find_answer(item.response, prompt_opens_think=thinking_is_open) for item in items]
+        open_or_not = [_soundly(one.text, item) for one, item in zip(found, items, strict=True)]
+    replies = _decide(open_or_not, seconds, batch_seconds, pool)
     opinions: list[float | None] = [None] * len(items)
     if second_opinion:
-        others = _decide([Request(MATH_VERIFY, item.response, item.answer) for item in items], seconds, pool)
-        opinions = [None if other.note else float(other.verdict) for other in others]
+        asked = [Request(MATH_VERIFY, item.response, item.answer) for item in items]
+        opinions = [None if r.note else float(r.verdict) for r in _decide(asked, seconds, batch_seconds, pool)]
     return [
         Verdict(
             float(reply.verdict),
             float(follows_format(item.response, prompt_opens_think=prompt_opens_think)),
-            given if where else None,
+            one.text if one.place else None,
             mode,
-            where,
+            one.place,
             opinion,
-            reply.note,
+            reply.note or one.note,
         )
-        for item, (given, where), reply, opinion in zip(items, found, replies, opinions, strict=True)
+        for item, one, reply, opinion in zip(items, found, replies, opinions, strict=True)
     ]
 
 
-def _decide(verdicts: Sequence[bool | Request], seconds: float, pool: WorkerPool | None) -> list[Reply]:
+def _decide(
+    verdicts: Sequence[bool | Request], seconds: float, batch_seconds: float, pool: WorkerPool | None
+) -> list[Reply]:
     """Ask the workers what is still open, each question once."""
     # A group's rollouts often give the same answer.
     open_questions = list(dict.fromkeys(verdict for verdict in verdicts if isinstance(verdict, Request)))
     # Without questions no worker starts.
-    answers = (pool or shared_pool()).ask(open_questions, seconds) if open_questions else []
+    answers = (pool or shared_pool()).ask(open_questions, seconds, batch_seconds) if open_questions else []
     known = dict(zip(open_questions, answers, strict=True))
     return [known[verdict] if isinstance(verdict, Request) else Reply(verdict) for verdict in verdicts]
 
 
-def _extract_like_mathruler(response: str) -> tuple[str, str]:
+def _like_mathruler(response: str) -> Found:
     given = boxed_content(response)
     # mathruler grades the word "None" when it finds no box; so do we, but we do not say that it was extracted.
-    return given, "" if given == "None" else "boxed"
+    return Found(given, "" if given == "None" else "boxed")
 
 
-def _extract_strictly(response: str) -> tuple[str, str]:
-    given = last_boxed(response)
-    return ("", "") if given is None else (given, "boxed")
+def _by_parity(given: str, item: Answered) -> bool | Request:
+    verdict = parity_here(given, item.answer)
+    return Request(MATHRULER, given, item.answer) if verdict is None else verdict
 
 
-def _match(mode: Mode, given: str, item: Answered) -> bool | Request:
-    """Return the verdict, or what a worker must be asked."""
-    if mode == "mathruler":
-        verdict = parity_here(given, item.answer)
-        return Request(mode, given, item.answer) if verdict is None else verdict
-    verdict = match_here(mode, given, item.answer, item.options)
-    return Request(mode, given, item.answer, item.options) if verdict is None else verdict
-
-
-_EXTRACT: dict[str, Callable[[str], tuple[str, str]]] = {
-    "mathruler": _extract_like_mathruler,
-    "strict": _extract_strictly,
-    "lenient": find_answer,
-}
+def _soundly(given: str, item: Answered) -> bool | Request:
+    try:
+        return match(given, item.answer, item.options)
+    except UndecidedError:
+        return Request(SYMBOLIC, given, item.answer)

@@ -1,96 +1,34 @@
-"""Numbers with units, exactly."""
+"""Numbers with units: 15 cm, 6√3 cm, 40%, 3.2·10^8, 2 1/4, $45, 12,600, forty-eight, 1 h 30 min."""
 
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
-_NUMBER = r"(?:\d{1,3}(?:,\d{3})+|\d{1,40})(?:\.\d{0,40})?|\.\d{1,40}"
-_QUANTITY = re.compile(
-    rf"(?P<sign>[+-]?)\s*(?P<currency>[¤€£¥]?)\s*(?P<top>{_NUMBER})"
-    rf"(?:\s*[/:]\s*(?P<bottom>{_NUMBER}))?(?:\s*[*x]\s*10\s*\^\s*\(?(?P<power>[+-]?\d{{1,2}})\)?|e(?P<e>[+-]?\d{{1,2}}))?"
-    r"\s*(?P<large>thousand|million|billion|trillion|k(?![a-z]))?\s*(?P<unit>[^\d\s][^=<>]{0,40})?"
-)
-_BRACKETED = re.compile(rf"(-?)\(\(({_NUMBER})\)/\(({_NUMBER})\)\)(.*)")
-_MIXED = re.compile(r"(-?)\((\d{1,12})\+\(?(\d{1,12})\)?/\(?(\d{1,12})\)?\)(.*)")
-_POWER_OF_UNIT = re.compile(r"(?:square|sq\.?) ([a-z]+)|(?:cubic|cu\.?) ([a-z]+)")
-_WORDS = {
-    word: str(number)
-    for number, word in enumerate(
-        (
-            *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
-            *("eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"),
-            "twenty",
-        )
-    )
-}
-# Base unit and size in it.
-_SCALES = {
-    **{name: ("m", Fraction(size)) for name, size in (("mm", "1/1000"), ("cm", "1/100"), ("m", 1), ("km", 1000))},
-    **{name: ("g", Fraction(size)) for name, size in (("mg", "1/1000"), ("g", 1), ("kg", 1000))},
-    **{name: ("s", Fraction(size)) for name, size in (("s", 1), ("min", 60), ("h", 3600))},
-    **{name: ("l", Fraction(size)) for name, size in (("ml", "1/1000"), ("l", 1))},
-    "%": ("%", Fraction(1)),
-}
-_LARGE = {"k": 3, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
-_ALIASES = {
-    **dict.fromkeys(("millimeter", "millimetre"), "mm"),
-    **dict.fromkeys(("centimeter", "centimetre"), "cm"),
-    **dict.fromkeys(("meter", "metre"), "m"),
-    **dict.fromkeys(("kilometer", "kilometre"), "km"),
-    **dict.fromkeys(("gram", "gramme"), "g"),
-    **dict.fromkeys(("kilogram", "kilo"), "kg"),
-    **dict.fromkeys(("second", "sec"), "s"),
-    **dict.fromkeys(("minute",), "min"),
-    **dict.fromkeys(("hour", "hr"), "h"),
-    **dict.fromkeys(("liter", "litre"), "l"),
-    **dict.fromkeys(("kilometer", "kilometre"), "km"),
-    **dict.fromkeys(("percent", "per cent", "percentage"), "%"),
-    **dict.fromkeys(("°", "degree", "deg", "unit"), ""),
-    **dict.fromkeys(("dollar", "usd"), "¤"),
-    **dict.fromkeys(("foot", "feet"), "ft"),
-    **dict.fromkeys(("inch", "inches"), "in"),
-    "yuan": "¥",
-    "newton": "n",
-    "joule": "j",
-    "watt": "w",
-    "volt": "v",
-    "ohm": "ω",
-}
-_SHORT_UNITS = frozenset(
-    (
-        *(
-            "m",
-            "cm",
-            "mm",
-            "km",
-            "dm",
-            "nm",
-            "in",
-            "ft",
-            "yd",
-            "mi",
-            "pc",
-            "g",
-            "kg",
-            "mg",
-            "oz",
-            "lb",
-            "l",
-            "ml",
-            "cc",
-        ),
-        *("s", "h", "am", "pm", "hz", "v", "w", "kw", "j", "kj", "ev", "kn", "pa", "ω", "°c", "°f", "sq", "cu"),
-        *("%", "°", "¤", "€", "£", "¥"),
-    )
-)
-_KNOWN_UNIT = re.compile(
-    r"(.*[\d)](?:\s*pi)?|.*pi)\s*("
-    r"(?:(?:square|sq\.?|cubic) )?"
-    r"(?:[mck]?m|k?g|(?:centi|milli|kilo)?met(?:er|re)s?|inch(?:es)?|in|f(?:ee|oo)?t|units?)"
-    r"(?:\^\(?[23]\)?)?|%|°|degrees?)"
-)
-# Letters that stand for something else, and what makes an expression of it.
-_NO_UNIT = re.compile(r"[-+*()!,⦃⦄\[\]]|(?:^|[^a-z])(?:pi|oo|sqrt|sin|cos|tan|log|ln|or|and|u)(?![a-z])")
+from ptdpo.rewards.expressions import read_expression
+from ptdpo.rewards.values import Number, same_value, scaled, value_of
+from ptdpo.text import vocabulary
+from ptdpo.text.number_words import PARTS, SCALES, in_words
+from ptdpo.text.units import Unit, read_unit
+
+_DECIMAL = r"(?:\d{1,3}(?:,\d{3})+(?![\d,])|\d+)(?:\.\d*)?|\.\d+"
+_PLAIN_NUMBER = re.compile(rf"([+-]?)\s*({_DECIMAL})")
+_GROUPED_BY_SPACES = re.compile(r"([+-]?)(\d{1,3}(?: \d{3})+)(\.\d+)?")
+_SCIENTIFIC = re.compile(rf"([+-]?(?:{_DECIMAL}))[eE]([+-]?\d{{1,3}})")
+_LARGE = re.compile(rf"([+-]?(?:{_DECIMAL}))\s*(k|thousand|million|billion|trillion)", re.IGNORECASE)
+_MONEY = re.compile(r"([+-]?)\s*([¤€£¥]|USD|US¤|EUR|RMB)\s*(.+)")
+_ANGLE = re.compile(r"([+-]?\d+(?:\.\d+)?)°\s*(\d+(?:\.\d+)?)'(?:\s*(\d+(?:\.\d+)?)(?:\"|''))?")
+_SUM = re.compile(rf"({_DECIMAL})\s*([a-zA-Z]+)\s*(?:,|and)?\s*({_DECIMAL})\s*([a-zA-Z]+)")
+# Where a unit may begin: after a figure, a bracket, π, a space.
+_UNIT_START = re.compile(r"(?<=[\d)π%])(?=[^\W\d_]|[%°¤€£¥¢])|(?<=\s)(?=[^\W\d_]|[%°¤€£¥¢])|(?<=√)(?=a)")
+_COUNTED = re.compile(r"[a-z]{3,}s|people|children|men|women|feet|teeth|mice|fish|sheep")
+# Plurals that are no things to be counted, but change the number or say nothing of it.
+_NOT_COUNTED = frozenset(
+    f"{word}{end}"
+    for word in (*SCALES, *PARTS, "ten", "pair", "couple", "score", "power", "root", "double")
+    for end in ("", "s")
+) | vocabulary("times plus minus less always perhaps sometimes unless this thus guess yes is was has")
+_MAX_POWER = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,125 +36,150 @@ class Quantity:
     """A number with its unit.
 
     Attributes:
-        value: the number, in the base unit where the unit is a known one.
-        unit: the base unit; "" without one, and for degrees.
-        written: the number as written, whatever the unit.
-        decimals: how many decimals were written; ``None`` for anything but a decimal.
-        digits: how many significant digits were written.
+        number: as written, per cent signs and units apart.
+        unit: ``None`` without one.
+        counted: what is counted, for a word that is no unit: "cubes".
+        decimals: how many decimals were written; ``None`` for anything but a plain decimal.
+        text: the number as written.
     """
 
-    value: Fraction
-    unit: str
-    written: Fraction
-    decimals: int | None
-    digits: int
+    number: Number
+    unit: Unit | None = None
+    counted: str = ""
+    decimals: int | None = None
+    text: str = ""
+
+    @property
+    def is_share(self) -> bool:
+        """Whether it is per cent."""
+        return self.unit is not None and self.unit.dimension == (("%", 1),)
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether it has no unit and counts nothing."""
+        return not self.counted and self.unit is None
 
 
+@lru_cache(maxsize=4096)
 def read_quantity(text: str) -> Quantity | None:
-    """Return a plain answer (see ``plain``) as a number with its unit, or ``None``."""
-    for pattern in (_MIXED, _BRACKETED):
-        found = pattern.fullmatch(text)
-        if found:
-            *parts, unit = found.groups()
-            return _quantity(_fraction(*parts), unit.strip(), None, 0)
-    found = _QUANTITY.fullmatch(text)
-    if not found:
-        return None
-    number = _decimal(found["top"])
-    if found["bottom"]:
-        bottom = _decimal(found["bottom"])
-        number = number / bottom if bottom else None
+    """Return a plain answer as a number with its unit, or ``None``."""
+    number = read_number(text)
     if number is not None:
-        number *= Fraction(10) ** int(found["power"] or found["e"] or _LARGE.get(found["large"], 0))
-        number *= -1 if found["sign"] == "-" else 1
-    exact = any(found[name] for name in ("bottom", "power", "e", "large")) or "." not in found["top"]
-    decimals = None if exact else len(found["top"].partition(".")[2])
-    digits = len(found["top"].replace(",", "").replace(".", "").lstrip("0"))
-    return _quantity(number, found["currency"] or (found["unit"] or "").strip(), decimals, digits)
+        return Quantity(number, decimals=_decimals(text), text=text)
+    money = _MONEY.fullmatch(text)
+    if money:
+        unit = read_unit({"USD": "¤", "US¤": "¤", "EUR": "€", "RMB": "¥"}.get(money[2], money[2]))
+        inside = read_quantity(money[1] + money[3])
+        return (
+            None
+            if inside is None or not inside.is_bare
+            else Quantity(inside.number, unit, "", inside.decimals, inside.text)
+        )
+    angle = _ANGLE.fullmatch(text)
+    if angle:
+        minutes = Fraction(angle[2]) / 60 + Fraction(angle[3] or 0) / 3600
+        return Quantity(Fraction(angle[1]) + (-minutes if angle[1][0] == "-" else minutes), read_unit("°"))
+    return _with_unit(text) or _sum_of_units(text)
 
 
-def split_unit(text: str) -> tuple[str, tuple[str, Fraction]]:
-    """Return an expression, and base and size of the known unit behind it, ("", 1) without: "6 sqrt(3) cm"."""
-    found = _KNOWN_UNIT.fullmatch(text)
-    return (found[1].strip(), _unit(found[2].strip())) if found else (text, ("", Fraction(1)))
-
-
-def spelled_out(text: str) -> str:
-    """Return a text with its first word as digits if it names a number up to twenty."""
-    first, space, rest = text.partition(" ")
-    return _WORDS.get(first, first) + space + rest
+def read_number(text: str) -> Number | None:
+    """Return the value of a number in any notation: decimal, fraction, mixed, root, power, in words; else ``None``."""
+    found = _PLAIN_NUMBER.fullmatch(text) or _GROUPED_BY_SPACES.fullmatch(text)
+    if found:
+        digits = "".join(group or "" for group in found.groups()).replace(",", "").replace(" ", "")
+        return Fraction(digits.rstrip(".")) if len(digits) <= _MAX_POWER else None
+    found = _SCIENTIFIC.fullmatch(text)
+    if found:
+        return Fraction(found[1].replace(",", "").rstrip(".")) * Fraction(10) ** int(found[2])
+    found = _LARGE.fullmatch(text)
+    if found:
+        power = {"k": 1000, **SCALES}[found[2].lower()]
+        return Fraction(found[1].replace(",", "").rstrip(".")) * power
+    if text.lower() == "half":
+        return Fraction(1, 2)
+    if re.search(r"\d", text) is None and re.match(r"[A-Za-z]{2}", text):
+        return in_words(text)
+    # "20-30" is a range or a score, no difference; per cent and degrees are units.
+    if "%" in text or ("°" in text and "\\" not in text) or re.fullmatch(r"\d[\d.,]*\s*-\s*\d[\d.,]*", text):
+        return None
+    node = read_expression(text)
+    return None if node is None else value_of(node)
 
 
 def same_quantity(given: Quantity, expected: Quantity) -> bool:
-    """Return whether two quantities are equal, units included; 50 % is 0.5."""
-    if given.unit == expected.unit:
-        return given.value == expected.value
-    values = {given.unit: given.value, expected.unit: expected.value}
-    return values.keys() == {"%", ""} and values["%"] == 100 * values[""]
+    """Return whether two quantities are equal.
 
-
-def nearly_same_quantity(given: Quantity, expected: Quantity) -> bool:
-    """Return whether two quantities agree when a missing unit or per cent sign and rounding are forgiven.
-
-    An answer may be rounded to three digits or more; the expected one to two or more.
+    A unit may be left out of the answer, or added to an expected number without one; one that is written must fit.
+    50% is 0.5; 50 is accepted where 50% is expected, and 50% is not where 50 is.
     """
-    if same_quantity(given, expected):
-        return True
-    if given.unit and expected.unit and given.unit != expected.unit:
+    if expected.is_share and given.is_bare:
+        return same_value(given.number, scaled(expected.number, Fraction(1, 100))) or _same_number(given, expected)
+    if given.is_share and expected.is_bare:
+        return same_value(scaled(given.number, Fraction(1, 100)), expected.number)
+    if given.is_bare or expected.is_bare:
+        if given.is_bare and expected.unit is not None and expected.unit.letter and _is_glued(expected.text):
+            # "2m" may be a unit or a variable: then it must be there.
+            return False
+        return _same_number(given, expected)
+    if given.unit is None or expected.unit is None:
+        same = given.counted.removesuffix("s") == expected.counted.removesuffix("s")
+        return same and (given.unit is expected.unit) and _same_number(given, expected)
+    if given.unit.dimension != expected.unit.dimension:
         return False
-    first, second = (given.value, expected.value) if given.unit == expected.unit else (given.written, expected.written)
-    if first == second:
+    if given.unit.size == expected.unit.size:
+        return _same_number(given, expected)
+    return same_value(scaled(given.number, given.unit.size / expected.unit.size), expected.number)
+
+
+def _same_number(given: Quantity, expected: Quantity) -> bool:
+    if same_value(given.number, expected.number):
         return True
-    rounded = [(q.decimals, q.digits) for q, least in ((given, 3), (expected, 2)) if q.digits >= least]
-    places = [decimals for decimals, _ in rounded if decimals is not None]
-    # Half a unit of the last place, and a little for halves rounded the other way.
-    return (
-        bool(places) and given.unit == expected.unit and abs(first - second) <= Fraction(501, 1000) / 10 ** min(places)
-    )
+    # An answer with more decimals than were asked for, which rounds to the expected number.
+    more = (given.decimals or 0) > (expected.decimals or 0) > 0
+    enough = len(re.sub(r"\D", "", expected.text).lstrip("0")) >= 3
+    if not more or not enough or expected.decimals is None:
+        return False
+    half = Fraction(1, 2) / 10**expected.decimals
+    return -half <= given.number - expected.number < half or abs(given.number - expected.number) < half
 
 
-def _quantity(number: Fraction | None, unit: str, decimals: int | None, digits: int) -> Quantity | None:
-    if number is None or (unit and not _is_unit(unit)):
+def _with_unit(text: str) -> Quantity | None:
+    for found in _UNIT_START.finditer(text):
+        number, unit = text[: found.start()].strip(), text[found.start() :].strip()
+        if not number or not re.search(r"[\dπ)]$|^[A-Za-z-]+$", number):
+            continue
+        value = read_number(number)
+        if value is None:
+            continue
+        known = read_unit(unit)
+        if unit in ("unit", "units"):
+            return Quantity(value, decimals=_decimals(number), text=number)
+        if known is not None:
+            glued = text[found.start() - 1 : found.start()] != " "
+            return Quantity(value, known, "", _decimals(number), f"{number}~" if glued else number)
+        if _COUNTED.fullmatch(unit) and unit not in _NOT_COUNTED:
+            return Quantity(value, None, unit, _decimals(number), number)
+    return None
+
+
+def _is_glued(text: str) -> bool:
+    return text.endswith("~")
+
+
+def _sum_of_units(text: str) -> Quantity | None:
+    """Read "1 h 30 min" and "5 ft 3 in", in the second unit."""
+    found = _SUM.fullmatch(text)
+    if not found:
         return None
-    base, scale = _unit(unit)
-    return Quantity(number * scale, base, number, decimals, digits)
-
-
-def _is_unit(text: str) -> bool:
-    """Return whether a text can be a unit; "x" and "ab" are variables."""
-    first = re.split(r"[\s/^]", text, maxsplit=1)[0]
-    return not _NO_UNIT.search(text) and (len(first) > 2 or first in _SHORT_UNITS)
-
-
-def _unit(text: str) -> tuple[str, Fraction]:
-    """Return the base unit and its size in it."""
-    top, slash, bottom = text.replace(" per ", "/").partition("/")
-    if not slash:
-        return _simple_unit(text)
-    (name, scale), (other, size) = _simple_unit(top.strip()), _simple_unit(bottom.strip())
-    return f"{name}/{other}", scale / size
-
-
-def _simple_unit(text: str) -> tuple[str, Fraction]:
-    power = _POWER_OF_UNIT.fullmatch(text)
-    if power:
-        text = f"{power[1]}^2" if power[1] else f"{power[2]}^3"
-    name, caret, exponent = text.replace(" ", "").partition("^")
-    name = _ALIASES.get(name, _ALIASES.get(name.removesuffix("s"), name if len(name) < 4 else name.removesuffix("s")))
-    exponent = exponent.strip("()")
-    base, scale = _SCALES.get(name, (name, Fraction(1)))
-    if exponent.isdigit() and len(exponent) == 1:
-        scale **= int(exponent)
-    return base + caret + exponent if base else "", scale
-
-
-def _fraction(sign: str, *parts: str) -> Fraction | None:
-    numbers = [_decimal(part) for part in parts]
-    whole, top, bottom = numbers if len(numbers) == 3 else (Fraction(0), *numbers)
-    if not bottom:
+    first, second = read_unit(found[2]), read_unit(found[4])
+    large, small = read_number(found[1]), read_number(found[3])
+    if first is None or second is None or large is None or small is None:
         return None
-    return (whole + top / bottom) * (-1 if sign else 1)
+    if first.dimension != second.dimension or first.size <= second.size:
+        return None
+    return Quantity(large * (first.size / second.size) + small, second)
 
 
-def _decimal(text: str) -> Fraction:
-    return Fraction(text.replace(",", ""))
+def _decimals(text: str) -> int | None:
+    found = _PLAIN_NUMBER.fullmatch(text)
+    return len(found[2].partition(".")[2]) if found else None

@@ -1,49 +1,45 @@
-"""Are two expressions equal as mathematics? Parsed without ``eval``, simplified by sympy: for workers only."""
+"""Mathematics beyond our own reader, read and compared by math-verify: for worker processes only.
 
-from tokenize import TokenError
+math-verify takes a text that it cannot read for a string, drops signs that it does not know, and forgives rounding;
+so it is asked only where both sides are plainly mathematics, must read both, and must find the same unknowns.
+"""
+
+import re
 from typing import Any
 
-from ptdpo.rewards.arithmetic import parse_without_eval
-
-_DIGITS = 30
-# What does not read as arithmetic equals nothing.
-_UNREADABLE = (SyntaxError, TokenError, TypeError, ValueError, AttributeError, ZeroDivisionError)
+_INDEX_I = re.compile(r"\\(?:sum|prod)_\{?\s*i\b")
 
 
 def symbolically_equal(given: str, expected: str) -> bool:
-    """Return whether sympy can show that the difference of two expressions is zero."""
-    import sympy
+    """Return whether math-verify reads both answers as mathematics in the same letters and finds them equal."""
+    from math_verify import verify
 
-    try:
-        return bool(sympy.simplify(_read(f"({expected})-({given})")) == 0)
-    except _UNREADABLE:
+    first, second = _read(given), _read(expected)
+    if first is None or second is None or _letters(first) != _letters(second):
         return False
+    return bool(verify(second, first, float_rounding=15, strict=True, timeout_seconds=None))
 
 
-def roughly_equal(given: str, expected: str) -> bool:
-    """Return whether two expressions are equal, or one is a decimal that the other rounds to."""
-    import sympy
+def math_verify_opinion(response: str, expected: str) -> bool:
+    """Return math-verify's verdict on a whole response, extraction included. May take long: for workers only."""
+    from math_verify import parse, verify
 
-    if symbolically_equal(given, expected):
-        return True
-    try:
-        values = [_read(given), _read(expected)]
-    except _UNREADABLE:
-        return False
-    if any(not isinstance(value, sympy.Expr) or value.free_symbols for value in values):
-        return False
-    first, second = (sympy.N(value, _DIGITS) for value in values)
-    # As in quantities: an answer may be rounded to three digits or more, the expected one to two or more.
-    places = [_decimals(text, least) for text, least in ((given, 3), (expected, 2))]
-    known = [number for number in places if number is not None]
-    return bool(known) and bool(abs(first - second) <= sympy.Rational(501, 1000) / 10 ** min(known))
+    # Its time limits do not stop what runs in C; ours do. Zero switches its own off.
+    gold = parse(f"${expected}$", parsing_timeout=0)
+    return bool(verify(gold, parse(response, parsing_timeout=0), timeout_seconds=None))
 
 
-def _read(text: str) -> Any:
-    return parse_without_eval(text.replace("^", "**"))
+def _read(answer: str) -> Any:
+    from math_verify import LatexExtractionConfig, parse
+    from sympy import Basic, MatrixBase
+
+    text = answer.strip().strip("$")
+    if _INDEX_I.search(text) and "k" not in text:
+        # i is the imaginary unit there, also as the index of a sum.
+        text = re.sub(r"(?<![a-zA-Z\\])i(?![a-zA-Z])", "k", text)
+    found = parse(f"\\boxed{{{text}}}", [LatexExtractionConfig()], parsing_timeout=0, fallback_mode="no_fallback")
+    return next((one for one in found if isinstance(one, Basic | MatrixBase)), None)
 
 
-def _decimals(text: str, least_digits: int) -> int | None:
-    whole, _, places = text.strip().lstrip("-+").partition(".")
-    digits = whole + places
-    return len(places) if places and digits.isdigit() and len(digits.lstrip("0")) >= least_digits else None
+def _letters(read: Any) -> set[str]:
+    return {str(symbol) for symbol in read.free_symbols}

@@ -15,7 +15,7 @@ from ptdpo.data.files import sharegpt_row
 from ptdpo.data.prompts import THINKING_INSTRUCTION, question_text
 from ptdpo.data.scan import refuse_empty, scan_problems
 from ptdpo.records import Answered, Problem, Verdict
-from ptdpo.rewards import grade_many
+from ptdpo.rewards import Mode, check_mode, grade_many, read_options
 from ptdpo.solutions.screening import shows_given_answer
 
 _VERSION = "solutions-1"
@@ -38,6 +38,7 @@ class SolutionSettings:
         repair_max_tokens: the larger budget.
         reverse_samples: responses of the last pass, which sees the answer; 0 for none.
         instruction: after the question, in the requests and in what is stored.
+        grading: how responses are graded, see ``ptdpo.rewards.grade_many``.
     """
 
     samples: int = 4
@@ -46,6 +47,7 @@ class SolutionSettings:
     repair_max_tokens: int = 32_768
     reverse_samples: int = 2
     instruction: str = THINKING_INSTRUCTION
+    grading: Mode = "sound"
 
     def __post_init__(self) -> None:
         """Refuse settings that ask for nothing.
@@ -55,6 +57,7 @@ class SolutionSettings:
         """
         if self.samples < 1 or self.repair_samples < 0 or self.reverse_samples < 0:
             raise ValueError("samples must be at least 1, repair and reverse samples at least 0")
+        check_mode(self.grading, "--grading")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +145,10 @@ async def solve(clients: Clients, problem: Problem, settings: SolutionSettings) 
     for one in _passes(clients, settings):
         requests = [_request(one, problem, settings, number) for number in range(one.samples)]
         replies = await one.client.ask_all(requests)
-        given = [Answered(with_opened_thinking(reply.written_out), problem.answer) for reply in replies]
+        options = read_options(problem.problem)
+        given = [Answered(with_opened_thinking(reply.written_out), problem.answer, options) for reply in replies]
         # In a thread: an answer that needs symbolic mathematics must not hold up the other requests.
-        verdicts = await asyncio.to_thread(grade_many, given, prompt_opens_think=False)
+        verdicts = await asyncio.to_thread(grade_many, given, mode=settings.grading, prompt_opens_think=False)
         right = []
         for reply, answered, verdict in zip(replies, given, verdicts, strict=True):
             fault = _fault(reply, answered, verdict, reverse=one.stage == "reverse")

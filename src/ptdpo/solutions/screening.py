@@ -2,7 +2,7 @@
 
 import re
 
-from ptdpo.rewards.plain_text import MAX_ANSWER
+from ptdpo.text import MAX_ANSWER
 
 _ANSWER = r"(?:answer|solution|result)\b(?!\s+(?:choices?|options?|types?|formats?|boxes))"
 _CERTAIN = "known|verified|reference|expected|target|official|supplied|provided|given|stated|ground[- ]?truth"

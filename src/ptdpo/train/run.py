@@ -169,7 +169,15 @@ def _make_trainer(recipe: Recipe, settings: Settings, data: LoadedData, processo
 def _make_rl_trainer(recipe: Recipe, settings: PTDConfig, data: LoadedData, processor: Any, adapter: Any) -> PTDTrainer:
     rows = rl_dataset(data.problems, data.hints, instruction=instruction_of(recipe.data), solutions=data.solutions)
     args = replace(settings)
-    return PTDTrainer(recipe.model, None, args, train_dataset=rows, processing_class=processor, peft_config=adapter)
+    return PTDTrainer(
+        recipe.model,
+        None,
+        args,
+        grading=recipe.data.grading,
+        train_dataset=rows,
+        processing_class=processor,
+        peft_config=adapter,
+    )
 
 
 def _lora(recipe: Recipe) -> Any:

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,12 +33,13 @@ from trl.trainer.utils import get_config_model_id
 from ptdpo.models.adapters import refuse_adapter
 from ptdpo.models.family import without_empty_images
 from ptdpo.models.loading import load_processor
+from ptdpo.records import Grading
 from ptdpo.rewards.functions import (
     ACCURACY_WEIGHT,
+    DISPUTES_FILE,
     FORMAT_WEIGHT,
-    accuracy_reward,
     completion_text,
-    format_reward,
+    default_rewards,
 )
 from ptdpo.train.checkpoints.whole import WholeCheckpoints
 from ptdpo.train.engine import MicroBatch
@@ -91,10 +93,11 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
     Args:
         model: as for ``GRPOTrainer``. A model instance must be unchanged since it was loaded: the reference,
             which is also the teacher, is loaded from the same path.
-        reward_funcs: ``None`` for 0.9 accuracy + 0.1 format, or for what an environment rewards itself.
-            ``args.accuracy_reward`` names the one that says who is right; by default the first does.
+        reward_funcs: ``None`` for 0.9 accuracy + 0.1 format, or for what an environment rewards itself; options are
+            read from the prompt. ``args.accuracy_reward`` names the one that says who is right; by default the first.
         args: a ``PTDConfig``.
         accuracy: says who is right (0 or 1) in the place of a reward; called as reward functions are.
+        grading: how our own accuracy is graded, see ``ptdpo.rewards.grade_many``; given functions grade as they do.
         **kwargs: as for ``GRPOTrainer``.
 
     Raises:
@@ -111,24 +114,26 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
         args: PTDConfig | None = None,
         *,
         accuracy: Callable[..., Any] | None = None,
+        grading: Grading = "sound",
         **kwargs: Any,
     ) -> None:
         args = args or PTDConfig(output_dir="ptdpo-output")
         refuse_foreign_rollouts(args, kwargs)
         refuse_missing_context(args, kwargs.get("train_dataset"))
-        if reward_funcs is None and not kwargs.get("environment_factory"):
-            reward_funcs = [accuracy_reward, format_reward]
-            args.reward_weights = args.reward_weights or [ACCURACY_WEIGHT, FORMAT_WEIGHT]
-        if accuracy is not None:
-            reward_funcs = with_accuracy(reward_funcs, accuracy, args, kwargs)
-        if args.overlong_buffer:
-            reward_funcs, args.reward_weights = with_overlong_penalty(reward_funcs, args)
         if isinstance(model, str):
             refuse_adapter(model, "model")
         if kwargs.get("processing_class") is None:
             path = model if isinstance(model, str) else get_config_model_id(model.config)
             kwargs["processing_class"] = load_processor(path, **origin_of(args))
         check_vocabulary(args, kwargs["processing_class"], model)
+        if reward_funcs is None and not kwargs.get("environment_factory"):
+            disputes = Path(str(args.output_dir)) / DISPUTES_FILE
+            reward_funcs = default_rewards(grading, kwargs["processing_class"], disputes)
+            args.reward_weights = args.reward_weights or [ACCURACY_WEIGHT, FORMAT_WEIGHT]
+        if accuracy is not None:
+            reward_funcs = with_accuracy(reward_funcs, accuracy, args, kwargs)
+        if args.overlong_buffer:
+            reward_funcs, args.reward_weights = with_overlong_penalty(reward_funcs, args)
         given_adapter = not isinstance(model, str) and bool(is_peft_model(model))
         super().__init__(model, reward_funcs=reward_funcs, args=args, **kwargs)
         if args.micro_batch_tokens is not None and self.is_deepspeed_enabled:

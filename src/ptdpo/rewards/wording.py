@@ -1,0 +1,80 @@
+"""Answers in words: yes and no, names, labels and formulas, compared as text."""
+
+import re
+from functools import lru_cache
+
+from ptdpo.rewards.kinds import Same
+from ptdpo.rewards.notation import GAP, squeezed
+
+_VERDICTS = ("yes", "no", "true", "false")
+_CLAUSE = re.compile(r"(yes|no|true|false)\s*[,;:.-]\s*(.+)", re.IGNORECASE)
+# A clause after the verdict must not take it back, nor leave it open.
+_UNSURE = re.compile(
+    r"\b(?:or|maybe|perhaps|but|however|wait|although|unless|actually|answer|idea|sure|unsure|cannot|can't|unknown|depends|"
+    r"and (?:yes|no)|wrong|incorrect|rather|correction)\b|\?|[.!]\s*\w",
+    re.IGNORECASE,
+)
+_ARTICLE = re.compile(r"^(?:the|an?)\s+(?=[A-Za-z0-9]{2})", re.IGNORECASE)
+_WORDS = re.compile(r"[^\W\d_]+(?:[\s'-]+[^\W\d_]+)*")
+_INDEX = re.compile(r"(?<=[A-Za-z)\]])_(?:\((\d+)\)|(\d))")
+# A formula of chemistry, or a reaction.
+_FORMULA = re.compile(r"[\d\s]*[A-Z][A-Za-z0-9()\[\]_^+\s→⇌←↔-]*")
+_CHARGE = re.compile(r"\^\((\d*[+-])\)")
+
+
+@lru_cache(maxsize=4096)
+def literal(text: str) -> str:
+    """Return what two spellings of one text share: indices without marks, no space that means nothing; case is kept."""
+    if _FORMULA.fullmatch(text) and re.search(r"\d|\^", text) and not re.search(r"[a-z]{3}", text):
+        text = text.replace(" ", "")
+    text = re.sub(r"(?<=\d), (?=\d)", f",{GAP}", text)
+    text = _CHARGE.sub(r"^\1", _INDEX.sub(r"\1\2", text))
+    return re.sub(r"\s*([^\w\s])\s*", r"\1", squeezed(text))
+
+
+def read_verdict(text: str) -> str | None:
+    """Return yes, no, true or false."""
+    low = text.lower()
+    return low if low in _VERDICTS else None
+
+
+def same_verdict(given: str, expected: str, same: Same) -> bool:
+    """Return whether an answer says so, alone or before a clause that neither denies nor doubts it."""
+    if given.lower().rstrip("!") == expected:
+        return True
+    found = _CLAUSE.fullmatch(given)
+    if not found or found[1].lower() != expected:
+        return False
+    clause = found[2]
+    others = set(re.findall(r"\b(?:yes|no|not|true|false|isn't|aren't|doesn't|don't)\b", clause.lower()))
+    denied = others - ({"not", "isn't", "aren't", "doesn't", "don't"} if expected in ("no", "false") else set())
+    return not denied and not _UNSURE.search(clause) and len(clause.split()) > 1
+
+
+def same_words(given: str, expected: str, same: Same) -> bool:
+    """Return whether two texts are the same words; articles in front and the case of words mean nothing."""
+    first, second = _ARTICLE.sub("", given, count=1), _ARTICLE.sub("", expected, count=1)
+    first, second = (re.sub(r"^\"(.*)\"$", r"\1", text) for text in (first, second))
+    if literal(first) == literal(second):
+        return True
+    if not (_WORDS.fullmatch(first) and _WORDS.fullmatch(second)):
+        # Names with figures, "Figure 2": words in any case, figures alike.
+        if not re.search(r"[A-Za-z]{3}", second) or not re.fullmatch(r"[\w\s'.,&-]+", second):
+            return False
+        return _folded_alike(first, second)
+    return _folded_alike(first, second)
+
+
+def _folded_alike(given: str, expected: str) -> bool:
+    first, second = (re.sub(r"\s*-\s*|\s+", " ", text).split() for text in (given, expected))
+    return len(first) == len(second) and all(map(_same_word, first, second))
+
+
+def _same_word(given: str, expected: str) -> bool:
+    if given == expected:
+        return True
+    if given.lower() != expected.lower() or len(given) == 1:
+        return False
+    # NaCl and NaCL, Co and CO are not the same; "Left", "left" and "LEFT" are.
+    shapes = [word.islower() or word.istitle() or (word.isupper() and len(word) > 2) for word in (given, expected)]
+    return all(shapes)

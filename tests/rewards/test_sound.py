@@ -1,0 +1,233 @@
+"""The sound grader on labelled answers of every kind, options, fall-backs, second opinions."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from ptdpo.records import Answered
+from ptdpo.rewards import grade, grade_many, read_options
+from ptdpo.rewards.choices import contradiction
+from ptdpo.rewards.compare import kind_of, same_answer
+from ptdpo.rewards.extraction import UNFINISHED
+from ptdpo.rewards.fallbacks import find_answer
+
+DATA = Path(__file__).parents[1] / "data"
+PAGE = Path(__file__).parents[2] / "benchmarks/results/grading_agreement.json"
+
+
+def read(name):
+    return [json.loads(line) for line in (DATA / name).read_text("utf-8").splitlines()]
+
+
+KINDS, REPORTED, CASES = read("grading_kinds.jsonl"), read("grading_reported.jsonl"), read("grading_cases.jsonl")
+PAIRS = [(row, given, label) for row in KINDS for label in ("right", "wrong") for given in row[label]]
+# Right answers that are called wrong: the order of a bare list may mean something.
+MISSED = {("red, blue", "blue, red")}
+
+
+def boxed(answer: str) -> str:
+    return f"<think>x</think> \\boxed{{{answer}}}"
+
+
+def right(given: str, expected: str, *options: str) -> bool:
+    return grade(boxed(given), expected, options=options, seconds=60).accuracy == 1.0
+
+
+def test_answers_of_every_kind():
+    items = [Answered(boxed(given), row["answer"], tuple(row["options"])) for row, given, _ in PAIRS]
+    verdicts = grade_many(items, seconds=60, batch_seconds=600)
+    wrong = {
+        (row["answer"], given): (label, v.note)
+        for (row, given, label), v in zip(PAIRS, verdicts, strict=True)
+        if bool(v.accuracy) != (label == "right")
+    }
+    assert set(wrong) == MISSED, wrong
+
+
+def test_the_kinds_are_what_they_say():
+    assert len({row["kind"] for row in KINDS}) == 24
+    assert {row["part"] for row in KINDS} == {"first", "second", "third"}
+    assert min(Counter(label for _, _, label in PAIRS).values()) > 700
+
+
+@pytest.mark.parametrize("row", REPORTED, ids=lambda row: f"{row['answer']} {row['response'][-24:]}")
+def test_reported_answers(row):
+    verdict = grade(row["response"], row["answer"], options=row["options"], seconds=60)
+    assert bool(verdict.accuracy) is row["right"], verdict
+
+
+@pytest.mark.parametrize(("mode", "column"), [("sound", "sound"), ("mathruler", "mathruler")])
+def test_the_page_shows_what_grading_finds(mode, column):
+    # The hostile rows cost mathruler its time-outs: tests/rewards/test_pool.py.
+    rows = [row for row in CASES if row["style"] != "hostile"]
+    items = [Answered(row["response"], row["answer"], tuple(row["options"])) for row in rows]
+    verdicts = grade_many(items, mode=mode, seconds=60, batch_seconds=600)
+    agree = sum(bool(v.accuracy) == row["right"] for v, row in zip(verdicts, rows, strict=True))
+    shown = {row["group"]: row for row in json.loads(PAGE.read_text("utf-8"))["styles"]}
+    assert agree == shown["all"]["agree"][column] - shown["hostile"]["agree"][column], "run benchmarks/grading.py"
+    assert shown["all"]["cases"] == len(CASES)
+    if mode == "sound":
+        assert not [row["id"] for row, v in zip(rows, verdicts, strict=True) if v.accuracy and not row["right"]]
+
+
+OPTIONS = ("20 cm", "30 cm", "\\frac{1}{2} m", "none of these")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected", "chosen"),
+    [
+        ("B", "B", True), ("(B)", "B", True), ("B. 30 cm", "B", True), ("B. 20 cm", "B", False), ("30 cm", "B", True),
+        ("20 cm", "B", False), ("30\\text{ cm}", "B", True), ("A", "B", False), ("B", "30 cm", True),
+        ("A", "30 cm", False), ("D. none of these", "D", True), ("None of these", "D", True), ("50 cm", "C", True),
+        ("A and B", "A", False), ("b", "B", True), ("30", "B", True), ("B", "B. 30 cm", True), ("C", "B. 30 cm", False),
+        ("30 cm", "B. 20 cm", False), ("B", "B. 20 cm", False),
+    ],
+)  # fmt: skip
+def test_options(given, expected, chosen):
+    assert right(given, expected, *OPTIONS) is chosen
+
+
+def test_a_text_that_fits_two_options_chooses_neither():
+    assert right("30 cm", "A", "30 cm", "20 cm")
+    assert not right("30", "A", "30 cm", "30.0 cm")
+    # As it stands it is one of them.
+    assert right("30 cm", "A", "30 cm", "30.0 cm")
+
+
+def test_letters_that_name_other_options_say_nothing():
+    assert not right("B", "(b)", "(c)", "(a)", "(b)")
+    assert not right("C", "(b)", "(c)", "(a)", "(b)")
+    assert right("B", "B", "A", "B", "C")
+
+
+@pytest.mark.parametrize(
+    ("answer", "options", "said"),
+    [
+        ("B", ("3", "4"), ""),
+        ("C", ("3", "4"), "the answer is C, and there are 2 options"),
+        ("B. 5", ("3", "4"), "option B is '4'"),
+        ("A", ("3", "3.0"), "options A and B cannot be told apart"),
+        ("A", ("B", "A"), "letters of other options"),
+        ("5", (), ""),
+    ],
+)
+def test_contradictory_options(answer, options, said):
+    found = contradiction(answer, options, same_answer)
+    assert (said in found) if said else not found
+
+
+@pytest.mark.parametrize(
+    ("question", "options"),
+    [
+        ("What is it?\nA. 3\nB. 4\nC. 5", ("3", "4", "5")),
+        ("What is it? (A) red car (B) blue car", ("red car", "blue car")),
+        ("Point A lies on BC. How long is AB?\nChoices:\n(A) 3 cm\n(B) 4 cm\nThink first.", ("3 cm", "4 cm")),
+        ("Which?\na) 3\nb) 4", ("3", "4")),
+        ("哪个？\nA、三角形\nB、正方形", ("三角形", "正方形")),
+        ("Which?\nA．3\nB．4", ("3", "4")),
+        ("How many cubes?", ()),
+        ("Find A.", ()),
+    ],
+)
+def test_options_are_read_from_the_question(question, options):
+    assert read_options(question) == options
+
+
+@pytest.mark.parametrize(
+    ("response", "answer", "place"),
+    [
+        ("a \\boxed{3} b", "3", "boxed"),
+        ("\\fbox{3}", "3", "boxed"),
+        ("\\boxed{2} and \\boxed{3}", "2, 3", "boxed"),
+        ("\\boxed{2}$ or $\\boxed{3}", "2 or 3", "boxed"),
+        ("\\boxed{2}\n\n\\boxed{2}", "2", "boxed"),
+        ("First \\boxed{2}, finally \\boxed{3}", "3", "boxed"),
+        ("\\boxed{\\boxed{3}}", "3", "boxed"),
+        ("\\boxed{3} is wrong.", "", "boxed"),
+        ("\\boxed{3}, no wait, \\boxed{4", "", "boxed"),
+        ("<answer> 3 </answer>", "3", "answer tag"),
+        ("**Answer:** 3.", "3", "answer line"),
+        ("Answer: $13$", "$13$", "answer line"),
+        ("### Answer\nB", "B", "heading"),
+        ("If the answer is 2, no. So the answer is 3.", "3", "the answer is"),
+        ("The correct answer is B. Here's why the others fail.", "B", "the answer is"),
+        ("Hence option (C) is correct", "C", "correct option"),
+        ("The answer is not B.", "", ""),
+        ("x</think>\n3", "3", "whole response"),
+        ("As seen.\nC. 3 cm", "C", "last line"),
+        ("As seen.\n(C) 3 cm", "(C) 3 cm", "last line"),
+        ("(A) 1\n(B) 2\n(C) 3", "", ""),
+        ("the answer is 2</think>", "", ""),
+        ("", "", ""),
+        ("x" * 100, "", ""),
+    ],
+)
+def test_where_answers_are_found(response, answer, place):
+    found = find_answer(response)
+    if "boxed{\\boxed" not in response:
+        assert found.text == answer
+    assert found.place == place
+
+
+def test_fall_backs_look_at_the_last_two_thousand_characters():
+    assert find_answer("The answer is 3\n" + "as said. " * 200).text == "3"
+    assert find_answer("The answer is 3\n" + "as said. " * 300).text == ""
+
+
+def test_a_thinking_that_never_ends_has_no_answer():
+    for response in ("<think>hm \\boxed{42} and then cut off", "<think>a</think> <think> \\boxed{42}"):
+        verdict = grade(response, "42")
+        assert (verdict.accuracy, verdict.extracted, verdict.note) == (0.0, None, UNFINISHED)
+    # The prompt may have opened it.
+    items = [Answered("hm \\boxed{42} and then", "42"), Answered("hm</think> \\boxed{42}", "42")]
+    assert [v.accuracy for v in grade_many(items, thinking_is_open=True)] == [0.0, 1.0]
+    assert [v.note for v in grade_many(items, thinking_is_open=True)] == [UNFINISHED, ""]
+    # What was boxed while thinking is no answer.
+    assert grade("<think>\\boxed{42}</think> I am not sure.", "42").accuracy == 0.0
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        ("B", "choice"), ("A, C", "letters"), ("5", "quantity"), ("5 cm", "quantity"), ("3:4", "ratio"),
+        ("4:20", "time"), ("10-20", "range"), ("x>2", "interval"), ("(1,2]", "interval"), ("(1,2)", "point"),
+        ("\\{1,2\\}", "set"), ("1, 2, 3", "list"), ("y=2x+1", "relation"), ("x^2+1", "expression"),
+        ("yes", "yes or no"),
+        ("red car", "words"), ("H_2O", "words"), ("\\begin{pmatrix}1\\\\2\\end{pmatrix}", "matrix"),
+    ],
+)  # fmt: skip
+def test_kinds(answer, kind):
+    assert kind_of(answer) == kind
+
+
+def test_the_expected_answer_may_be_written_like_a_response():
+    for expected in ("\\boxed{12}", "$12$", "\\(12\\)", "**12**", "12.", "The answer is 12"):
+        assert right("12", expected)
+        assert not right("13", expected)
+
+
+def test_a_second_opinion_is_reported_and_changes_nothing():
+    items = [Answered("\\boxed{12}", "12"), Answered("\\boxed{0.333}", "\\frac{1}{3}"), Answered("\\boxed{2,1}", "1,2")]
+    items += [Answered("\\boxed{50\\%}", "0.5")]
+    alone, both = grade_many(items, seconds=60), grade_many(items, second_opinion=True, seconds=60)
+    assert [v.accuracy for v in alone] == [v.accuracy for v in both]
+    assert [v.second for v in alone] == [None] * 4
+    assert both[0].second == 1.0
+    assert [v.disputed for v in both] == [v.second != v.accuracy for v in both]
+    assert any(v.disputed for v in both)
+
+
+def test_unknown_modes_are_refused():
+    with pytest.raises(ValueError, match="strict and lenient became sound"):
+        grade("\\boxed{1}", "1", mode="lenient")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="unknown grading 'exact'"):
+        grade("\\boxed{1}", "1", mode="exact")  # type: ignore[arg-type]
+
+
+def test_letters_of_a_formula_do_not_multiply():
+    for given, expected in (("OH_2", "H_2O"), ("V_1P_1", "P_1V_1"), ("BA", "AB"), ("2BA", "2AB"), ("OC_2", "C_2O")):
+        assert not right(given, expected)
+    assert right("2yx", "2xy")
+    assert right("V_1+P_1", "P_1+V_1")
