@@ -14,6 +14,7 @@ from ptdpo.data.load import LoadedData, load_data
 from ptdpo.models.loading import check_model, load_processor, model_config
 from ptdpo.presets import SFT, preset_settings
 from ptdpo.train.layout import aligned_save_steps, layout_of
+from ptdpo.train.recipe_checks import check_recipe_settings
 from ptdpo.train.settings import PTDConfig, settings_as_written
 from ptdpo.train.sft import sft_settings
 
@@ -111,8 +112,12 @@ def plan_of(recipe: Recipe, settings: Settings, data: LoadedData) -> Plan:
             not make up whole groups and generations.
     """
     check_images(recipe.processes, data)
-    if isinstance(settings, SFTConfig):
-        return _sft_plan(recipe, settings, data)
+    made = _sft_plan(recipe, settings, data) if isinstance(settings, SFTConfig) else _rl_plan(recipe, settings, data)
+    check_recipe_settings(settings, recipe.processes)
+    return made
+
+
+def _rl_plan(recipe: Recipe, settings: PTDConfig, data: LoadedData) -> Plan:
     check_contexts(settings, data)
     layout = layout_of(settings, recipe.processes)
     aligned_save_steps(settings, layout)

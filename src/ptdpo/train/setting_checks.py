@@ -63,12 +63,18 @@ def check_combinations(args: "PTDConfig") -> None:
         _check_splitting(args)
     if args.perceives:
         _check_perception(args)
+    if args.sync_ref_model and args.beta == 0:
+        raise ValueError("sync_ref_model=True with beta=0: there is no reference to move; leave it out")
     if args.leave_one_out and args.scale_rewards != "none":
         raise ValueError(
             f"leave_one_out=True: advantages are not scaled then; set scale_rewards=none, not {args.scale_rewards!r}"
         )
     if not args.tutors:
         return
+    if args.sync_ref_model and args.tutoring_teacher == "frozen":
+        raise ValueError(
+            "sync_ref_model=True moves the reference, which tutoring_teacher=frozen needs to stay: choose ema"
+        )
     _check_use(args)
     context = context_named(args.tutoring_context)
     if context.needs_group and args.tutoring_select != "with_sibling":

@@ -60,6 +60,7 @@ from ptdpo.train.trl.setup import (
     check_images,
     check_prompts,
     install_scoring,
+    pad_left,
     refuse_foreign_rollouts,
     refuse_missing_context,
     refuse_streams,
@@ -125,6 +126,7 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
         if kwargs.get("processing_class") is None:
             path = model if isinstance(model, str) else get_config_model_id(model.config)
             kwargs["processing_class"] = load_processor(path, **origin_of(args))
+        pad_left(kwargs["processing_class"])
         check_vocabulary(args, kwargs["processing_class"], model)
         if reward_funcs is None and not kwargs.get("environment_factory"):
             disputes = Path(str(args.output_dir)) / DISPUTES_FILE

@@ -1,6 +1,7 @@
 """What is arranged once, before training: which reward is the accuracy, banned tokens, scoring heads."""
 
 import itertools
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -74,6 +75,18 @@ def check_prompts(trainer: GRPOTrainer, args: PTDConfig) -> None:
     data: Any = trainer.train_dataset
     rows = itertools.islice(data, _CHECKED_ROWS)
     refuse_unread_prompts(trainer.processing_class, rows, args.tutoring_context, **template_of(trainer))
+
+
+def pad_left(processor: Any) -> None:
+    """Have prompts padded on the left, as TRL's generation and scoring take them, with a warning if they were not."""
+    tokenizer = getattr(processor, "tokenizer", processor)
+    if tokenizer.padding_side != "left":
+        warnings.warn(
+            f"padding_side={tokenizer.padding_side!r} of the processing class set to 'left': responses follow their "
+            "prompts",
+            stacklevel=3,
+        )
+        tokenizer.padding_side = "left"
 
 
 def refuse_streams(args: PTDConfig, rows_of_data: Any) -> None:

@@ -49,10 +49,6 @@ def teacher_named(
             "the model came with an adapter, and without a reference KL nothing keeps a frozen copy of it: merge the "
             "adapter into the model first, or set beta > 0"
         )
-    if kind == "frozen" and args.sync_ref_model:
-        raise ValueError(
-            "sync_ref_model=True moves the reference, which tutoring_teacher=frozen needs to stay: choose ema"
-        )
     if kind == "current":
         model, unwrapped = trainer.model, policy
     elif kind == "ema" and is_peft_model(policy):
