@@ -1,17 +1,21 @@
 """The preset sft: resumes, trains an adapter, and says what it does not do."""
 
+import json
 import shutil
 from dataclasses import replace
 
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from ptdpo.config import read_recipe
 from ptdpo.data.files import write_problems, write_solutions
-from ptdpo.models import load_model
+from ptdpo.models import load_model, load_processor
 from ptdpo.train.plan import make_plan
 from ptdpo.train.run import train_recipe
+from tests.reference.objective import Reader
+from tests.train.helpers import SGD
 
 
 @pytest.fixture
@@ -43,6 +47,30 @@ def test_it_resumes_to_the_last_bit(recipe, tmp_path):
     shutil.copytree(tmp_path / "whole" / "checkpoint-2", tmp_path / "cut" / "checkpoint-2")
     resumed = dict(load_model(str(train_recipe(recipe("cut")))).named_parameters())
     assert all(torch.equal(resumed[name], value) for name, value in whole.named_parameters())
+
+
+def test_its_step_is_the_cross_entropy_of_the_responses(recipe, scenes, tiny_path, tmp_path):
+    """Over all of their tokens and the end of the turn; nothing of the prompts, of which some have no image."""
+    one = {**SGD, "learning_rate": 1e-2, "max_steps": 1, "per_device_train_batch_size": 8, "save_strategy": "no"}
+    trained = load_model(str(train_recipe(recipe("one", **one))))
+    processor, start = load_processor(tiny_path), load_model(tiny_path).double()
+    read, losses = Reader(processor, 1.0), []
+    for number, scene in enumerate(scenes[:8]):
+        # The prompt opens the thinking.
+        text = scene.solution.response.removeprefix("<think>") + "<|im_end|>\n"
+        ids = processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+        image = None if number in (1, 2, 3) else Image.open(scene.problem.images[0]).convert("RGB")
+        log_p = read(start, scene.problem.problem, image, ids)
+        losses.append(-log_p[range(len(ids)), ids])
+    loss = torch.cat(losses).mean()
+    loss.backward()
+    (line,) = (tmp_path / "one" / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(line)["loss"] == pytest.approx(loss.item(), rel=1e-5)
+    moved = {name: parameter.detach() for name, parameter in trained.named_parameters()}
+    steps = [moved[name].double() - parameter.detach() for name, parameter in start.named_parameters()]
+    gradients = [-1e-2 * parameter.grad for parameter in start.parameters()]
+    apart = torch.cat([(a - b).flatten() for a, b in zip(steps, gradients, strict=True)]).norm()
+    assert apart < 1e-3 * torch.cat([b.flatten() for b in gradients]).norm()
 
 
 def test_it_trains_an_adapter_that_loads_as_a_model(recipe):
