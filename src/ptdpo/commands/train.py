@@ -1,5 +1,6 @@
 """``ptdpo train`` and ``ptdpo sft``."""
 
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +26,7 @@ def train(
     from ptdpo.train.plan import make_plan
     from ptdpo.train.run import train_recipe
 
+    warnings.filterwarnings("once", category=FutureWarning)
     parsed = read_recipe(recipe, [*(overrides or []), *(assign or [])])
     check_model(parsed.model)
     if dry_run:

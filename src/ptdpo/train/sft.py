@@ -18,6 +18,7 @@ from ptdpo.models import load_model, load_processor
 from ptdpo.train.checkpoints.whole import WholeCheckpoints
 from ptdpo.train.settings import settings_as_written
 from ptdpo.train.trl.metrics_file import MetricsFile
+from ptdpo.train.trl.step_lines import say_steps_in_lines
 
 # A row with an image that loses tokens no longer matches its image features.
 _FIXED = {"max_length": None, "packing": False, "completion_only_loss": True}
@@ -68,6 +69,7 @@ def _sft_trainer(
         model=model, args=args, train_dataset=dataset, processing_class=processor, peft_config=adapter
     )
     trainer.add_callback(MetricsFile())
+    say_steps_in_lines(trainer)
     return trainer
 
 

@@ -66,6 +66,7 @@ from ptdpo.train.trl.setup import (
     refuse_streams,
     with_overlong_penalty,
 )
+from ptdpo.train.trl.step_lines import say_steps_in_lines
 from ptdpo.train.trl.teachers import MovingAverage, check_vocabulary, teacher_named
 from ptdpo.train.trl.token_batches import TokenBudget, loss_in_parts
 from ptdpo.tutor.teacher import Teacher
@@ -158,6 +159,7 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
         assert self.num_generations is not None
         refuse_streams(args, self.train_dataset)
         self.add_callback(MetricsFile())
+        say_steps_in_lines(self)
 
     @property
     def teacher(self) -> Teacher | None:
