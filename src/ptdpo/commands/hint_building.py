@@ -109,8 +109,8 @@ def usefulness(
     hints: Annotated[Path, typer.Argument(help="A hints file (JSONL).")],
     problems: Problems,
     out: Annotated[Path, typer.Option(help="One line per hint: right responses without and with it, gain, flag.")],
-    base_url: options.BaseUrl,
-    model: options.Model,
+    model: Annotated[str, typer.Option(help="As the server calls it; without --base-url a folder or hub id.")],
+    base_url: options.BaseUrl = "",
     api_key_env: options.ApiKeyEnv = "OPENAI_API_KEY",
     draws: Annotated[int, typer.Option(help="Responses without, and with, each hint.")] = 8,
     grading: options.GradingMode = "sound",
@@ -130,8 +130,11 @@ def usefulness(
     price_out: options.PriceOut = None,
     max_image_bytes: options.MaxImageBytes = 20_000_000,
     max_image_pixels: options.MaxImagePixels = 40_000_000,
+    batch_size: Annotated[int, typer.Option(help="Questions per batch, in this process.")] = 64,
 ) -> None:
     """Compare pass@n of a model with each hint and without it; flag hints that do not help.
+
+    Without `--base-url` the model is run in this process; the folder of an adapter is one too.
 
     Example: `ptdpo hints usefulness hints.jsonl --problems train.jsonl --out useful.jsonl --base-url
     http://localhost:8000/v1 --model Qwen/Qwen3-VL-4B-Thinking`
@@ -146,7 +149,13 @@ def usefulness(
 
     sampling = options.sampling_from(max_tokens, temperature, top_p, extra)
     settings = UsefulnessSettings(draws, sampling, grading=check_mode(grading, "--grading"))
-    result, report = measure_usefulness(problems, hints, out, options.service_from(given), settings)
+    report = None
+    if base_url:
+        result, report = measure_usefulness(problems, hints, out, options.service_from(given), settings)
+    else:
+        from ptdpo.evaluate.usefulness import measure_usefulness_here
+
+        result = measure_usefulness_here(model, problems, hints, out, settings, batch_size=batch_size)
     print_table(("", "without", "with hint"), result.rows())
     gain = result.gain
     console.print(
@@ -156,7 +165,8 @@ def usefulness(
         console.print(f"{len(ids)} hints: {flag}")
     useless = result.flagged().get("does not help", [])
     _write_rejected(review_out, useless, "readers do no better with this hint than without it")
-    options.report_and_exit(report, out, WorkFiles.beside(out).failed)
+    if report is not None:
+        options.report_and_exit(report, out, WorkFiles.beside(out).failed)
 
 
 def _write_rejected(path: Path | None, ids: list[str], reason: str) -> None:

@@ -3,13 +3,14 @@
 import asyncio
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ptdpo.chat.client import ChatClient
 from ptdpo.chat.jobs import Clients, Job, JobReport, Service, WorkFiles, run_job
 from ptdpo.chat.requests import ChatMessage, ChatRequest, Sampling
+from ptdpo.data.checks import BadRow
 from ptdpo.data.files import read_hints, write_jsonl
 from ptdpo.data.prompts import THINKING_INSTRUCTION, hint_text, question_text, with_hint
 from ptdpo.hints.measured import hinted_problems
@@ -133,11 +134,30 @@ def measure_usefulness(
     rows = hinted_problems(problems, known)
     job = Job("answering", rows, len(known), lambda _: False, work, compared.append)
     report = run_job(job, service, WorkFiles.beside(out))
-    write_jsonl(out, map(_line, compared))
+    write_jsonl(out, map(usefulness_line, compared))
     return summarise(compared), report
 
 
-def _line(one: Compared) -> dict[str, object]:
+def hinted_texts(problems: Path, hints: Path, settings: UsefulnessSettings) -> Iterator[tuple[Problem, str, str]]:
+    """Yield each hinted problem with its question as text, and with question and hint as text.
+
+    Raises:
+        ValueError: if a file cannot be read, or a hint or a problem cannot be used.
+    """
+    known = read_hints(hints)
+    for row in hinted_problems(problems, known):
+        if isinstance(row, BadRow):
+            raise ValueError(f"{row.id}: {row.reason}")
+        yield row, *_texts(row, known[row.id], settings)
+
+
+def _texts(problem: Problem, hint: Hint, settings: UsefulnessSettings) -> tuple[str, str]:
+    plain = question_text(problem, settings.instruction)
+    return plain, with_hint(plain, hint_text(hint), settings.instruction)
+
+
+def usefulness_line(one: Compared) -> dict[str, object]:
+    """Return the line of a hint in the file that is written."""
     return {
         "id": one.id,
         "draws": one.draws,
@@ -150,8 +170,7 @@ def _line(one: Compared) -> dict[str, object]:
 
 
 async def _compare(client: ChatClient, problem: Problem, hint: Hint, settings: UsefulnessSettings) -> Compared:
-    plain = question_text(problem, settings.instruction)
-    hinted = with_hint(plain, hint_text(hint), settings.instruction)
+    plain, hinted = _texts(problem, hint, settings)
     texts = [plain] * settings.draws + [hinted] * settings.draws
     replies = await client.ask_all(
         _request(client, problem, text, n % settings.draws, settings) for n, text in enumerate(texts)
