@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,8 +83,9 @@ def load_processor(path: str, **kwargs: Any) -> Any:
 
     That of an adapter is the one saved with it, or its base's.
 
-    With torchvision installed this is ``AutoProcessor``. Without it, vision-language models get their processor
-    without its video part. A tokenizer without a padding token pads with the token that ends a response, as TRL does.
+    With torchvision installed this is ``AutoProcessor``. Without it, or if it was saved so, vision-language models get
+    their processor without its video part. A tokenizer without a padding token pads with the token that ends a
+    response, as TRL does.
 
     Raises:
         ValueError: if torchvision is missing and the processor cannot do without it.
@@ -99,7 +101,8 @@ def _load_processor(path: str, kwargs: dict[str, Any]) -> Any:
         return _load_processor(adapter.base, {**kwargs, **adapter.origin})
     config = model_config(path, **{name: kwargs[name] for name in _ORIGIN if name in kwargs})
     named = PROCESSOR_MAPPING_NAMES.get(config.model_type)
-    if named is None or importlib.util.find_spec("torchvision") is not None:
+    has_torchvision = importlib.util.find_spec("torchvision") is not None
+    if named is None or (has_torchvision and not _saved_without_video(Path(path))):
         loaded = AutoProcessor.from_pretrained(path, **kwargs)
     else:
         loaded: Any = image_only(getattr(transformers, named)).from_pretrained(path, **kwargs)
@@ -107,6 +110,15 @@ def _load_processor(path: str, kwargs: dict[str, Any]) -> Any:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return loaded
+
+
+def _saved_without_video(folder: Path) -> bool:
+    """Return whether a processor was saved where torchvision is missing: ``AutoProcessor`` would ask for the rest."""
+    if not (folder / "processor_config.json").is_file():
+        return False
+    if any((folder / name).exists() for name in ("video_preprocessor_config.json", "preprocessor_config.json")):
+        return False
+    return "video_processor" not in json.loads((folder / "processor_config.json").read_text(encoding="utf-8"))
 
 
 def tokenizer_of(processor: Any) -> Any:

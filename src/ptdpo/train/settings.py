@@ -74,6 +74,9 @@ class PTDConfig(GRPOConfig):
             whole. The step is the same; only memory changes. For loss types grpo, dapo, dr_grpo. The teacher's
             forwards are bounded by ``teacher_batch_size``.
         teacher_on_cpu: keep what the teacher left in CPU memory between scoring and training.
+        engine_check_nats: with vLLM, stop at the start or after the first update if its log-probabilities differ from
+            the trainer's by more in the mean; ``None``: 0.02 in half precision or with a truncated distribution, else
+            0.002; 0: never.
         example_steps: write one tutored rollout token by token every so many steps; 0: never.
         ban_special_tokens: never sample a special token other than those that end a response. Small models
             sample image markers, and scoring then finds more image tokens than images.
@@ -126,6 +129,7 @@ class PTDConfig(GRPOConfig):
     share_prefix: bool | None = setting(None, "Read a group's prompt once; None: if tutoring.")
     micro_batch_tokens: Size | None = setting(None, "Tokens per forward and backward.")
     teacher_on_cpu: bool = setting(False, "Keep teacher states in CPU memory.")
+    engine_check_nats: Annotated[float, NOT_NEGATIVE] | None = setting(None, "Most that vLLM may differ, in nats.")
     example_steps: Annotated[int, NOT_NEGATIVE] = setting(10, "Steps between written examples; 0: none.")
     ban_special_tokens: bool = setting(True, "Never sample special tokens but the end.")
 

@@ -49,6 +49,7 @@ from ptdpo.train.settings import PTDConfig
 from ptdpo.train.trl.accuracy import accuracy_source, with_accuracy
 from ptdpo.train.trl.batches import RECORDS, replace_responses
 from ptdpo.train.trl.engine import TrlEngine
+from ptdpo.train.trl.engine_check import CHECKED_TOKENS, unlogged
 from ptdpo.train.trl.grouping import groups_kept_together
 from ptdpo.train.trl.method_settings import method_settings
 from ptdpo.train.trl.metrics_file import MetricsFile
@@ -69,6 +70,7 @@ from ptdpo.train.trl.setup import (
 from ptdpo.train.trl.step_lines import say_steps_in_lines
 from ptdpo.train.trl.teachers import MovingAverage, check_vocabulary, teacher_named
 from ptdpo.train.trl.token_batches import TokenBudget, loss_in_parts
+from ptdpo.train.trl.vllm_rollouts import set_up_vllm
 from ptdpo.tutor.teacher import Teacher
 
 
@@ -141,7 +143,10 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
         super().__init__(model, reward_funcs=reward_funcs, args=args, **kwargs)
         if args.micro_batch_tokens is not None and self.is_deepspeed_enabled:
             raise ValueError("micro_batch_tokens does not support DeepSpeed, which steps at every backward pass")
-        if args.ban_special_tokens and not self.use_vllm:
+        self._engine_check = None
+        if self.use_vllm:
+            self._engine_check = set_up_vllm(self, args)
+        elif args.ban_special_tokens:
             ban_special_tokens(self)
         self._own_scoring = args.tutors or args.perceives or args.shares_prefix
         self.shares_prefix = self._own_scoring and install_scoring(self, args)
@@ -201,7 +206,11 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
             assert rollouts is None or isinstance(rollouts, TrlRollouts)
             self._handed.rollouts = rollouts
         check_images(self.args, engine.processes, rows)
+        if engine.training and self._engine_check is not None:
+            self._repeat_first_rows(rows)
         columns = super()._generate_and_score_completions(rows)
+        if engine.training and self._engine_check is not None:
+            self._engine_check(rows, columns, "at the start" if self._engine_check.at_the_start else "")
         batch = engine.rollout_batch(rows, columns, self._handed.accuracy)
         if not self._handed.accuracy.isnan().all():
             method.log_groups(batch.groups)
@@ -215,6 +224,18 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
         if method.terms or self._budget is not None:
             columns[RECORDS] = prepared.records
         return columns
+
+    def _repeat_first_rows(self, rows: Any) -> None:
+        """After the first update of the weights, see whether the engine has it, images included."""
+        assert self._engine_check is not None
+        count = self.engine.generations
+        repeated = self._engine_check.rows_to_repeat(self.state.global_step, rows, count)
+        if not repeated:
+            return
+        handed, self._handed = self._handed, HandedOver()
+        with unlogged(self, CHECKED_TOKENS):
+            self._engine_check(repeated, super()._generate_and_score_completions(repeated), "after the first update")
+        self._handed = handed
 
     # -- the optimiser step ------------------------------------------------------------------------------------
 
