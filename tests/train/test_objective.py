@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 from transformers import TrainerCallback
 
-from ptdpo.config import PRESETS, SFT
 from ptdpo.data.dataset import rl_dataset
 from ptdpo.models import load_model, load_processor
+from ptdpo.presets import PRESETS, SFT
 from ptdpo.train import PTDConfig, PTDTrainer
 from tests.reference import objective as reference
 from tests.reference.objective import Objective, Question, Reader, Row, Step, Weights
