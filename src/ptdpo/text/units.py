@@ -96,6 +96,14 @@ def read_unit(text: str) -> Unit | None:
     return Unit(dimension, size, text if len(text) == 1 and text.isalpha() and text.isascii() else "")
 
 
+def spoken_unit(name: str) -> Unit | None:
+    """Return the unit that a word of running text names in lower case; "ma" is mA there, never MA."""
+    symbols = [symbol for symbol in _symbols() if symbol.lower() == name]
+    if symbols:
+        return _symbols()[min(symbols, key=lambda symbol: (symbol != name, symbol[:-1] != name[:-1]))]
+    return _words().get(name) or _words().get(name.removesuffix("s"))
+
+
 def _simple(name: str) -> Unit | None:
     known = _symbols().get(name)
     if known is not None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from ptdpo.hints.rules.answers import read_answer
+from ptdpo.hints.rules.cjk_leak import cjk_leaks
 from ptdpo.hints.rules.letter_leak import letter_leaks
 from ptdpo.hints.rules.number_leak import number_leaks
 from ptdpo.hints.rules.question import Question
@@ -29,6 +30,7 @@ def answer_leaks(problem: Problem, hint: Hint, tokens: Sequence[Token], question
     """Yield each place where the hint gives the answer away, as a short excerpt."""
     answer = read_answer(problem)
     asked = Question.read(tokenise(answer.stem)) if answer.options else question
+    yield from cjk_leaks(answer, hint, asked)
     if answer.letter:
         yield from letter_leaks(tokens, answer.letter, answer.options, answer.options)
     if answer.text.lower() in ("yes", "no", "true", "false"):

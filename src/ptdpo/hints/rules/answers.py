@@ -10,13 +10,13 @@ from ptdpo.hints.rules.tokens import Token, stem, tokenise
 from ptdpo.hints.rules.units import UNITS
 from ptdpo.hints.rules.vocabulary import vocabulary
 from ptdpo.records import Problem
+from ptdpo.text import MAX_ANSWER
 
 _LETTER = re.compile(r"\(?([A-Za-z])[).:]?")
 _OPTION = re.compile(
     r"(?:(?<=\s)|^)(?:\(([A-H])\)|([A-H])[.):])\s+(\S[^\n]{0,300}?)(?=\s+(?:\([A-H]\)|[A-H][.):])\s|\n|$)", re.M
 )
 _ARTICLES = vocabulary("a an the to")
-_MAX_ANSWER = 256
 # Options further on are not read: hostile questions must cost no time.
 _MAX_QUESTION = 20_000
 
@@ -45,7 +45,7 @@ class Answer:
 def read_answer(problem: Problem) -> Answer:
     """Return the answer of a problem; overlong answers are compared by their first part."""
     options = options_by_letter(problem.problem)
-    text, letter = problem.answer.strip()[:_MAX_ANSWER], ""
+    text, letter = problem.answer.strip()[:MAX_ANSWER], ""
     if options:
         letter = _letter_of(text, options)
         text = options.get(letter, text)

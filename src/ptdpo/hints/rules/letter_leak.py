@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 from ptdpo.hints.rules.tokens import Token, around, sentences
 from ptdpo.hints.rules.vocabulary import vocabulary
+from ptdpo.text.number_words import ORDINALS
 
 _RULED_OUT = vocabulary(
     """
@@ -18,7 +19,6 @@ _GEOMETRIC = vocabulary(
 )
 _NAMED_BEFORE = vocabulary("option choice letter answer")
 _SAID_BEFORE = _NAMED_BEFORE | vocabulary("is be choose pick select mark take")
-_ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
 
 
 def letter_leaks(
@@ -70,7 +70,7 @@ def _is_letter(sentence: Sequence[Token], at: int) -> bool:
 def _by_position(tokens: Sequence[Token], letter: str, options: int) -> Iterator[str]:
     """Find "the third choice is right"."""
     place = ord(letter) - ord("A")
-    names = {_ORDINALS[place]} if options and 0 <= place < len(_ORDINALS) else set()
+    names = {ORDINALS[place]} if options and 0 <= place < len(ORDINALS) else set()
     names |= {"last"} if place == options - 1 else set()
     for at, token in enumerate(tokens[:-1]):
         if token.low in names and tokens[at + 1].low in ("choice", "option", "answer", "alternative"):

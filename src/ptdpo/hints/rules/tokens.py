@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from ptdpo.hints.rules.number_words import read_number_words
+from ptdpo.text.cjk import separated
+from ptdpo.text.number_words import read_number
 
 # What lies beyond is not read: a hint of this length is rejected for its length alone.
 MAX_CHARACTERS = 6_000
@@ -21,6 +22,8 @@ _PLAIN = {
     "\\pi": " pi ", "π": " pi ", "√": " sqrt ", "\\left": "", "\\right": "", "\\,": "", "\\!": "", "\\;": "",
     "\\%": "%", "$": "", "{,}": ",", "{": "(", "}": ")", "’": "'", "Ω": " ohm ",
 }  # fmt: skip
+# Figures, letters and signs of East Asian texts.
+_FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {ord("。"): "."}
 _SIGN = re.compile("|".join(re.escape(sign) for sign in sorted(_PLAIN, key=len, reverse=True)))
 _TOKEN = re.compile(
     r"(?P<label>[^\W\d_]{1,20}\d\w{0,20})"
@@ -56,7 +59,7 @@ class Token:
 
 def plain(text: str) -> str:
     """Return the text with LaTeX and typographic signs reduced to plain ones: fractions to a/b, × to *."""
-    text = _WRAPPER.sub(r"\1", text[:MAX_CHARACTERS])
+    text = separated(_WRAPPER.sub(r"\1", text[:MAX_CHARACTERS].translate(_FULL_WIDTH)))
     text = _DEGREE.sub("°", text)
     text = _ROOT.sub(r" sqrt(\1) ", text)
     text = _FRACTION.sub(_ratio, text)
@@ -77,7 +80,26 @@ def tokenise(*parts: str) -> list[Token]:
             tokens.append(token)
             sentence = token.sentence
         sentence += 1
-    return read_number_words(tokens)
+    return _fold_number_words(tokens)
+
+
+def _fold_number_words(tokens: Sequence[Token]) -> list[Token]:
+    """Return the tokens with each number in words folded into one number token."""
+    folded: list[Token] = []
+    position = 0
+    while position < len(tokens):
+        value, end = read_number(tokens, position)
+        token = tokens[position]
+        if value is None:
+            folded.append(token)
+        else:
+            text = " ".join(token.text for token in tokens[position:end])
+            spelled = token.kind == "word"
+            folded.append(
+                replace(token, text=text, low=text.lower(), kind="number", value=float(value), spelled=spelled)
+            )
+        position = end
+    return folded
 
 
 def _scan(text: str, sentence: int) -> list[Token]:

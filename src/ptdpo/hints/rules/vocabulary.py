@@ -1,11 +1,9 @@
 """Sets of words, written as one text."""
 
 from ptdpo.hints.rules.tokens import stem
+from ptdpo.text import vocabulary
 
-
-def vocabulary(text: str) -> frozenset[str]:
-    """Return the words of a text, separated by white space."""
-    return frozenset(text.split())
+__all__ = ["stems", "vocabulary"]
 
 
 def stems(text: str) -> frozenset[str]:

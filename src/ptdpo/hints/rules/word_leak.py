@@ -7,6 +7,7 @@ from ptdpo.hints.rules.answers import Answer
 from ptdpo.hints.rules.question import Question
 from ptdpo.hints.rules.tokens import Token, around, sentences, stem, tokenise
 from ptdpo.hints.rules.vocabulary import vocabulary
+from ptdpo.text.number_words import ORDINALS
 
 # Words that state a conclusion; after one of them even a word of the question gives the answer away.
 _CONCLUDE = vocabulary(
@@ -25,7 +26,6 @@ _RIDDLES = (
     "is spelled",
     "first letter is",
 )
-_ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
 _LISTED = vocabulary("or versus vs nor")
 
 
@@ -116,9 +116,9 @@ def _name_leaks(tokens: Sequence[Token], answer: Answer, known: set[str]) -> Ite
 
 def _ordinal_leaks(tokens: Sequence[Token], words: Sequence[str]) -> Iterator[str]:
     """Find "the third bulb" for bulb 3."""
-    if len(words) == 2 and words[1].isdecimal() and 0 < int(words[1][:3]) <= len(_ORDINALS):
+    if len(words) == 2 and words[1].isdecimal() and 0 < int(words[1][:3]) <= len(ORDINALS):
         for at, token in enumerate(tokens[:-1]):
-            if token.low == _ORDINALS[int(words[1]) - 1] and stem(tokens[at + 1].low) == words[0]:
+            if token.low == ORDINALS[int(words[1]) - 1] and stem(tokens[at + 1].low) == words[0]:
                 yield around(tokens, at, at + 1)
 
 

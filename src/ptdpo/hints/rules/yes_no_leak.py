@@ -36,6 +36,11 @@ _BEFORE_YES_NO = frozenset(
         "you",
     ]
 )
+# What leaves a verdict open, and what does not lead to one.
+_OPEN = vocabulary("whether if ? either")
+_NOT_LEADING = vocabulary("or and nor than versus vs a an the any some of if when not there")
+# States of things: "which of them are true".
+_STATES = vocabulary("are is were was be being remains remain holds hold")
 _EMPTY = vocabulary(
     """
     is are was were does do did a an the there any in image picture not this that it more than of on at present
@@ -64,11 +69,28 @@ def _is_reply(tokens: Sequence[Token], at: int) -> bool:
         or (tokens[at + 1].sentence != tokens[at].sentence)
     )
     if tokens[at].low in ("true", "false", "affirm", "deny", "affirmative", "negative"):
+        if alone and at and before not in _STATES and _is_said(tokens, at):
+            return True
         return before in ("is", "answer", "so", "statement", "claim", "must", "be") or (
             tokens[at].low in ("affirm", "deny")
         )
     starts = at == 0 or tokens[at - 1].sentence != tokens[at].sentence
+    if alone and not starts and _is_said(tokens, at):
+        return True
+    if any(t.low == "whether" for t in tokens[max(0, at - 12) : at] if t.sentence == tokens[at].sentence):
+        return False
     return alone and (before in _BEFORE_YES_NO or starts or before in (",", ";"))
+
+
+def _is_said(tokens: Sequence[Token], at: int) -> bool:
+    """Return whether a lone verdict is what a verb leads to: "choose no", "you find yes", "it comes out false".
+
+    Not where it is one of two ("yes or no", "between yes and no"), a case ("if no,"), or a question.
+    """
+    here = [(n, t.low) for n, t in enumerate(tokens) if t.sentence == tokens[at].sentence]
+    words = {low for _, low in here}
+    both = bool(words & _YES) and bool(words & _NO)
+    return not both and not words & _OPEN and tokens[at - 1].kind == "word" and tokens[at - 1].low not in _NOT_LEADING
 
 
 def _content(tokens: Sequence[Token]) -> set[str]:
