@@ -73,6 +73,7 @@ def test_a_run_may_be_prolonged_laid_out_and_reported_otherwise(recipe):
     folder = train_recipe(longer)
     assert checkpoints(folder) == ["checkpoint-1", "checkpoint-2", "checkpoint-3"]
     assert json.loads((folder / "finished.json").read_text())["train"]["max_steps"] == 3
+    assert "| preset | ptd-grpo |" in (folder / "README.md").read_text(), "the model card"
 
 
 def test_a_batch_of_another_size_is_another_run(recipe, tmp_path):

@@ -15,12 +15,13 @@ from transformers.trainer import TRAINER_STATE_NAME
 from ptdpo.config import Recipe
 from ptdpo.data.dataset import rl_dataset
 from ptdpo.data.load import LoadedData, instruction_of, load_data
-from ptdpo.folders import sole_writer, write_json
+from ptdpo.folders import sole_writer, write_json, write_text
 from ptdpo.models.loading import check_model, load_processor
 from ptdpo.signals import StopRequest, heeding_signals
 from ptdpo.train.checkpoints.manifest import check_whole, checkpoints_in
 from ptdpo.train.checkpoints.stopping import StopAfterStep
 from ptdpo.train.made_with import FINISHED, STARTED, check_same, made_with
+from ptdpo.train.model_card import MODEL_CARD, model_card
 from ptdpo.train.plan import Plan, Settings, context_of, images_folder, plan_of, resolved_settings
 from ptdpo.train.settings import PTDConfig
 from ptdpo.train.sft import WholeSFTTrainer, make_sft_trainer
@@ -75,6 +76,8 @@ def train_recipe(recipe: Recipe) -> Path:
                 trainer.args.max_steps, trainer.args.num_train_epochs = -1, 0
             stop.check(f"{folder}: before the first step; the same command begins")
             _train(trainer, folder, checkpoint, processor, made_with(recipe), stop)
+            if trainer.accelerator.is_main_process:
+                write_text(folder / MODEL_CARD, model_card(plan, settings))
         finally:
             if torch.distributed.is_available() and torch.distributed.is_initialized():
                 torch.distributed.destroy_process_group()
