@@ -150,6 +150,8 @@ def _in_words(kind: Any, value: Any, name: str, error: ErrorDetails) -> str:
         if error["type"] == "missing":
             return f"the key {step!r} is missing"
         path, kind, value = [*path, str(step)], hints[str(step)], value[step]
+    if location and typing.get_origin(kind) in (dict, Mapping) and isinstance(value, Mapping) and location[0] in value:
+        path, kind, value = [*path, str(location[0])], typing.get_args(kind)[1], value[location[0]]
     path_text = ".".join(path)
     if error["type"] == _OUT_OF_RANGE:
         return f"{path_text}={value}: {error['msg']}"
