@@ -12,7 +12,7 @@ from ptdpo.commands.hints import hints_app
 from ptdpo.commands.merge import merge
 from ptdpo.commands.solutions import solutions_app
 from ptdpo.commands.train import sft, train
-from ptdpo.signals import REQUEUE, StoppedBySignal
+from ptdpo.signals import REQUEUE, StoppedBySignal, ending_on_signals
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -32,7 +32,8 @@ app.add_typer(solutions_app, name="solutions")
 def main() -> None:
     """Run the command line; a ``ValueError`` or ``OSError`` is the user's mistake: one line, exit code 2."""
     try:
-        app()
+        with ending_on_signals():
+            app()
     except StoppedBySignal as stop:
         print(f"ptdpo: {stop}", file=sys.stderr)
         sys.exit(REQUEUE)

@@ -17,6 +17,28 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _heeded: "list[StopRequest]" = []
 
 
+@contextmanager
+def ending_on_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the block as an exception does, so that what is open is closed; not Ctrl-C.
+
+    Raises:
+        StoppedBySignal: at whatever is done when the signal comes.
+    """
+
+    def end(number: int, _: FrameType | None) -> None:
+        raise StoppedBySignal(f"stopped by {signal.Signals(number).name}: what is finished is kept; run it again")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, end) for number in SIGNALS if number != signal.SIGINT}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 class StoppedBySignal(BaseException):
     """A command ended because a signal asked for it; what was done is kept. Not an error that anything handles."""
 

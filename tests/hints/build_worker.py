@@ -8,6 +8,7 @@ from ptdpo.chat.client import ClientSettings, Endpoint
 from ptdpo.chat.jobs import Service
 from ptdpo.hints.build import BuildSettings, build_hints
 from ptdpo.hints.prompt import system_prompt
+from ptdpo.signals import REQUEUE, StoppedBySignal
 
 
 @dataclass(frozen=True)
@@ -32,5 +33,5 @@ def main():
 if __name__ == "__main__":
     try:
         main()
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except StoppedBySignal:
+        sys.exit(REQUEUE)

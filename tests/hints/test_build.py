@@ -20,6 +20,7 @@ from ptdpo.hints.build import BuildSettings, build_hints
 from ptdpo.hints.decisions import BY_REVIEWER, Decisions
 from ptdpo.hints.prompt import system_prompt
 from ptdpo.records import Hint, Problem
+from ptdpo.signals import REQUEUE
 from tests.chat.loopback import Cut, Hold, LoopbackServer, Raw, Refuse, Say, user_text
 from tests.hints.build_worker import no_leak
 
@@ -373,7 +374,7 @@ def test_ctrl_c_finishes_what_is_in_flight(problems, out):
         assert b"stopping" in process.stderr.readline()
         server.release()
         _, said = process.communicate(timeout=20)
-    assert process.returncode == 130, said
+    assert process.returncode == REQUEUE, said
     assert len(server.received) == 10
     assert len(read_hints(out)) == stored(out) == 10
 
@@ -386,7 +387,7 @@ def test_a_second_ctrl_c_stops_at_once(problems, out):
         process.stderr.readline()
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=20)
-    assert process.returncode == 130, said
+    assert process.returncode == REQUEUE, said
     assert len(read_hints(out)) == stored(out) == 6
     assert b"Traceback" not in said
 

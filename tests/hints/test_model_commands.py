@@ -14,6 +14,7 @@ from ptdpo import cli
 from ptdpo.data.files import read_hints, read_problems, read_solutions, write_hints, write_problems
 from ptdpo.hints import quality
 from ptdpo.records import Hint, Problem
+from ptdpo.signals import REQUEUE
 from tests.chat.loopback import Hold, LoopbackServer, Refuse, Say, user_text
 
 ROOT = Path(__file__).parents[2]
@@ -202,7 +203,7 @@ def test_a_wrong_key_is_one_line_that_names_the_variable(ptdpo, folder, monkeypa
     assert "sk-secret-1" not in out + err + "".join(p.read_text() for p in folder.iterdir())
 
 
-def test_ctrl_c_ends_with_130_and_says_how_to_go_on(folder):
+def test_ctrl_c_asks_to_be_run_again(folder):
     write_hints(folder / "h.jsonl", {str(n): Hint("here", "so") for n in range(4)}, "m")
     with LoopbackServer(lambda *_: Hold(Say("\\boxed{1}"))) as server:
         command = [
@@ -220,7 +221,7 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(folder):
         assert "stopping" in process.stderr.readline()
         server.release()
         _, said = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert "the same command goes on where it stopped" in said
+    assert process.returncode == REQUEUE
+    assert "stopped by SIGINT: every answer so far is kept; the same command goes on" in said
     assert "Traceback" not in said
     assert (folder / "r.requests.jsonl").read_text().count("\n") == 2

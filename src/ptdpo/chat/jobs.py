@@ -50,17 +50,18 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class WorkFiles:
-    """The files of a job: its output, the answered requests beside it, and the list of failures."""
+    """The files of a job: its output; the answered requests, the failures and the reviewers' decisions beside it."""
 
     out: Path
     requests: Path
     failed: Path
+    reviews: Path
 
     @classmethod
     def beside(cls, out: Path) -> "WorkFiles":
         """Return the files that belong to an output file."""
         stem = out.name.removesuffix(".jsonl")
-        return cls(out, out.with_name(f"{stem}.requests.jsonl"), out.with_name(f"{stem}.failed.jsonl"))
+        return cls(out, *(out.with_name(f"{stem}.{kind}.jsonl") for kind in ("requests", "failed", "reviews")))
 
 
 @dataclass(slots=True)
@@ -102,7 +103,7 @@ def run_job(job: Job[Result], service: Service, files: WorkFiles, console: Conso
     Raises:
         EndpointError: if no request can succeed; what was answered before is kept.
         ValueError: if a file cannot be written.
-        KeyboardInterrupt: after Ctrl-C, when what was in flight has been kept.
+        StoppedBySignal: after a signal, when what was in flight has been kept.
     """
     console = console or Console(stderr=True)
     report = JobReport(Usage(service.price_in, service.price_out))

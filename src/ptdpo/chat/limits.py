@@ -10,20 +10,18 @@ class Stopped(Exception):  # noqa: N818  (not an error: the user asked for it)
 
 
 class StopSignal:
-    """Set once, by Ctrl-C or by a failure of the whole run; requests in flight still finish."""
+    """Set once, by a signal or by a failure of the whole run; requests in flight still finish."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
-        self.interrupted = False
 
     @property
     def is_set(self) -> bool:
         """Whether the run is ending."""
         return self._event.is_set()
 
-    def set(self, *, interrupted: bool = False) -> None:
-        """Ask the run to end; ``interrupted`` says that a user did."""
-        self.interrupted |= interrupted
+    def set(self) -> None:
+        """Ask the run to end."""
         self._event.set()
 
     def check(self) -> None:

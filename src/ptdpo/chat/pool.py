@@ -8,11 +8,10 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from ptdpo.chat.limits import Stopped, StopSignal
+from ptdpo.signals import SIGNALS, StopRequest
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 async def pooled(
@@ -60,50 +59,56 @@ async def _run(work: Callable[[Item], Awaitable[Result]], item: Item) -> Result:
 def run_interruptible(main: Callable[[StopSignal], Awaitable[Result]], tell: Callable[[str], None]) -> Result:
     """Run a coroutine that heeds a stop signal.
 
-    The first Ctrl-C (or SIGTERM) sets the signal and lets what is in flight finish; the second cancels at once.
+    The first SIGINT (Ctrl-C), SIGTERM or SIGHUP sets it and lets what is in flight finish; the second cancels at once.
 
     Args:
         main: takes the signal.
         tell: shows one line to the user.
 
     Raises:
-        KeyboardInterrupt: at the end, if the user interrupted.
+        StoppedBySignal: at the end, if one came.
     """
 
-    async def run() -> tuple[Result, bool]:
+    request = StopRequest()
+
+    async def run() -> Result:
         stop = StopSignal()
-        with _signals(stop, tell):
-            return await main(stop), stop.interrupted
+        with _signals(stop, request, tell):
+            return await main(stop)
 
     try:
-        result, interrupted = asyncio.run(run())
+        result = asyncio.run(run())
     except asyncio.CancelledError:
-        result, interrupted = None, True
-    if interrupted:
-        raise KeyboardInterrupt
+        if not request.number:
+            raise
+        result = None
+    request.check("every answer so far is kept; the same command goes on")
     assert result is not None
     return result
 
 
 @contextmanager
-def _signals(stop: StopSignal, tell: Callable[[str], None]) -> Iterator[None]:
+def _signals(stop: StopSignal, request: StopRequest, tell: Callable[[str], None]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
 
-    def heed() -> None:
-        if stop.interrupted:
+    def heed(number: int) -> None:
+        if request.number:
             task.cancel()
         else:
-            stop.set(interrupted=True)
+            request.number = number
+            stop.set()
             tell("stopping: what is in flight is finished and kept; Ctrl-C again stops at once")
 
-    for number in _SIGNALS:
-        loop.add_signal_handler(number, heed)
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number in SIGNALS:
+        loop.add_signal_handler(number, heed, number)
     try:
         yield
     finally:
-        for number in _SIGNALS:
+        for number, handler in before.items():
             loop.remove_signal_handler(number)
+            signal.signal(number, handler)

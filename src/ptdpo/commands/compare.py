@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ptdpo.commands.outputs import refuse_unwritable_folder
+from ptdpo.commands.outputs import Overwrite, refuse_foreign_folder
 from ptdpo.commands.printing import out, print_table
 
 
@@ -16,6 +16,7 @@ def compare(
     tuning_seeds: Annotated[str, typer.Option(help="Seeds on which settings are chosen by validation.")] = "",
     grid: Annotated[list[str] | None, typer.Option(help="key=value,value,...: choose among these.")] = None,
     assign: Annotated[list[str] | None, typer.Option("--set", help="key=value for every run.")] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Train several recipes over several seeds and compare them; a second call goes on where the first stopped.
 
@@ -28,7 +29,8 @@ def compare(
     from ptdpo.compare.tables import comparison_tables, write_tables
     from ptdpo.config import parse_value
 
-    refuse_unwritable_folder("--out", folder)
+    makes = ("comparison.*", "*.svg", "seed-*")
+    refuse_foreign_folder("--out", folder, "compare", makes=makes, inputs=recipes, overwrite=overwrite)
     choices = {}
     for text in grid or []:
         key, equals, values = text.partition("=")

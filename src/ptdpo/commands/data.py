@@ -1,13 +1,15 @@
 """``ptdpo data``: make and check data."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ptdpo.commands.option_ranges import check_options
-from ptdpo.commands.outputs import refuse_unwritable_file, refuse_unwritable_folder
+from ptdpo.commands.outputs import MODEL_FILES, Overwrite, output_file, refuse_foreign_folder
 from ptdpo.commands.printing import out
+from ptdpo.folders import sole_writer
 
 data_app = typer.Typer(no_args_is_help=True, help="Make and check data, and the tiny model of the demo.")
 
@@ -16,6 +18,7 @@ data_app = typer.Typer(no_args_is_help=True, help="Make and check data, and the 
 def tiny_vlm(
     folder: Annotated[Path, typer.Argument(help="Where model and processor are saved.")],
     seed: Annotated[int, typer.Option(help="Seed of the weights.")] = 0,
+    overwrite: Overwrite = False,
 ) -> None:
     """Make a tiny real Qwen3-VL with processor, chat template and tokenizer.
 
@@ -25,9 +28,11 @@ def tiny_vlm(
     from ptdpo.data.prompts import question_text
     from ptdpo.models import TinyVLMSettings, make_tiny_vlm
 
-    refuse_unwritable_folder("FOLDER", folder)
+    command = "data tiny-vlm"
+    refuse_foreign_folder("FOLDER", folder, command, makes=MODEL_FILES, overwrite=overwrite)
     texts = [f"{question_text(p)} {easy_vqa_solution(p)}" for p in load_easy_vqa("train")]
-    make_tiny_vlm(folder, texts, TinyVLMSettings(seed=seed))
+    with sole_writer(folder, command):
+        make_tiny_vlm(folder, texts, TinyVLMSettings(seed=seed))
     out.print(f"saved to {folder}")
 
 
@@ -36,15 +41,16 @@ def demo_world(
     world: Annotated[int, typer.Argument(help="Decides the hidden rules, the scenes and the start model.")],
     folder: Annotated[Path, typer.Option("--out", help="Where it is written.")],
     text: Annotated[bool, typer.Option("--text", help="Pictures in words, for a model of text, a tiny Qwen3.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Make one world of the demo: problems, hints, solutions, a start model and an expert. Takes some minutes.
 
     Example: `ptdpo data demo-world 0 --out runs/worlds/0`
     """
     from ptdpo.demo.setting import DemoSettings
-    from ptdpo.demo.world import make_world
+    from ptdpo.demo.world import MAKES, make_world
 
-    refuse_unwritable_folder("--out", folder)
+    refuse_foreign_folder("--out", folder, "data demo-world", makes=MAKES, overwrite=overwrite)
     start = make_world(folder, world, DemoSettings(arms={}, in_words=text))
     out.print(f"start model in {start}, data in {folder / 'data'}")
 
@@ -57,6 +63,7 @@ def easy_vqa(
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
     solutions: Annotated[bool, typer.Option(help="Also write worked solutions, to FILE.solutions.jsonl.")] = False,
     hints: Annotated[bool, typer.Option(help="Also write hints made by rule, to FILE.hints.jsonl.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write easy-VQA questions as a problems file.
 
@@ -67,14 +74,17 @@ def easy_vqa(
     from ptdpo.data.files import write_hints, write_problems, write_solutions
     from ptdpo.records import Solution
 
-    refuse_unwritable_file("FILE", file)
-    problems = load_easy_vqa(split, limit, seed)
-    write_problems(file, problems)
-    if hints:
-        write_hints(file.with_suffix(".hints.jsonl"), {p.id: easy_vqa_hint(p) for p in problems}, model="rule")
-    if solutions:
-        written = [Solution(problem.id, easy_vqa_solution(problem)) for problem in problems]
-        write_solutions(file.with_suffix(".solutions.jsonl"), written)
+    hints_file = file.with_suffix(".hints.jsonl") if hints else None
+    solutions_file = file.with_suffix(".solutions.jsonl") if solutions else None
+    with ExitStack() as guarded:
+        for path in (file, hints_file, solutions_file):
+            guarded.enter_context(output_file("FILE", path, "data easy-vqa", overwrite=overwrite))
+        problems = load_easy_vqa(split, limit, seed)
+        write_problems(file, problems)
+        if hints_file:
+            write_hints(hints_file, {p.id: easy_vqa_hint(p) for p in problems}, model="rule")
+        if solutions_file:
+            write_solutions(solutions_file, [Solution(problem.id, easy_vqa_solution(problem)) for problem in problems])
     out.print(f"{len(problems)} problems in {file}")
 
 
@@ -113,6 +123,7 @@ def attach(
     hints: Annotated[Path, typer.Argument(help="A hints file (JSONL).")],
     file: Annotated[Path, typer.Option("--out", help="To write: .parquet (the reference's schema) or .jsonl.")],
     bad_rows: Annotated[str, typer.Option(help="refuse, or drop: problems with a missing or broken image.")] = "refuse",
+    overwrite: Overwrite = False,
 ) -> None:
     """Join hints to problems as `prompt_with_hint`, which trainers made after the reference read too.
 
@@ -125,7 +136,7 @@ def attach(
 
     if bad_rows not in ("refuse", "drop"):
         raise ValueError(f"--bad-rows {bad_rows!r}: must be refuse or drop")
-    refuse_unwritable_file("--out", file)
+    guard = output_file("--out", file, "data attach-hints", inputs=(problems, hints), overwrite=overwrite)
     jsonl = problems.suffix == ".jsonl"
     read = read_problems(problems) if jsonl else load_parquet(problems, problems.parent / "images")
     checked = find_bad_rows(read)
@@ -133,7 +144,8 @@ def attach(
         raise ValueError(f"{describe_bad_rows(checked.bad, str(problems))}; mend them, or set --bad-rows drop")
     good, report = keep_good(checked, "drop", str(problems))
     joined = attach_hints(good, read_hints(hints))
-    write_data(file, joined.problems)
+    with guard:
+        write_data(file, joined.problems)
     out.print(f"{len(joined.problems)} problems, {joined.hinted} with a hint, in {file}")
     if report:
         out.print(report)

@@ -9,9 +9,10 @@ from typer.core import TyperGroup
 
 from ptdpo.commands import endpoint_options as options
 from ptdpo.commands.option_ranges import check_options
-from ptdpo.commands.outputs import refuse_unwritable_folder
+from ptdpo.commands.outputs import Overwrite, refuse_foreign_folder
 from ptdpo.commands.printing import out, print_table
 from ptdpo.config import BadRows
+from ptdpo.folders import sole_writer
 
 if TYPE_CHECKING:
     from ptdpo.evaluate.results import Results
@@ -76,6 +77,7 @@ def run(
     tpm: options.TokensPerMinute = None,
     timeout: options.Timeout = 600.0,
     tries: options.Tries = 8,
+    overwrite: Overwrite = False,
 ) -> None:
     """Answer benchmarks with a model, in this process or behind an endpoint, and grade the responses.
 
@@ -92,8 +94,11 @@ def run(
 
     if folder.suffix == ".jsonl" or folder.is_file():
         raise ValueError(f"--out {folder}: name a folder; the responses of each benchmark are written inside it")
-    refuse_unwritable_folder("--out", folder)
     names, paths = _names_and_paths(benchmarks, data or [], problems)
+    makes, marks = ("table.*", "results.json"), ("settings.json",)
+    refuse_foreign_folder(
+        "--out", folder, "evaluate", makes=makes, marks=marks, inputs=paths.values(), overwrite=overwrite
+    )
     choice = DataChoice(names, paths, limit, _one_of("--bad-rows", bad_rows, BadRows), instruction)
     sampling = SamplingSettings(
         samples, max_new_tokens, temperature, top_p, 0, seed, batch_size, extra if base_url else ""
@@ -144,6 +149,7 @@ def compare(
     folder: Annotated[
         Path | None, typer.Option("--out", help="Also write comparison.md, .json and .csv there.")
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Compare two runs question by question: difference, 95 % interval, verdict on the second.
 
@@ -152,15 +158,17 @@ def compare(
     from ptdpo.evaluate.compare import compare as compare_runs
     from ptdpo.evaluate.compare import write_comparison
 
+    command = "evaluate compare"
     if folder is not None:
-        refuse_unwritable_folder("--out", folder)
+        refuse_foreign_folder("--out", folder, command, makes=("comparison.*",), overwrite=overwrite)
     comparison = compare_runs(first, second)
     shown = comparison.table()
     print_table(shown.columns, shown.rows)
     for note in comparison.notes:
         out.print(f"- {note}")
     if folder is not None:
-        write_comparison(folder, comparison)
+        with sole_writer(folder, command):
+            write_comparison(folder, comparison)
 
 
 @evaluate_app.command()

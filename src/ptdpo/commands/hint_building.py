@@ -7,6 +7,7 @@ import typer
 
 from ptdpo.commands import endpoint_options as options
 from ptdpo.commands.option_ranges import check_options
+from ptdpo.commands.outputs import Overwrite, output_file, refuse_inputs_of_job
 from ptdpo.folders import write_json
 
 Problems = Annotated[Path, typer.Option(help="Problems file: JSONL, or parquet (file or folder).")]
@@ -41,6 +42,7 @@ def build(
     price_out: options.PriceOut = None,
     max_image_bytes: options.MaxImageBytes = 20_000_000,
     max_image_pixels: options.MaxImagePixels = 40_000_000,
+    overwrite: Overwrite = False,
 ) -> None:
     """Ask a model for an answer-free hint for every problem; each is checked, and asked for again if rejected.
 
@@ -57,6 +59,7 @@ def build(
     from ptdpo.hints.prompt import system_prompt as read_prompt
     from ptdpo.hints.quality import check_hint
 
+    refuse_inputs_of_job(out, (problems, system_prompt, apply_review), overwrite=overwrite)
     sampling = options.sampling_from(max_tokens, temperature, top_p, extra)
     settings = BuildSettings(read_prompt(system_prompt), sampling, attempts, fallback_attempts, recheck)
     service = options.service_from(given)
@@ -85,6 +88,7 @@ def recoverability(
     tries: options.Tries = 8,
     price_in: options.PriceIn = None,
     price_out: options.PriceOut = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Guess every answer from its hint alone, without question and image; reject hints that beat chance.
 
@@ -98,10 +102,17 @@ def recoverability(
     from ptdpo.hints.recoverability import RecoverySettings, measure_recoverability
 
     settings = RecoverySettings(guesses, alpha, options.sampling_from(max_tokens, temperature, top_p, extra))
-    judged, report = measure_recoverability(problems, hints, out, options.service_from(given), settings)
-    rejected = [one.id for one in judged if one.rejected]
-    console.print(f"{len(rejected)} of {len(judged)} hints give their answer away more often than chance")
-    _write_rejected(review_out, rejected, "the answer can be guessed from this hint without question and image")
+    inputs = (hints, problems)
+    refuse_inputs_of_job(out, inputs, overwrite=overwrite)
+    command = "hints recoverability"
+    with (
+        output_file("--out", out, command, inputs=inputs, overwrite=overwrite),
+        output_file("--review-out", review_out, command, inputs=inputs, overwrite=overwrite),
+    ):
+        judged, report = measure_recoverability(problems, hints, out, options.service_from(given), settings)
+        rejected = [one.id for one in judged if one.rejected]
+        console.print(f"{len(rejected)} of {len(judged)} hints give their answer away more often than chance")
+        _write_rejected(review_out, rejected, "the answer can be guessed from this hint without question and image")
     options.report_and_exit(report, out, WorkFiles.beside(out).failed)
 
 
@@ -131,6 +142,7 @@ def usefulness(
     max_image_bytes: options.MaxImageBytes = 20_000_000,
     max_image_pixels: options.MaxImagePixels = 40_000_000,
     batch_size: Annotated[int, typer.Option(help="Questions per batch, in this process.")] = 64,
+    overwrite: Overwrite = False,
 ) -> None:
     """Compare pass@n of a model with each hint and without it; flag hints that do not help.
 
@@ -150,12 +162,21 @@ def usefulness(
     sampling = options.sampling_from(max_tokens, temperature, top_p, extra)
     settings = UsefulnessSettings(draws, sampling, grading=check_mode(grading, "--grading"))
     report = None
-    if base_url:
-        result, report = measure_usefulness(problems, hints, out, options.service_from(given), settings)
-    else:
-        from ptdpo.evaluate.usefulness import measure_usefulness_here
+    inputs = (hints, problems)
+    refuse_inputs_of_job(out, inputs, overwrite=overwrite)
+    command = "hints usefulness"
+    with (
+        output_file("--out", out, command, inputs=inputs, overwrite=overwrite),
+        output_file("--review-out", review_out, command, inputs=inputs, overwrite=overwrite),
+    ):
+        if base_url:
+            result, report = measure_usefulness(problems, hints, out, options.service_from(given), settings)
+        else:
+            from ptdpo.evaluate.usefulness import measure_usefulness_here
 
-        result = measure_usefulness_here(model, problems, hints, out, settings, batch_size=batch_size)
+            result = measure_usefulness_here(model, problems, hints, out, settings, batch_size=batch_size)
+        useless = result.flagged().get("does not help", [])
+        _write_rejected(review_out, useless, "readers do no better with this hint than without it")
     print_table(("", "without", "with hint"), result.rows())
     gain = result.gain
     console.print(
@@ -163,8 +184,6 @@ def usefulness(
     )
     for flag, ids in result.flagged().items():
         console.print(f"{len(ids)} hints: {flag}")
-    useless = result.flagged().get("does not help", [])
-    _write_rejected(review_out, useless, "readers do no better with this hint than without it")
     if report is not None:
         options.report_and_exit(report, out, WorkFiles.beside(out).failed)
 

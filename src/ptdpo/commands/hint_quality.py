@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ptdpo.commands.outputs import refuse_unwritable_file
+from ptdpo.commands.outputs import Overwrite, output_file
 from ptdpo.commands.printing import out, print_table
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ def check(
     problems: Annotated[Path | None, typer.Option(help="Their problems: JSONL, or parquet (file or folder).")] = None,
     verdicts: Annotated[Path | None, typer.Option("--out", help="Also write one verdict per hint, as JSONL.")] = None,
     self_test: Annotated[bool, typer.Option(help="Instead, measure the rules on the labelled hints.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """List hints that give the answer away, expose a decisive number, name no evidence, or solve the problem.
 
@@ -31,11 +32,11 @@ def check(
     if self_test:
         _print_self_test()
         return
-    if verdicts is not None:
-        refuse_unwritable_file("--out", verdicts)
-    rows, mistakes = _judged(hints, problems)
-    if verdicts is not None:
-        write_jsonl(verdicts, ({"id": r.problem.id, "ok": r.verdict.ok, "reasons": r.verdict.reasons} for r in rows))
+    with output_file("--out", verdicts, "hints check", inputs=(hints, problems), overwrite=overwrite):
+        rows, mistakes = _judged(hints, problems)
+        if verdicts is not None:
+            judged = ({"id": r.problem.id, "ok": r.verdict.ok, "reasons": r.verdict.reasons} for r in rows)
+            write_jsonl(verdicts, judged)
     if rows:
         _print_reasons(rows)
     rejected = sum(not row.verdict.ok for row in rows)
@@ -51,6 +52,7 @@ def review(
     only: Annotated[Literal["all", "fit", "rejected"], typer.Option(help="Which verdicts to show.")] = "all",
     image_size: Annotated[int, typer.Option(min=16, help="Longest side of an image, in pixels.")] = 512,
     max_mb: Annotated[float, typer.Option(min=0.1, help="Largest page, in megabytes.")] = 64.0,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write one HTML page to read hints beside their images, and to accept or reject them.
 
@@ -61,11 +63,11 @@ def review(
     from ptdpo.folders import write_text
     from ptdpo.hints.review import review_page
 
-    refuse_unwritable_file("--out", page)
-    rows, mistakes = _judged(hints, problems)
-    chosen = [row for row in rows if only == "all" or row.verdict.ok == (only == "fit")]
-    written = review_page(chosen, hints.name, image_size=image_size, max_megabytes=max_mb)
-    write_text(page, written.html)
+    with output_file("--out", page, "hints review", inputs=(hints, problems), overwrite=overwrite):
+        rows, mistakes = _judged(hints, problems)
+        chosen = [row for row in rows if only == "all" or row.verdict.ok == (only == "fit")]
+        written = review_page(chosen, hints.name, image_size=image_size, max_megabytes=max_mb)
+        write_text(page, written.html)
     out.print(f"{len(chosen)} hints in {page} ({len(written.html) / 1e6:.1f} MB)", markup=False, highlight=False)
     _report([*mistakes, *written.unreadable])
     raise typer.Exit(2 if mistakes or written.unreadable else 0)

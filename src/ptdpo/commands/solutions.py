@@ -7,6 +7,7 @@ import typer
 
 from ptdpo.commands import endpoint_options as options
 from ptdpo.commands.option_ranges import check_options
+from ptdpo.commands.outputs import Overwrite, refuse_inputs_of_job
 
 solutions_app = typer.Typer(no_args_is_help=True, help="Make worked solutions for supervised fine-tuning.")
 
@@ -45,6 +46,7 @@ def build(
     price_out: options.PriceOut = None,
     max_image_bytes: options.MaxImageBytes = 20_000_000,
     max_image_pixels: options.MaxImagePixels = 40_000_000,
+    overwrite: Overwrite = False,
 ) -> None:
     """Sample solutions, keep the shortest whose boxed answer is right; then repair what is unsolved.
 
@@ -71,6 +73,7 @@ def build(
         THINKING_INSTRUCTION if instruction is None else instruction,
         check_mode(grading, "--grading"),
     )
+    refuse_inputs_of_job(out, (problems,), overwrite=overwrite)
     report, stages = build_solutions(problems, out, options.service_from(given), settings)
     console.print(
         f"solved by sampling {stages['sample']}, by repair {stages['repair']}, in reverse {stages['reverse']}"

@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from ptdpo.commands.option_ranges import check_options
-from ptdpo.commands.outputs import refuse_unwritable_folder
+from ptdpo.commands.outputs import MODEL_FILES, Overwrite, refuse_foreign_folder
 from ptdpo.commands.printing import out, print_table
+from ptdpo.folders import sole_writer
 
 
 def train(
@@ -16,6 +17,7 @@ def train(
     overrides: Annotated[list[str] | None, typer.Argument(help="key=value, such as learning_rate=2e-6.")] = None,
     dry_run: Annotated[bool, typer.Option(help="Check everything that can be checked, load no weights.")] = False,
     assign: Annotated[list[str] | None, typer.Option("--set", help="The same as a plain key=value.")] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Train a model as a recipe says; goes on from the newest checkpoint of its output folder.
 
@@ -23,12 +25,23 @@ def train(
     """
     from ptdpo.config import read_recipe
     from ptdpo.models.loading import check_model
+    from ptdpo.train.made_with import FINISHED, STARTED
     from ptdpo.train.plan import make_plan
-    from ptdpo.train.run import train_recipe
+    from ptdpo.train.run import output_folder, train_recipe
 
     warnings.filterwarnings("once", category=FutureWarning)
     parsed = read_recipe(recipe, [*(overrides or []), *(assign or [])])
     check_model(parsed.model)
+    data = parsed.data
+    refuse_foreign_folder(
+        "output_dir",
+        output_folder(parsed),
+        "train",
+        makes=(*MODEL_FILES, "metrics.jsonl", "tutored_examples.jsonl"),
+        marks=(STARTED, FINISHED),
+        inputs=(recipe, parsed.model, parsed.train.get("tutoring_teacher"), data.path, data.hints, data.solutions),
+        overwrite=overwrite,
+    )
     if dry_run:
         print_table(("setting", "value"), make_plan(parsed).rows())
     else:
@@ -44,6 +57,7 @@ def sft(
     batch_size: Annotated[int, typer.Option(help="Rows per step.")] = 32,
     instruction: Annotated[str, typer.Option(help="Appended to every question.")] = "",
     seed: Annotated[int, typer.Option(help="Of the order of rows.")] = 0,
+    overwrite: Overwrite = False,
 ) -> None:
     """Fine-tune a small model on worked solutions, one epoch on the CPU.
 
@@ -56,11 +70,13 @@ def sft(
     from ptdpo.models.loading import check_model
     from ptdpo.train.sft import fine_tune_on_cpu
 
-    refuse_unwritable_folder("--out", folder)
+    inputs = (model, problems, solutions)
+    refuse_foreign_folder("--out", folder, "sft", makes=MODEL_FILES, inputs=inputs, overwrite=overwrite)
     check_model(model, "MODEL")
     checked = find_bad_rows(read_problems(problems), instruction=instruction)
     if checked.bad:
         raise ValueError(f"{describe_bad_rows(checked.bad, str(problems))}; mend them or take them out")
     rows = solution_rows(checked.good, read_solutions(solutions), instruction)
-    fine_tune_on_cpu(model, rows, folder, batch_size=batch_size, learning_rate=learning_rate, seed=seed)
+    with sole_writer(folder, "sft"):
+        fine_tune_on_cpu(model, rows, folder, batch_size=batch_size, learning_rate=learning_rate, seed=seed)
     out.print(f"{len(rows)} solutions; saved to {folder}")

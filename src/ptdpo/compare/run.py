@@ -18,9 +18,10 @@ from ptdpo.evaluate.loading import LoadedBenchmark
 from ptdpo.evaluate.run import check_sampling
 from ptdpo.evaluate.scoring import Scores, load_problems, score_file
 from ptdpo.evaluate.settings import Grading, SamplingSettings
-from ptdpo.folders import write_text
+from ptdpo.folders import sole_writer, write_text
 from ptdpo.report.curves import line_chart, mean_over_runs
 from ptdpo.report.page import CURVES
+from ptdpo.signals import heeding_signals
 from ptdpo.train.made_with import FINISHED, STARTED, check_same, made_with
 from ptdpo.train.metrics import METRICS_FILE, last_steps_mean, read_metrics, step_seconds
 from ptdpo.train.plan import make_plan
@@ -67,9 +68,15 @@ def run_comparison(folder: Path, plan: ComparePlan) -> ComparisonResult:
 
     Raises:
         ValueError: on what ``check_comparison`` refuses, before anything is trained, or if answers in the folder
-            were given otherwise than the plan now asks for.
+            were given otherwise than the plan now asks for, or if another process compares there.
+        StoppedBySignal: if a signal ended it; what is finished is kept.
     """
     check_comparison(folder, plan)
+    with sole_writer(folder, "compare"), heeding_signals(Console(stderr=True).print):
+        return _run(folder, plan)
+
+
+def _run(folder: Path, plan: ComparePlan) -> ComparisonResult:
     console = Console(stderr=True)
     for warning in plan.warnings:
         console.print(f"warning: {warning}", style="yellow", soft_wrap=True)

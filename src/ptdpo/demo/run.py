@@ -8,13 +8,15 @@ from typing import Any
 from ptdpo.demo.setting import DemoData, DemoSettings, make_data
 from ptdpo.demo.training import ArmRun, score, train_arm, warm_start
 from ptdpo.evaluate.scoring import Scores
-from ptdpo.folders import claim, write_json, write_text
+from ptdpo.folders import claim, sole_writer, write_json, write_text
 from ptdpo.report.page import Page, ShownExample, render
 from ptdpo.train.examples import read_examples
+from ptdpo.train.made_with import FINISHED
 from ptdpo.train.metrics import PartsClock, last_steps_mean, read_metrics
 
 SHOWN_EXAMPLES = 5
 MADE_WITH = "settings.json"
+MAKES = ("data", "fresh", "skilled", "start", "warm-start", "grpo", "ptd-grpo", "*.json", "index.html")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +50,13 @@ def run_demo(folder: Path, seed: int, settings: DemoSettings | None = None) -> d
     goes on where it stopped.
 
     Raises:
-        ValueError: if the folder holds a demo with another seed or other settings.
+        ValueError: if the folder holds a demo with another seed or other settings, or another process writes there.
     """
-    settings = settings or DemoSettings()
+    with sole_writer(folder, "demo"):
+        return _run(folder, seed, settings or DemoSettings())
+
+
+def _run(folder: Path, seed: int, settings: DemoSettings) -> dict[str, Any]:
     clock = PartsClock()
     claim_folder(folder, seed, settings)
     with clock("data"):
@@ -87,7 +93,7 @@ def claim_folder(folder: Path, seed: int, settings: DemoSettings) -> None:
 
 def finished_arm(folder: Path) -> ArmRun | None:
     """Return the arm trained in a folder, or ``None`` if it is not there or not finished."""
-    return ArmRun(folder.name, folder) if (folder / "model.safetensors").exists() else None
+    return ArmRun(folder.name, folder) if (folder / FINISHED).exists() else None
 
 
 def summarise(run: ArmRun, scores: Scores) -> ArmResult:

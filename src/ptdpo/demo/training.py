@@ -8,9 +8,10 @@ from ptdpo.data.dataset import rl_dataset
 from ptdpo.demo.setting import INSTRUCTION, Arm, DemoData, DemoSettings, SftRow, habit_rows, skill_rows
 from ptdpo.evaluate.scoring import Scores, load_problems, score_file
 from ptdpo.evaluate.settings import SamplingSettings
-from ptdpo.folders import new_folder
+from ptdpo.folders import new_folder, write_json
 from ptdpo.models import TinyVLMSettings, load_processor, make_tiny_lm, make_tiny_vlm
 from ptdpo.train import PTDConfig, PTDTrainer
+from ptdpo.train.made_with import FINISHED
 from ptdpo.train.metrics import METRICS_FILE
 from ptdpo.train.sft import fine_tune_on_cpu
 
@@ -87,6 +88,7 @@ def train_arm(
     )
     trainer.train()
     trainer.save_model(str(folder))
+    write_json(folder / FINISHED, {"arm": name, "seed": seed})
     return ArmRun(name, folder)
 
 

@@ -12,6 +12,7 @@ from ptdpo.demo.setting import INSTRUCTION, DemoSettings, make_data
 from ptdpo.demo.training import fine_tune, warm_start
 
 EXPERT_ROWS = 3_200
+MAKES = ("data", "fresh", "skilled", "start", "expert", "warm-start")
 # What is left of a hint that does not say where to look.
 UNSTRUCTURED = "the picture."
 
@@ -24,9 +25,13 @@ def make_world(folder: Path, world: int, settings: DemoSettings | None = None, e
     solutions by the true rules, the teacher that OPD distils.
 
     Raises:
-        ValueError: if the folder holds another world.
+        ValueError: if the folder holds another world, or another process writes there.
     """
-    settings = settings or DemoSettings(arms={})
+    with sole_writer(folder, "data demo-world"):
+        return _make(folder, world, settings or DemoSettings(arms={}), expert_rows)
+
+
+def _make(folder: Path, world: int, settings: DemoSettings, expert_rows: int) -> Path:
     claim_folder(folder, world, settings)
     data = make_data(folder / "data", world, world, settings)
     write_solutions(folder / "data" / "solutions.jsonl", [scene.solution for scene in data.train])

@@ -26,6 +26,8 @@ from ptdpo.evaluate.settings import (
 from ptdpo.evaluate.store import ResponseStore, UngradedResponse
 from ptdpo.evaluate.table import write_tables
 from ptdpo.evaluate.task import Task
+from ptdpo.folders import sole_writer
+from ptdpo.signals import StopRequest, heeding_signals
 
 PAPER_SUITE = "papo"
 
@@ -127,16 +129,20 @@ def evaluate_loaded(
     """Do what ``evaluate`` does with benchmarks that are loaded.
 
     Raises:
-        ValueError: if there is no such model, or ``out`` holds results with other settings.
+        ValueError: if there is no such model, ``out`` holds results with other settings, or another process writes
+            there.
+        StoppedBySignal: if a signal ended it before the last answer; those that were there are kept.
     """
     grading = grading or Grading()
     data = {benchmark.benchmark.name: _data_settings(benchmark) for benchmark in loaded}
-    claim_folder(out, RunSettings(engine.describe(), sampling, grading, package_versions(), data))
-    with _progress() as progress:
-        for benchmark in loaded:
-            _answer_all(engine, benchmark, sampling, out, grading, progress)
-    results = read_results(out)
-    write_tables(out, results)
+    settings = RunSettings(engine.describe(), sampling, grading, package_versions(), data)
+    with sole_writer(out, "evaluate"), heeding_signals(Console(stderr=True).print) as stop:
+        claim_folder(out, settings)
+        with _progress() as progress:
+            for benchmark in loaded:
+                _answer_all(engine, benchmark, out, settings, progress, stop)
+        results = read_results(out)
+        write_tables(out, results)
     return results
 
 
@@ -167,17 +173,23 @@ def check_sampling(sampling: SamplingSettings, *, section: str = "") -> None:
 
 
 def _answer_all(
-    engine: Engine, loaded: LoadedBenchmark, sampling: SamplingSettings, out: Path, grading: Grading, progress: Progress
+    engine: Engine,
+    loaded: LoadedBenchmark,
+    out: Path,
+    settings: RunSettings,
+    progress: Progress,
+    stop: StopRequest,
 ) -> None:
-    name = loaded.benchmark.name
+    name, sampling = loaded.benchmark.name, settings.sampling
     problems = {problem.id: problem for problem in loaded.problems}
     with ResponseStore(out / name) as store:
         done = {response.key for response in store.read(problems, sampling.samples)}
         bar = progress.add_task(name, total=len(problems) * sampling.samples, completed=len(done))
 
         def keep(answers: list[UngradedResponse]) -> None:
-            store.append(grade_answers(answers, problems, grading))
+            store.append(grade_answers(answers, problems, settings.grading))
             progress.advance(bar, len(answers))
+            stop.check(f"{out}: every answer so far is kept; the same command goes on")
 
         engine.answer(Task(name, loaded.problems, loaded.benchmark.instruction, sampling, done, out / name), keep)
 

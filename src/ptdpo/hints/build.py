@@ -83,7 +83,7 @@ def build_hints(
 
     Raises:
         ValueError: if a file cannot be read or written, holds no problem, or no request can succeed.
-        KeyboardInterrupt: after Ctrl-C, when what was in flight has been kept.
+        StoppedBySignal: after a signal, when what was in flight has been kept.
     """
     refuse_empty(problems)
     files = WorkFiles.beside(out)

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from ptdpo.chat.jobs import WorkFiles
 from ptdpo.chat.store import AppendOnlyFile
 from ptdpo.data.files import as_text, read_jsonl
 from ptdpo.records import Hint
@@ -35,7 +36,7 @@ class Decisions:
     @classmethod
     def beside(cls, hints: Path) -> "Decisions":
         """Return the decisions about a hints file."""
-        return cls(hints.with_name(f"{hints.name.removesuffix('.jsonl')}.reviews.jsonl"))
+        return cls(WorkFiles.beside(hints).reviews)
 
     def reason_against(self, problem_id: str, hint: Hint) -> str | None:
         """Return why this very hint was rejected, or ``None`` if it was not."""

@@ -160,7 +160,7 @@ def measure_recoverability(
 
     Raises:
         ValueError: if a file cannot be read, or no request can succeed.
-        KeyboardInterrupt: after Ctrl-C.
+        StoppedBySignal: after a signal, when what was in flight has been kept.
     """
     known = read_hints(hints)
 

@@ -123,7 +123,7 @@ def measure_usefulness(
 
     Raises:
         ValueError: if a file cannot be read, or no request can succeed.
-        KeyboardInterrupt: after Ctrl-C.
+        StoppedBySignal: after a signal, when what was in flight has been kept.
     """
     known = read_hints(hints)
 

@@ -51,7 +51,7 @@ def train_recipe(recipe: Recipe) -> Path:
     settings = resolved_settings(recipe)
     check_processes(recipe)
     check_model(recipe.model)
-    folder = _output_folder(settings)
+    folder = output_folder(settings)
     _refuse_other_run(recipe, folder)
     processor = load_processor(recipe.model)
     data = load_data(
@@ -154,7 +154,8 @@ def _has_all_steps(checkpoint: Path, settings: Settings, plan: Plan) -> bool:
     return state["global_step"] >= max(plan.optimiser_steps, state["max_steps"])
 
 
-def _output_folder(settings: Settings) -> Path:
+def output_folder(settings: Settings) -> Path:
+    """Return where a run with these settings writes."""
     return Path(settings.output_dir or DEFAULT_OUTPUT_FOLDER)
 
 
