@@ -3,10 +3,8 @@
 import fcntl
 import json
 import os
-import shlex
 import shutil
 import socket
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, is_dataclass
@@ -159,19 +157,18 @@ def sole_writer(folder: str | Path, command: str) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """Who writes to a folder: what it does, the process, the machine, since when, and its command line."""
+    """Who writes to a folder: what it does, the process, the machine, and since when."""
 
     command: str
     pid: int
     host: str
     since: str
-    line: str
 
     @classmethod
     def this(cls, command: str) -> "Writer":
         """Return the record of this process."""
         since = datetime.now().astimezone().isoformat(timespec="seconds")
-        return cls(command, os.getpid(), socket.gethostname(), since, shlex.join(sys.argv)[:500])
+        return cls(command, os.getpid(), socket.gethostname(), since)
 
 
 def last_writer(folder: str | Path) -> Writer | None:

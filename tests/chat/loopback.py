@@ -45,13 +45,18 @@ class Raw:
 
 
 @dataclass(frozen=True)
+class Drip:
+    """Status 200, then a blank now and then, without an end."""
+
+
+@dataclass(frozen=True)
 class Hold:
     """No answer until the server is told to release, then this one."""
 
     then: Say
 
 
-Behaviour = Callable[[dict[str, Any], int], Say | Refuse | Cut | Raw | Hold]
+Behaviour = Callable[[dict[str, Any], int], Say | Refuse | Cut | Raw | Drip | Hold]
 
 
 def user_text(body: dict[str, Any]) -> str:
@@ -134,6 +139,12 @@ class LoopbackServer:
         if isinstance(action, Hold):
             await self._release.wait()
             action = action.then
+        if isinstance(action, Drip):
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 100000\r\n\r\n")
+            while True:
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.02)
         if isinstance(action, Cut):
             writer.write(_http(200, json.dumps(completion(Say("never read"))))[: action.after])
             await writer.drain()
@@ -145,18 +156,18 @@ class LoopbackServer:
             writer.write(_http(200, action.text))
         else:
             await asyncio.sleep(action.delay)
-            writer.write(_http(200, json.dumps(completion(action))))
+            writer.write(_http(200, json.dumps(completion(action, body["model"]))))
             self.answered.append(body)
         await writer.drain()
         return True
 
 
-def completion(action: Say) -> dict[str, Any]:
+def completion(action: Say, model: str = "m") -> dict[str, Any]:
     return {
         "id": "chatcmpl-1",
         "object": "chat.completion",
         "created": 0,
-        "model": "m",
+        "model": model,
         "choices": [
             {
                 "index": 0,

@@ -15,7 +15,9 @@ from ptdpo.chat.images import ImageLimits
 from ptdpo.chat.limits import RateLimiter, StopSignal
 from ptdpo.chat.progress import Usage
 from ptdpo.chat.protocol import Dialect, asked_wait, dialect_fields, request_body, rough_cost, simpler
+from ptdpo.chat.replies import reply_from
 from ptdpo.chat.requests import ChatReply, ChatRequest, request_key
+from ptdpo.chat.secrets import Mask, check_url, public_url, query_of, without_query
 from ptdpo.chat.store import RequestStore
 
 # Statuses that no other request of the run would escape: wrong key, wrong address or model. Not 403: some services
@@ -30,6 +32,10 @@ class RequestError(ValueError):
 
 class EndpointError(ValueError):
     """No request of the run can be answered: wrong key, address or model, or a server that never answers."""
+
+
+class _OtherHost(Exception):  # noqa: N818
+    """A server redirects to one that the user did not name."""
 
 
 class _Transient(Exception):  # noqa: N818
@@ -102,18 +108,20 @@ class ChatClient:
         usage: Usage | None = None,
         stop: StopSignal | None = None,
     ) -> None:
-        if not endpoint.base_url.startswith(("http://", "https://")):
-            raise ValueError(f"base URL {endpoint.base_url!r}: must begin with http:// or https://")
+        check_url(endpoint.base_url)
         self.endpoint = endpoint
         self.usage, self.stop = usage or Usage(), stop or StopSignal()
         self._store, self._settings = store, settings or ClientSettings()
         self._key = os.environ.get(endpoint.api_key_env, "").strip()
+        self._mask, self._address = Mask(self._key, endpoint.base_url), public_url(endpoint.base_url)
         # Retries are ours: the library's own would hide waits from the limits and from Ctrl-C.
         self._api = openai.AsyncOpenAI(
-            base_url=endpoint.base_url,
+            base_url=without_query(endpoint.base_url),
+            default_query=query_of(endpoint.base_url),
             api_key=self._key or "none",
             timeout=self._settings.timeout,
             max_retries=0,
+            http_client=openai.DefaultAsyncHttpxClient(event_hooks={"request": [self._refuse_other_host]}),
         )
         self._slots = asyncio.Semaphore(self._settings.concurrency)
         self._limiter = RateLimiter(self._settings.requests_per_minute, self._settings.tokens_per_minute)
@@ -190,7 +198,7 @@ class ChatClient:
         self._failed_in_a_row += 1
         if self._failed_in_a_row >= self._settings.give_up_after:
             raise EndpointError(
-                f"{self.endpoint.base_url}: {self._failed_in_a_row} requests in a row failed, the last: {error}"
+                f"{self._address}: {self._failed_in_a_row} requests in a row failed, the last: {error}"
             ) from error
 
     def _wait(self, state: RetryCallState) -> float:
@@ -215,7 +223,7 @@ class ChatClient:
         dialect = self._dialect
         while True:
             try:
-                reply = await self._send({**body, **dialect_fields(request, dialect)})
+                reply = await self._send({**body, **dialect_fields(request, dialect)}, request.id)
             except openai.APIStatusError as error:
                 easier = simpler(dialect, request, error.status_code, str(error))
                 if easier is None:
@@ -225,26 +233,41 @@ class ChatClient:
                 self._dialect = dialect
                 return reply
 
-    async def _send(self, body: dict[str, Any]) -> ChatReply:
+    async def _refuse_other_host(self, request: httpx2.Request) -> None:
+        """Follow a redirect on the same server only: the next one was not named by the user, and would get the data."""
+        asked, base = request.url, self._api.base_url
+        if asked.host != base.host or (base.scheme == "https" and asked.scheme != "https"):
+            raise _OtherHost(
+                f"sends its requests on to {asked.scheme}://{asked.host}: name that as the base URL if you trust it"
+            )
+
+    async def _send(self, body: dict[str, Any], problem_id: str) -> ChatReply:
         try:
-            # The typed method walks through every message, which costs as much time as all of our own work.
-            return _reply(await self._api.post("/chat/completions", cast_to=ChatCompletion, body=body))
+            # The library's own limit is on the silence between two bytes: a server that drips blanks holds it for ever.
+            async with asyncio.timeout(self._settings.timeout):
+                # The typed method walks through every message, which costs as much time as all of our own work.
+                completion = await self._api.post("/chat/completions", cast_to=ChatCompletion, body=body)
+            return reply_from(completion, self.endpoint.model)
         except openai.APIStatusError as error:
             if (error.status_code < 500 and error.status_code not in _TRANSIENT_4XX) or _out_of_money(error):
                 raise
             wait = asked_wait(error.response.headers)
             self._limiter.pause(wait)
+            self.usage.note_wait(wait)
             raise _Transient(f"status {error.status_code}: {self._clean(error)}", wait) from error
-        except openai.APITimeoutError as error:
+        except _OtherHost as error:
+            raise EndpointError(f"{self._address}: {error}") from error
+        except (openai.APITimeoutError, TimeoutError) as error:
             raise _Transient(f"no answer within {self._settings.timeout:g} seconds") from error
         except (openai.APIError, httpx2.HTTPError) as error:
             cause = error.__cause__ or error
             raise _Transient(f"connection broken ({type(cause).__name__}: {self._clean(cause)})") from error
         except (ValueError, TypeError, AttributeError) as error:
+            self.usage.count_invalid(problem_id)
             raise _Transient(f"an answer that is not a chat completion ({self._clean(error)})") from error
 
     def _mistake(self, error: openai.APIStatusError) -> ValueError:
-        said = f"{self.endpoint.base_url}: status {error.status_code}: {self._clean(error)}"
+        said = f"{self._address}: status {error.status_code}: {self._clean(error)}"
         if error.status_code == 401:
             found = "is not accepted" if self._key else "is not set"
             return EndpointError(f"{said}; the key in the environment variable {self.endpoint.api_key_env} {found}")
@@ -253,11 +276,10 @@ class ChatClient:
         return EndpointError(said) if _out_of_money(error) else RequestError(said)
 
     def _clean(self, error: BaseException) -> str:
-        """Return the message of an error in one line, without the API key, which some servers repeat."""
+        """Return the message of an error in one line, without the secrets that some servers repeat."""
         body = getattr(error, "body", None)
         told = body.get("message") if isinstance(body, dict) else None
-        text = " ".join(str(told or error).split())[:500]
-        return text.replace(self._key, "***") if self._key else text
+        return self._mask(str(told or error))
 
 
 async def _off_loop(request: ChatRequest, work: Any, *arguments: Any) -> Any:
@@ -265,20 +287,6 @@ async def _off_loop(request: ChatRequest, work: Any, *arguments: Any) -> Any:
     if any(message.images for message in request.messages):
         return await asyncio.to_thread(work, *arguments)
     return work(*arguments)
-
-
-def _reply(completion: ChatCompletion) -> ChatReply:
-    if not getattr(completion, "choices", None):
-        raise ValueError("it has no choices")
-    choice, usage = completion.choices[0], completion.usage
-    thinking = getattr(choice.message, "reasoning_content", None) or getattr(choice.message, "reasoning", None)
-    return ChatReply(
-        text=choice.message.content or "",
-        finish_reason=choice.finish_reason or "stop",
-        prompt_tokens=usage.prompt_tokens if usage else 0,
-        completion_tokens=usage.completion_tokens if usage else 0,
-        reasoning=thinking if isinstance(thinking, str) else "",
-    )
 
 
 def _out_of_money(error: openai.APIStatusError) -> bool:

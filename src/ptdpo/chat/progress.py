@@ -1,16 +1,18 @@
 """What a run has used, and the bar that shows it: rate, tokens, estimated cost, time left."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from ptdpo.chat.requests import ChatReply
+from ptdpo.chat.secrets import printable
 
 _MILLION = 1_000_000
 _SECONDS_BETWEEN_DRAWINGS = 0.2
+_NAMED = 3
 
 
 @dataclass(slots=True)
@@ -20,6 +22,8 @@ class Usage:
     Attributes:
         price_in: of a million prompt tokens, in any currency; ``None`` if unknown.
         price_out: of a million response tokens.
+        invalid: the ids of the problems to which a reply was none, once for each such reply.
+        asked_wait: the longest wait that the server asked for, in seconds.
     """
 
     price_in: float | None = None
@@ -29,6 +33,16 @@ class Usage:
     completion_tokens: int = 0
     retries: int = 0
     reused: int = 0
+    invalid: list[str] = field(default_factory=list)
+    asked_wait: float = 0.0
+
+    def count_invalid(self, problem_id: str) -> None:
+        """Note whose reply was not one."""
+        self.invalid.append(problem_id)
+
+    def note_wait(self, seconds: float) -> None:
+        """Note how long the server wants to be left alone, 0 if it does not say."""
+        self.asked_wait = max(self.asked_wait, seconds)
 
     def add(self, reply: ChatReply) -> None:
         """Count a reply that was paid for."""
@@ -53,6 +67,12 @@ class Usage:
             parts.append(f"{self.reused} reused")
         if self.retries:
             parts.append(f"{self.retries} retries")
+        if self.invalid:
+            named = list(dict.fromkeys(printable(one) for one in self.invalid))
+            more = ", ..." if len(named) > _NAMED else ""
+            parts.append(f"{len(self.invalid)} invalid replies (to {', '.join(named[:_NAMED])}{more})")
+        if self.asked_wait:
+            parts.append(f"the server asked to wait up to {self.asked_wait:.0f} s")
         return ", ".join(parts)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
+from ptdpo.chat.replies import check_reply
 from ptdpo.chat.requests import ChatReply, ChatRequest
 from ptdpo.folders import lock
 
@@ -81,7 +82,8 @@ class AppendOnlyFile:
 class RequestStore:
     """Answered requests by content hash. Holds 64 characters and a file position per answer, not the answers.
 
-    A torn last line is cut off when the file is opened; a broken line elsewhere counts as not answered.
+    A torn last line is cut off when the file is opened. A line elsewhere that is broken, or holds a reply with a field
+    of the wrong kind, counts as not answered; the new answer takes its place.
     Use as a context manager.
     """
 
@@ -110,9 +112,11 @@ class RequestStore:
             return None
         self._lines.seek(place)
         try:
-            return ChatReply(**json.loads(self._lines.readline())["reply"])
+            reply = ChatReply(**json.loads(self._lines.readline())["reply"])
+            check_reply(reply)
         except (ValueError, KeyError, TypeError):
             return None
+        return reply
 
     def add(self, key: str, request: ChatRequest, reply: ChatReply) -> None:
         """Keep a reply; when this returns, the death of the process does not lose it."""

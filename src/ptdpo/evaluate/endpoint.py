@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from urllib.parse import urlsplit, urlunsplit
 
 from rich.console import Console
 
@@ -11,6 +10,7 @@ from ptdpo.chat.client import ChatClient, ClientSettings, Endpoint, EndpointErro
 from ptdpo.chat.limits import StopSignal
 from ptdpo.chat.pool import pooled, run_interruptible
 from ptdpo.chat.requests import ChatMessage, ChatRequest, Sampling
+from ptdpo.chat.secrets import public_url
 from ptdpo.chat.store import RequestStore
 from ptdpo.data.prompts import question_text
 from ptdpo.evaluate.settings import ModelSettings
@@ -44,7 +44,7 @@ class EndpointEngine:
     def describe(self) -> ModelSettings:
         """Return what is known of the model; nothing is asked of the endpoint."""
         name = self._endpoint.model
-        return ModelSettings(name, "endpoint", self._revision, endpoint=_without_credentials(self._endpoint.base_url))
+        return ModelSettings(name, "endpoint", self._revision, endpoint=public_url(self._endpoint.base_url))
 
     def answer(self, task: Task, keep: Callable[[list[UngradedResponse]], None]) -> None:
         """Ask what is missing, many questions at a time.
@@ -117,8 +117,3 @@ def _missing(task: Task) -> Iterator[tuple[Problem, int]]:
         for problem in task.problems:
             if (problem.id, sample) not in task.done:
                 yield problem, sample
-
-
-def _without_credentials(url: str) -> str:
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
