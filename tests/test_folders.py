@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import resource
 import subprocess
 import sys
 from contextlib import suppress
@@ -11,17 +12,22 @@ from pathlib import Path
 
 import pytest
 
+from ptdpo.chat.images import data_url
+from ptdpo.data.images import open_image
 from ptdpo.folders import (
     LOCK,
+    append_line,
     claim,
     differences,
     last_writer,
     new_folder,
     read_claim,
+    regular_file,
     replacing,
     sole_writer,
     write_json,
     write_text,
+    write_whole,
 )
 
 
@@ -148,3 +154,41 @@ def test_a_claim_is_kept_and_another_is_refused(tmp_path):
         path.write_text(broken)
         with pytest.raises(ValueError, match=r"settings\.json: does not say what the folder was made with"):
             read_claim(Path(path))
+
+
+def test_a_line_is_added_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "m.jsonl"
+    append_line(path, "one")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (6, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as refused:
+            append_line(path, "three")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert refused.value.filename == str(path)
+    assert path.read_text() == "one\n"
+
+
+def test_a_file_that_was_removed_takes_no_more_lines(tmp_path):
+    with (tmp_path / "a").open("ab") as file:
+        for other in (False, True):
+            (tmp_path / "a").unlink()
+            if other:
+                (tmp_path / "a").write_text("another's")
+            with pytest.raises(FileNotFoundError, match="no longer the file that was opened|No such file"):
+                write_whole(file.fileno(), tmp_path / "a", b"x")
+            (tmp_path / "a").touch()
+
+
+def test_pipes_and_devices_are_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
+        with pytest.raises(ValueError, match="is a folder, a pipe or a device, not a recipe"):
+            regular_file(path, "recipe")
+    with pytest.raises(ValueError, match="gone: no such image"):
+        regular_file(tmp_path / "gone", "image")
+    with pytest.raises(ValueError, match="pipe: is a folder, a pipe or a device"):
+        open_image(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="pipe: is a folder, a pipe or a device"):
+        data_url(tmp_path / "pipe")

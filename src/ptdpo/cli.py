@@ -4,6 +4,7 @@ import sys
 
 import typer
 
+from ptdpo.chat.secrets import printable
 from ptdpo.commands.compare import compare
 from ptdpo.commands.data import data_app
 from ptdpo.commands.demo import demo
@@ -38,7 +39,7 @@ def main() -> None:
         print(f"ptdpo: {stop}", file=sys.stderr)
         sys.exit(REQUEUE)
     except (ValueError, OSError) as error:
-        print(f"ptdpo: {_in_one_line(error)}", file=sys.stderr)
+        print(f"ptdpo: {printable(_in_one_line(error))}", file=sys.stderr)
         sys.exit(2)
     except SystemExit as end:
         # typer makes this of Ctrl-C, without a word.

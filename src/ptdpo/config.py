@@ -9,8 +9,10 @@ from typing import Annotated, Any, Literal
 
 import yaml
 
+from ptdpo.folders import regular_file
 from ptdpo.presets import preset_settings
 from ptdpo.records import Grading
+from ptdpo.strict_yaml import StrictLoader
 from ptdpo.values import NOT_NEGATIVE, SHARE, STRICT_KEYS, Count, Number, Text, Whole, read_as
 
 Source = Literal["jsonl", "parquet", "hub", "easy-vqa"]
@@ -128,8 +130,7 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
             the file and the key.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"{path}: no such recipe")
+    regular_file(path, "recipe")
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except UnicodeDecodeError as error:
@@ -168,7 +169,7 @@ def parse_value(text: str, where: str) -> Any:
         raise ValueError(f"{where}: {text!r} is not a YAML value") from error
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(StrictLoader):
     """YAML 1.1 reads 1e-6 as text; researchers write it as a number."""
 
 

@@ -1,5 +1,6 @@
 """Files and folders that commands write: whole or not at all, by one writer, with what they were made with."""
 
+import errno
 import fcntl
 import json
 import os
@@ -123,6 +124,54 @@ def flush(path: Path) -> None:
 def _remove(path: Path) -> None:
     with suppress(OSError):
         path.unlink()
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a file; if that fails the file is as it was.
+
+    Raises:
+        OSError: naming the file.
+    """
+    number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        write_whole(number, path, f"{line}\n".encode())
+    finally:
+        os.close(number)
+
+
+def write_whole(number: int, path: Path, content: bytes) -> None:
+    """Write everything to the end of an open file, or nothing.
+
+    Raises:
+        OSError: naming the file, if the disk is full or broken, or the file is no longer at its path.
+    """
+    end = os.fstat(number).st_size
+    try:
+        # Writing to a file that somebody has removed succeeds, and nothing is kept.
+        if not os.path.samestat(os.stat(path), os.fstat(number)):
+            raise FileNotFoundError(errno.ENOENT, "is no longer the file that was opened", str(path))
+        rest = content
+        while rest:
+            rest = rest[os.write(number, rest) :]
+    except OSError as error:
+        with suppress(OSError):
+            # The next line must not be glued to half of this one.
+            os.ftruncate(number, end)
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def regular_file(path: str | Path, kind: str = "file") -> Path:
+    """Return a path at which there is a regular file: a pipe or a device may hold what reads it for ever.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ValueError(f"{path}: no such {kind}")
+    if not path.is_file():
+        raise ValueError(f"{path}: is a folder, a pipe or a device, not a {kind}")
+    return path
 
 
 # -- one writer at a time --------------------------------------------------------------------------------------

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from ptdpo.folders import regular_file
+
 # What OpenAI-compatible servers accept without conversion.
 _ACCEPTED = {"PNG", "JPEG", "WEBP", "GIF"}
 _QUALITIES = (95, 85, 70, 50)
@@ -33,14 +35,12 @@ def data_url(path: str | Path, limits: ImageLimits | None = None) -> str:
     """
     limits = limits or ImageLimits()
     try:
-        content = Path(path).read_bytes()
+        content = regular_file(path, "image").read_bytes()
         with Image.open(io.BytesIO(content)) as image:
             kind, fits = image.format or "", len(content) <= limits.bytes
             image.load()
             if kind not in _ACCEPTED or not fits or image.width * image.height > limits.pixels:
                 content, kind = _encode(image, limits)
-    except FileNotFoundError as error:
-        raise ValueError(f"{path}: no such image") from error
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path}: not a readable image ({error})") from error
     return f"data:{Image.MIME[kind]};base64,{base64.b64encode(content).decode()}"

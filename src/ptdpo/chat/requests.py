@@ -4,8 +4,9 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
+
+from ptdpo.folders import regular_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +117,6 @@ def request_key(request: ChatRequest) -> str:
 
 def _file_hash(path: str) -> str:
     try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    except FileNotFoundError as error:
-        raise ValueError(f"{path}: no such image") from error
+        return hashlib.sha256(regular_file(path, "image").read_bytes()).hexdigest()
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from error

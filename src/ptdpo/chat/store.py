@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from ptdpo.chat.replies import check_reply
 from ptdpo.chat.requests import ChatReply, ChatRequest
-from ptdpo.folders import lock
+from ptdpo.folders import lock, write_whole
 
 _KEY = b'{"key": "'
 _KEY_LENGTH = 64
@@ -59,17 +59,11 @@ class AppendOnlyFile:
         """Append one object and return the place of its line.
 
         Raises:
-            OSError: if the disk is full or broken; the file is as it was before.
+            OSError: if the disk is full or broken, or somebody removed the file; it is as it was before.
         """
         line = (json.dumps(row, ensure_ascii=False) + "\n").encode()
-        place, rest = self._end, line
-        try:
-            while rest:
-                rest = rest[os.write(self._fd, rest) :]
-        except OSError:
-            # The next line must not be glued to half of this one.
-            os.ftruncate(self._fd, place)
-            raise
+        place = self._end
+        write_whole(self._fd, self.path, line)
         self._end = place + len(line)
         return place
 

@@ -94,12 +94,13 @@ def report_and_exit(report: "JobReport", out: Path, failed: Path) -> None:
     Raises:
         typer.Exit: with code 1.
     """
+    from ptdpo.chat.secrets import printable
     from ptdpo.commands.printing import out as console
 
     console.print(f"{report.done} done, {report.known} done before, {len(report.failed)} failed; {out}")
     console.print(report.usage.describe())
     if report.failed:
         for row in report.failed[:10]:
-            console.print(f"  {row.id}: {row.reason}", highlight=False, markup=False)
+            console.print(printable(f"  {row.id}: {row.reason}"), highlight=False, markup=False)
         console.print(f"all of them, with reasons: {failed}")
         raise typer.Exit(1)

@@ -26,7 +26,7 @@ def train(
     from ptdpo.config import read_recipe
     from ptdpo.models.loading import check_model
     from ptdpo.train.made_with import FINISHED, STARTED
-    from ptdpo.train.plan import make_plan
+    from ptdpo.train.plan import make_plan, resolved_settings
     from ptdpo.train.run import output_folder, train_recipe
 
     warnings.filterwarnings("once", category=FutureWarning)
@@ -35,7 +35,7 @@ def train(
     data = parsed.data
     refuse_foreign_folder(
         "output_dir",
-        output_folder(parsed),
+        output_folder(resolved_settings(parsed)),
         "train",
         makes=(*MODEL_FILES, "metrics.jsonl", "tutored_examples.jsonl"),
         marks=(STARTED, FINISHED),

@@ -39,7 +39,7 @@ def scan_jsonl(path: str | Path) -> Iterator[tuple[int, dict[str, Any] | None, s
 
 def _parsed(line: bytes) -> tuple[dict[str, Any] | None, str]:
     try:
-        row = json.loads(line.decode("utf-8"))
+        row = json.loads(line.decode("utf-8"), object_pairs_hook=_unique)
     except UnicodeDecodeError:
         return None, "not UTF-8 text"
     except json.JSONDecodeError as error:
@@ -49,6 +49,15 @@ def _parsed(line: bytes) -> tuple[dict[str, Any] | None, str]:
     if isinstance(row, dict):
         return row, ""
     return None, f"expected a JSON object, found {type(row).__name__}"
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object; of a key that stands twice json would take the last without a word."""
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} stands twice")
+    return row
 
 
 def write_jsonl(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from ptdpo.folders import replacing
+from ptdpo.folders import regular_file, replacing
 
 
 def save_image(image: Image.Image, path: Path) -> None:
@@ -21,10 +21,8 @@ def open_image(path: str | Path) -> Image.Image:
         ValueError: if the file is missing or is not a readable image.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(regular_file(path, "image")) as image:
             return image.convert("RGB")
-    except FileNotFoundError as error:
-        raise ValueError(f"{path}: no such image") from error
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path}: not a readable image ({error})") from error
 

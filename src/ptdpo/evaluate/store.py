@@ -116,6 +116,24 @@ class ResponseStore:
 def _parse(line: bytes, where: str) -> GradedResponse:
     try:
         row: dict[str, Any] = json.loads(line.decode("utf-8"))
-        return GradedResponse(**{f.name: row[f.name] for f in fields(GradedResponse)})
+        response = GradedResponse(**{f.name: row[f.name] for f in fields(GradedResponse)})
+        _check_types(response)
+        return response
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{where}: not a response ({type(error).__name__}: {error})") from error
+
+
+def _check_types(response: GradedResponse) -> None:
+    kinds: dict[str, Any] = {
+        "id": str, "sample": int, "response": str, "extracted": str | None, "tokens": int, "truncated": bool,
+        "fallback": str, "note": str, "accuracy": int | float, "format": int | float, "second": int | float | None,
+    }  # fmt: skip
+    for name, kind in kinds.items():
+        value = getattr(response, name)
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise TypeError(f"{name} is {type(value).__name__} {str(value)[:40]!r}")
+    for name in ("accuracy", "format", "second"):
+        value = getattr(response, name)
+        # Of NaN no comparison holds.
+        if value is not None and not 0 <= value <= 1:
+            raise ValueError(f"{name} is {value}: must be in [0, 1]")

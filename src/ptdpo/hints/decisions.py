@@ -11,6 +11,7 @@ from typing import Any
 from ptdpo.chat.jobs import WorkFiles
 from ptdpo.chat.store import AppendOnlyFile
 from ptdpo.data.files import as_text, read_jsonl
+from ptdpo.folders import regular_file
 from ptdpo.records import Hint
 
 BY_REVIEWER = "a reviewer rejected this hint"
@@ -95,7 +96,7 @@ class Decisions:
 
 def _read_review(path: Path) -> tuple[list[str], list[str], dict[str, str], str]:
     try:
-        content = path.read_bytes()
+        content = regular_file(path, "review").read_bytes()
         lists = json.loads(content)
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: the review cannot be read ({error})") from error

@@ -11,6 +11,7 @@ from typing import Any
 
 from ptdpo.chat.requests import ChatMessage, ResponseSchema
 from ptdpo.data.prompts import strip_image_markers
+from ptdpo.folders import regular_file
 from ptdpo.records import Hint, Problem
 
 # Raised whenever hint_prompt.txt changes in a way that changes the hints.
@@ -48,7 +49,7 @@ def system_prompt(path: str | Path | None = None) -> SystemPrompt:
     if path is None:
         return SystemPrompt(files("ptdpo.hints").joinpath("hint_prompt.txt").read_text(encoding="utf-8"), _VERSION)
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = regular_file(path, "system prompt").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: the system prompt cannot be read ({error})") from error
     if not text.strip():

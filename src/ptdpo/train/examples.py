@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from ptdpo.folders import append_line
 from ptdpo.records import TutoredExample
 from ptdpo.tutor.teacher import Reading
 
@@ -46,8 +47,7 @@ def append_example(folder: str | Path, example: TutoredExample) -> None:
         "tokens": list(example.tokens),
         "divergence": [round(d, 6) for d in example.divergence],
     }
-    with (Path(folder) / EXAMPLES_FILE).open("a", encoding="utf-8") as out:
-        out.write(json.dumps(line, ensure_ascii=False) + "\n")
+    append_line(Path(folder) / EXAMPLES_FILE, json.dumps(line, ensure_ascii=False))
 
 
 def read_examples(folder: str | Path) -> list[TutoredExample]:

@@ -62,11 +62,18 @@ def last_steps_mean(rows: Sequence[dict[str, Any]], name: str) -> float:
 
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:
-    """Read a metrics.jsonl file; a last line cut off by a kill is left out."""
+    """Read a metrics.jsonl file; a last line cut off by a kill is left out.
+
+    Raises:
+        ValueError: if a line is not what a run writes; names it.
+    """
     rows = []
-    for line in Path(path).read_text(encoding="utf-8").splitlines():
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except json.JSONDecodeError:
             continue
+        if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+            raise ValueError(f"{path}:{number}: not a line of metrics: an object with a whole number as its step")
+        rows.append(row)
     return rows

@@ -20,6 +20,7 @@ from ptdpo.models.loading import check_model, load_processor
 from ptdpo.signals import StopRequest, heeding_signals
 from ptdpo.train.checkpoints.manifest import check_whole, checkpoints_in
 from ptdpo.train.checkpoints.stopping import StopAfterStep
+from ptdpo.train.checkpoints.whole import naming_what_is_left
 from ptdpo.train.made_with import FINISHED, STARTED, check_same, made_with
 from ptdpo.train.model_card import MODEL_CARD, model_card
 from ptdpo.train.plan import Plan, Settings, context_of, images_folder, plan_of, resolved_settings
@@ -128,10 +129,11 @@ def _train(
         where = f"{folder}: step {step} of {last} is done and saved; the same command goes on"
         stop.check(where)
         raise ValueError(f"training ended by itself before its last step: {where}")
-    trainer.save_model(str(folder))
-    if trainer.accelerator.is_main_process:
-        processor.save_pretrained(folder)
-        write_json(folder / FINISHED, content)
+    with naming_what_is_left(folder, "the model", folder):
+        trainer.save_model(str(folder))
+        if trainer.accelerator.is_main_process:
+            processor.save_pretrained(folder)
+            write_json(folder / FINISHED, content)
 
 
 def _finished(folder: Path, settings: Settings, plan: Plan) -> Path | None:

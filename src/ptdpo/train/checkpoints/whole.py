@@ -2,7 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
@@ -142,13 +143,12 @@ class WholeCheckpoints(_Trainer):
         self.accelerator.wait_for_everyone()
         self._saving = True
         try:
-            super()._save_checkpoint(model, trial)
-            self._save_beside(staged)
-        except (OSError, RuntimeError, SafetensorError) as error:
-            if isinstance(error, RuntimeError) and not any(word in str(error) for word in _WRITING):
-                raise
+            with naming_what_is_left(final, "the checkpoint", final.parent):
+                super()._save_checkpoint(model, trial)
+                self._save_beside(staged)
+        except OSError:
             shutil.rmtree(staged.parent, ignore_errors=True)
-            raise OSError(_not_saved(final, error)) from error
+            raise
         finally:
             self._saving = False
         self.accelerator.wait_for_everyone()
@@ -174,7 +174,7 @@ class WholeCheckpoints(_Trainer):
         if best is not None and Path(best).parent == staged.parent:
             self.state.best_model_checkpoint = str(final)
             self.state.save_to_json(str(staged / TRAINER_STATE_NAME))
-        try:
+        with naming_what_is_left(final, "the checkpoint", final.parent):
             write_manifest(
                 staged,
                 step=self.state.global_step,
@@ -183,8 +183,6 @@ class WholeCheckpoints(_Trainer):
                 layout=self._layout(),
             )
             put_in_place(staged, final)
-        except OSError as error:
-            raise OSError(_not_saved(final, error)) from error
         shutil.rmtree(staged.parent, ignore_errors=True)
         rotate_checkpoints(
             str(final.parent), self.args.save_total_limit, self.state.best_model_checkpoint, use_mtime=True
@@ -232,8 +230,20 @@ def _or_nearest(chosen: Path) -> str:
     return ""
 
 
-def _not_saved(final: Path, error: BaseException) -> str:
-    kept = checkpoints_in(final.parent)
-    last = f"the last good one is {kept[0].name}" if kept else "there is none before it"
-    reason = " ".join(str(getattr(error, "strerror", None) or error).split())
-    return f"{final}: the checkpoint could not be saved ({reason}); {last}; the same command goes on from there"
+@contextmanager
+def naming_what_is_left(path: Path, what: str, run: Path) -> Iterator[None]:
+    """Say in one line what could not be saved, and from where the run goes on.
+
+    Raises:
+        OSError: in the place of what the libraries raise when a file cannot be written.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if isinstance(error, RuntimeError) and not any(word in str(error) for word in _WRITING):
+            raise
+        kept = checkpoints_in(run)
+        last = f"the last good one is {kept[0].name}" if kept else "there is no checkpoint before it"
+        reason = " ".join(str(getattr(error, "strerror", None) or error).split())
+        message = f"{path}: {what} could not be saved ({reason}); {last}; the same command goes on from there"
+        raise OSError(message) from error

@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from ptdpo.folders import write_text
+from ptdpo.folders import append_line, write_text
 from ptdpo.train.examples import EXAMPLES_FILE
 from ptdpo.train.metrics import METRICS_FILE, read_metrics
 
@@ -46,8 +46,7 @@ class MetricsFile(TrainerCallback):
             return
         numbers = {k: float(v) for k, v in logs.items() if _is_number(v)}
         row = {"step": state.global_step, **numbers, "elapsed": time.perf_counter() - self._began}
-        with (Path(str(args.output_dir)) / METRICS_FILE).open("a", encoding="utf-8") as out:
-            out.write(json.dumps(row) + "\n")
+        append_line(Path(str(args.output_dir)) / METRICS_FILE, json.dumps(row))
 
 
 def _is_number(value: Any) -> bool:
