@@ -176,7 +176,7 @@ def test_a_file_that_was_removed_takes_no_more_lines(tmp_path):
             (tmp_path / "a").unlink()
             if other:
                 (tmp_path / "a").write_text("another's")
-            with pytest.raises(FileNotFoundError, match="no longer the file that was opened|No such file"):
+            with pytest.raises(FileNotFoundError, match=r"no longer the file that was opened|No such file"):
                 write_whole(file.fileno(), tmp_path / "a", b"x")
             (tmp_path / "a").touch()
 
