@@ -233,7 +233,7 @@ def cases(inputs: Path, url: str) -> list[Case]:
              lambda f: _by_id(f / "s.jsonl")),
         Case("evaluate", lambda _: ["evaluate", f"{inputs}/tiny", f"{inputs}/p.jsonl", "--out", "out", *evaluation],
              lambda f: (_by_id(f / "out" / "p" / "responses.jsonl"), (f / "out" / "table.csv").read_bytes())),
-        Case("compare", lambda _: ["compare", f"{inputs}/grpo.yaml", f"{inputs}/recipe.yaml", "--seeds", "0", "--out",
+        Case("compare", lambda _: ["compare", f"{inputs}/grpo.yaml", f"{inputs}/recipe.yaml", "--seeds", "0,1", "--out",
                                    "out", "--set", "max_steps=2"], _compared),
     ]  # fmt: skip
 

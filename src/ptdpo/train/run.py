@@ -51,9 +51,9 @@ def train_recipe(recipe: Recipe) -> Path:
     """
     settings = resolved_settings(recipe)
     check_processes(recipe)
-    check_model(recipe.model)
     folder = output_folder(settings)
     _refuse_other_run(recipe, folder)
+    check_model(recipe.model)
     processor = load_processor(recipe.model)
     data = load_data(
         recipe.data,
