@@ -196,6 +196,21 @@ def test_data_commands(ptdpo, tmp_path):
     assert "1 bad row: a" in err
 
 
+def test_data_check_says_which_answers_cannot_be_graded(ptdpo, tmp_path):
+    rows = [("a", "How many?", "5"), ("b", "Which? (A) 3 (B) 4", "C")]
+    lines = [{"id": key, "images": [], "problem": asked, "answer": answer} for key, asked, answer in rows]
+    path = tmp_path / "p.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert ptdpo("data", "check", path)[0] == 0
+    code, _, err = ptdpo("data", "check", path, "--grade")
+    assert code == 2
+    assert "1 of 2 answers cannot be graded soundly: b: the answer is C, and there are 2 options" in err
+    path.write_text(json.dumps(lines[0]) + "\n")
+    code, out, _ = ptdpo("data", "check", path, "--grade")
+    assert code == 0
+    assert "every answer can be graded soundly" in out
+
+
 @pytest.mark.slow
 def test_a_tiny_model_is_made_and_fine_tuned(ptdpo, tmp_path):
     assert ptdpo("data", "tiny-vlm", tmp_path / "tiny")[0] == 0

@@ -1,8 +1,9 @@
 """``ptdpo data``: make and check data."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +11,11 @@ from ptdpo.commands.option_ranges import check_options
 from ptdpo.commands.outputs import MODEL_FILES, Overwrite, output_file, refuse_foreign_folder
 from ptdpo.commands.printing import out
 from ptdpo.folders import sole_writer
+
+if TYPE_CHECKING:
+    from ptdpo.records import Problem
+
+_SHOWN = 50
 
 data_app = typer.Typer(no_args_is_help=True, help="Make and check data, and the tiny model of the demo.")
 
@@ -93,8 +99,12 @@ def check(
     problems: Annotated[Path, typer.Argument(help="A problems file (JSONL) or a parquet file or folder.")],
     model: Annotated[str, typer.Option(help="Model whose processor counts prompt tokens; empty: not counted.")] = "",
     max_prompt_tokens: Annotated[int, typer.Option(help="Longest prompt.")] = 8192,
+    grade: Annotated[bool, typer.Option("--grade", help="Also list answers that cannot be graded soundly.")] = False,
 ) -> None:
     """List problems that cannot be trained on: missing or broken image, empty answer, over-long prompt.
+
+    With --grade also answers that cannot be graded soundly: unreadable, options that contradict each other or the
+    answer, not right against themselves in five usual spellings.
 
     Writes nothing: images inside parquet files are unpacked to a temporary folder.
 
@@ -115,6 +125,19 @@ def check(
     if loaded.report:
         raise ValueError(f"{loaded.report}; mend them, or let training leave them out: data.bad_rows=drop in a recipe")
     out.print(f"{len(loaded.problems)} problems, {loaded.hinted} with a hint, all usable")
+    if grade:
+        _check_grading(problems, loaded.problems)
+
+
+def _check_grading(path: Path, problems: Sequence["Problem"]) -> None:
+    from ptdpo.rewards.gradable import find_ungradable
+
+    found = find_ungradable(problems)
+    if found:
+        listed = "; ".join(f"{one.id}: {one.reason}" for one in found[:_SHOWN])
+        more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        raise ValueError(f"{path}: {len(found)} of {len(problems)} answers cannot be graded soundly: {listed}{more}")
+    out.print("every answer can be graded soundly")
 
 
 @data_app.command("attach-hints")

@@ -25,11 +25,16 @@ _CHARGE = re.compile(r"\^\((\d*[+-])\)")
 @lru_cache(maxsize=4096)
 def literal(text: str) -> str:
     """Return what two spellings of one text share: indices without marks, no space that means nothing; case is kept."""
-    if _FORMULA.fullmatch(text) and re.search(r"\d|\^", text) and not re.search(r"[a-z]{3}", text):
+    if is_formula(text):
         text = text.replace(" ", "")
     text = re.sub(r"(?<=\d), (?=\d)", f",{GAP}", text)
     text = _CHARGE.sub(r"^\1", _INDEX.sub(r"\1\2", text))
     return re.sub(r"\s*([^\w\s])\s*", r"\1", squeezed(text))
+
+
+def is_formula(text: str) -> bool:
+    """Return whether a plain answer looks like a formula of chemistry or a reaction: H_2O, SO_4^2-, 2H_2+O_2→2H_2O."""
+    return bool(_FORMULA.fullmatch(text) and re.search(r"\d|\^", text)) and not re.search(r"[a-z]{3}", text)
 
 
 def read_verdict(text: str) -> str | None:
