@@ -163,7 +163,10 @@ def _sharp(model, tokenizer):
     """Fresh weights hardly react to their context; larger ones do."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if parameter.ndim == 2:
+            if name.endswith("mm_input_projection_weight"):
+                # Gemma 3 begins blind: zeros.
+                parameter.normal_(std=0.3)
+            elif parameter.ndim == 2:
                 parameter.mul_(8.0 if "embed_tokens" in name else 15.0 if "lm_head" in name else 3.0)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
