@@ -47,10 +47,12 @@ class RolloutBatch:
         rows: the row of the data set of each rollout; those of a group are neighbours.
         groups: the accuracy of all processes' rollouts.
         response_ids: [rows, T], padded.
-        response_mask: [rows, T] bool, the tokens that are trained on.
+        response_mask: [rows, T] bool, the tokens that are trained on: those that the policy wrote.
         advantages: [rows].
         has_images: the batch has images.
         content: the batch as the engine keeps it; only the engine reads it.
+        read_mask: [rows, T] bool, all tokens of the responses, what tools and environments answered included; ``None``:
+            the policy wrote them all.
     """
 
     rows: Sequence[Row]
@@ -60,11 +62,20 @@ class RolloutBatch:
     advantages: Tensor
     has_images: bool
     content: object = None
+    read_mask: Tensor | None = None
 
     @property
     def responses(self) -> list[Tensor]:
-        """Return the ids of each response, without padding."""
-        return [ids[kept] for ids, kept in zip(self.response_ids, self.response_mask, strict=True)]
+        """Return the ids of each response, observations included, without padding."""
+        read = self.response_mask if self.read_mask is None else self.read_mask
+        return [ids[kept] for ids, kept in zip(self.response_ids, read, strict=True)]
+
+    @property
+    def written(self) -> list[Tensor] | None:
+        """Return which tokens of each response the policy wrote; ``None``: all."""
+        if self.read_mask is None:
+            return None
+        return [own[kept] for own, kept in zip(self.response_mask, self.read_mask, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)

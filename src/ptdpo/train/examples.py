@@ -17,6 +17,7 @@ def pick_example(
     step: int,
     readings: Sequence[Reading],
     response_ids: Tensor,
+    tutored: Tensor,
     divergence: Tensor,
     token: Callable[[int], str],
 ) -> TutoredExample | None:
@@ -26,16 +27,17 @@ def pick_example(
         step: the optimiser step.
         readings: one per row.
         response_ids: [B, T].
+        tutored: [B, T] bool, the tokens that the teacher read.
         divergence: [n], the tutored positions row by row.
         token: decodes one.
     """
     sizes = [reading.tokens for reading in readings]
     parts = divergence.detach().cpu().split(sizes)
-    tutored = [row for row, size in enumerate(sizes) if size]
-    if not tutored:
+    read = [row for row, size in enumerate(sizes) if size]
+    if not read:
         return None
-    row = max(tutored, key=lambda r: parts[r].mean().item())
-    ids = response_ids[row, : sizes[row]].tolist()
+    row = max(read, key=lambda r: parts[r].mean().item())
+    ids = response_ids[row, tutored[row]].tolist()
     return TutoredExample(step, readings[row].problem_id, tuple(token(i) for i in ids), tuple(parts[row].tolist()))
 
 

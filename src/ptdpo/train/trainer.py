@@ -16,7 +16,7 @@ Without tutoring and perception the last six are TRL's own code, unless ``share_
 for ours. The method itself is ``ptdpo.train.method``, which sees the trainer through ``ptdpo.train.trl.engine`` only.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -59,12 +59,14 @@ from ptdpo.train.trl.scoring import Compared, KLFree, ScoringModel
 from ptdpo.train.trl.setup import (
     ban_special_tokens,
     check_images,
+    check_own_prompts,
     check_prompts,
     install_scoring,
     pad_left,
     refuse_foreign_rollouts,
     refuse_missing_context,
     refuse_streams,
+    refuse_tool_images,
     with_overlong_penalty,
 )
 from ptdpo.train.trl.step_lines import say_steps_in_lines
@@ -80,10 +82,12 @@ class HandedOver:
 
     Attributes:
         rollouts: made by resampling before TRL asks for them.
+        prompts: what the policy reads, with what environments said at their start.
         accuracy: [N], of all processes' rollouts, before TRL weighs the rewards.
     """
 
     rollouts: TrlRollouts | None = None
+    prompts: Sequence[Any] = ()
     accuracy: Tensor = field(default_factory=lambda: torch.zeros(0))
 
 
@@ -183,11 +187,13 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
         if self._handed.rollouts is not None:
             ready, self._handed.rollouts = self._handed.rollouts, None
             return ready.as_tuple()
+        self._handed.prompts = prompts
         with self._clock("generate"):
             *head, images, tool_images = super()._generate(prompts)
         if images is not None:
             # TRL marks rows without an image by None, which image processors refuse in a mixed batch.
             images = [row or [] for row in images]
+        refuse_tool_images(self.args, tool_images)
         return *head, images, tool_images
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
@@ -211,6 +217,10 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
         columns = super()._generate_and_score_completions(rows)
         if engine.training and self._engine_check is not None:
             self._engine_check(rows, columns, "at the start" if self._engine_check.at_the_start else "")
+        if self.environments:
+            rows = [{**row, "prompt": prompt} for row, prompt in zip(rows, self._handed.prompts, strict=True)]
+        if self.rollout_func is not None and self.args.tutors:
+            check_own_prompts(self, rows, columns)
         batch = engine.rollout_batch(rows, columns, self._handed.accuracy)
         if not self._handed.accuracy.isnan().all():
             method.log_groups(batch.groups)
@@ -331,7 +341,8 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
         """Return with what the micro-batch is compared while it is scored; sampled tokens are, afterwards."""
         if micro.teacher_head is None or self.args.tutoring_use == "advantage":
             return None
-        return Compared(self.args.divergence, [record.reading for record in micro.records], micro.teacher_head)
+        readings = [record.reading for record in micro.records]
+        return Compared(self.args.divergence, readings, micro.teacher_head, micro.tutored)
 
     def _log_seconds(self) -> None:
         seconds = self._clock.take()

@@ -76,6 +76,7 @@ class ScoreRequest:
         divergence: how to compare.
         dense: compute on whole logits, the readable reference of the fused head.
         reduce_to: return the distributions themselves, reduced to their Top-K of this size, instead of scores.
+        reduced: [B, T] bool, at which of the valid positions; ``None``: at all.
     """
 
     response_ids: Tensor
@@ -85,6 +86,7 @@ class ScoreRequest:
     divergence: Divergence = Divergence()
     dense: bool = False
     reduce_to: int | None = None
+    reduced: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +217,7 @@ def _in_forward_of(layer: Any, work: Callable[..., _Result], hidden: Tensor, req
 def _reduce(hidden: Tensor, head: HeadWeights, request: ScoreRequest) -> _Result:
     """Reduce the distributions at the response positions of one micro-batch, row by row."""
     assert request.reduce_to is not None
-    states = hidden[request.response_mask]
+    states = hidden[request.response_mask if request.reduced is None else request.reduced]
     record = teacher_topk(states, *head, k=request.reduce_to, temperature=request.temperature)
     return None, ScoreDetails(record=record.with_head(None))
 

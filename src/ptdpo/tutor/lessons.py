@@ -76,21 +76,24 @@ def make_lessons(
     rows: Sequence[Row],
     contexts: Sequence[Prompt | None],
     responses: Sequence[Tensor],
+    written: Sequence[Tensor] | None = None,
 ) -> dict[int, Lesson]:
-    """Return a lesson for each chosen rollout, by its row; one without any token is none.
+    """Return a lesson for each chosen rollout, by its row; one in which the policy wrote nothing is none.
 
     Args:
         chosen: the rollouts that are tutored.
         rows: the rows of the data set, one per rollout.
         contexts: what the teacher reads for each.
         responses: the ids of each response, without padding.
+        written: which of them the policy wrote; ``None``: all.
     """
     lessons = {}
     for row in torch.nonzero(chosen).flatten().tolist():
         context = contexts[row]
         assert context is not None, "a rollout without a context is never routed"
-        if len(responses[row]):
-            lessons[row] = Lesson(context, images_of(rows[row]), responses[row])
+        own = None if written is None else written[row]
+        if len(responses[row]) and (own is None or bool(own.any())):
+            lessons[row] = Lesson(context, images_of(rows[row]), responses[row], own)
     return lessons
 
 

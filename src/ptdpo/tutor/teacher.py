@@ -23,12 +23,19 @@ class Lesson:
     Attributes:
         messages: what the teacher is shown, without images: a conversation, or plain text.
         images: the images of the question.
-        response_ids: [t], the student's own tokens, without padding.
+        response_ids: [t], the student's own tokens, without padding; among them what tools and environments answered.
+        written: [t] bool, those that the student wrote: only there does the teacher leave something; ``None``: all.
     """
 
     messages: Prompt
     images: Sequence[Any]
     response_ids: Tensor
+    written: Tensor | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Return how many tokens the student wrote."""
+        return len(self.response_ids) if self.written is None else int(self.written.sum())
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +44,7 @@ class Reading:
 
     Attributes:
         in_tutored_group: some rollout of this group is tutored.
-        teacher: the teacher at the response's t tokens, stored without its head; ``None``: not tutored.
+        teacher: the teacher at the tokens that the student wrote, stored without its head; ``None``: not tutored.
         problem_id: the row's id, empty if the data has none.
     """
 
@@ -131,13 +138,14 @@ class Teacher:
 
     def _read(self, lessons: Sequence[Lesson]) -> Iterator[TeacherTopK]:
         record = self._forward(lessons)
-        ends = list(itertools.accumulate(len(lesson.response_ids) for lesson in lessons))
+        ends = list(itertools.accumulate(lesson.tokens for lesson in lessons))
         return (record[first:last] for first, last in itertools.pairwise([0, *ends]))
 
     def _forward(self, lessons: Sequence[Lesson]) -> TeacherTopK:
         """Return the distributions of the responses' tokens, lesson by lesson."""
         inputs, mask = self._inputs(lessons)
-        request = ScoreRequest(mask.long(), mask, self._temperature, reduce_to=self._k)
+        kept = _written(lessons, mask)
+        request = ScoreRequest(mask.long(), mask, self._temperature, reduce_to=self._k, reduced=kept)
         scored: ScoredTokens = self._model(**inputs, score=request)
         assert scored.details.record is not None
         return scored.details.record
@@ -161,3 +169,12 @@ class Teacher:
             if name in inputs:
                 inputs[name] = torch.cat([inputs[name], torch.zeros_like(responses)], dim=1)
         return inputs, mask
+
+
+def _written(lessons: Sequence[Lesson], mask: Tensor) -> Tensor:
+    """Return [B, T] bool, the tokens that students wrote, out of all that are no padding."""
+    kept = mask.clone()
+    for row, lesson in enumerate(lessons):
+        if lesson.written is not None:
+            kept[row, : len(lesson.written)] = lesson.written
+    return kept

@@ -54,7 +54,7 @@ def tutor_rollouts(engine: Engine, settings: TutoringSettings, teacher: Teacher,
         chosen = torch.tensor([row in replaced for row in range(len(rows))], device=chosen.device)
         for row, ids in replaced.items():
             responses[row] = torch.tensor(ids, device=batch.response_ids.device)
-    lessons = make_lessons(chosen, rows, contexts, responses)
+    lessons = make_lessons(chosen, rows, contexts, responses, None if replaced is not None else batch.written)
     filler = Lesson(rows[0]["prompt"], images_of(rows[0]), batch.response_ids[0][:1])
     with engine.autocast():
         read = read_lessons(teacher, lessons, processes, filler)
@@ -69,7 +69,7 @@ def tutor_rollouts(engine: Engine, settings: TutoringSettings, teacher: Teacher,
 
 
 def _log(engine: Engine, lessons: Sequence[Lesson]) -> None:
-    tokens = sum(len(lesson.response_ids) for lesson in lessons)
+    tokens = sum(lesson.tokens for lesson in lessons)
     counts = torch.tensor([len(lessons), tokens], device=engine.processes.device, dtype=torch.float32)
     rollouts, tokens = engine.processes.sum(counts).tolist()
     engine.log("tutored/rollouts", rollouts)

@@ -84,7 +84,7 @@ class TutoringTerm:
         number, every = self._engine.step + 1, self.settings.example_steps
         if every == 0 or number % every or step.example_written or self._engine.processes.index:
             return
-        example = pick_example(number, readings, micro.response_ids, divergence, self._engine.token)
+        example = pick_example(number, readings, micro.response_ids, micro.tutored, divergence, self._engine.token)
         if example is not None:
             self._engine.write_example(example)
             step.example_written = True

@@ -45,6 +45,12 @@ def records_of(columns: Mapping[str, Any]) -> Sequence[RolloutRecord]:
     return columns.get(RECORDS, ())
 
 
+def written_by_policy(columns: Mapping[str, Any]) -> Tensor:
+    """Return [rows, T] bool, the response tokens that the policy wrote: not padding, nor what tools answered."""
+    mask = columns["completion_mask"].bool()
+    return mask & columns["tool_mask"].bool() if "tool_mask" in columns else mask
+
+
 def replace_responses(
     columns: dict[str, Any], new: Mapping[int, Sequence[int]], padding: int, processes: Processes
 ) -> None:

@@ -21,7 +21,7 @@ from ptdpo.train.examples import append_example
 from ptdpo.train.metrics import PartsClock
 from ptdpo.train.settings import PTDConfig
 from ptdpo.train.trl.accuracy import AccuracySource
-from ptdpo.train.trl.batches import TrlContent, records_of
+from ptdpo.train.trl.batches import TrlContent, records_of, written_by_policy
 from ptdpo.train.trl.processes import AccelerateProcesses
 from ptdpo.train.trl.rollouts import TrlRollouts
 from ptdpo.train.trl.token_batches import select_rows
@@ -142,10 +142,11 @@ class TrlEngine:
             rows,
             Groups(accuracy.view(-1, self.generations), len(rows), self.processes.index),
             columns["completion_ids"],
-            columns["completion_mask"].bool(),
+            written_by_policy(columns),
             columns["advantages"],
             "pixel_values" in columns,
             TrlContent(columns, self._trainer.model, self._args.per_device_train_batch_size),
+            columns["completion_mask"].bool() if "tool_mask" in columns else None,
         )
 
     def micro_batch(self, columns: dict[str, Any], model: Any, share: float = 1.0) -> MicroBatch:
@@ -155,7 +156,7 @@ class TrlEngine:
         return MicroBatch(
             records=records_of(columns),
             response_ids=columns["completion_ids"],
-            response_mask=columns["completion_mask"].bool(),
+            response_mask=written_by_policy(columns),
             old_log_probs=columns.get("old_per_token_logps"),
             parts=parts,
             share=share,

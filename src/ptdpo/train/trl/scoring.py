@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ptdpo.algo.lm_head import concatenate
@@ -28,11 +27,13 @@ class Compared:
         divergence: how.
         readings: what the teacher left, one per row.
         head: the teacher's.
+        tutored: [B, T] bool, the tokens that the teacher read.
     """
 
     divergence: Divergence
     readings: Sequence[Reading]
     head: HeadWeights
+    tutored: Tensor
 
     def view(self, rows: slice, mask: Tensor) -> TeacherView | None:
         """Return what the teacher left for some rows, of mask [B, T]; ``None`` if it read none of them."""
@@ -40,9 +41,7 @@ class Compared:
         read = [reading.teacher for reading in readings if reading.teacher is not None]
         if not read:
             return None
-        tokens = torch.tensor([reading.tokens for reading in readings], device=mask.device)
-        positions = torch.arange(mask.size(1), device=mask.device) < tokens.unsqueeze(1)
-        return TeacherView(positions & mask, concatenate(read).to(mask.device).with_head(*self.head))
+        return TeacherView(self.tutored[rows] & mask, concatenate(read).to(mask.device).with_head(*self.head))
 
 
 @dataclass(frozen=True, slots=True)
