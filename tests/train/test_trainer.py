@@ -264,7 +264,9 @@ def test_a_graded_reward_in_place_of_the_accuracy_is_refused(tmp_path, tiny_path
         ({"rollout_func": print}, "dapo", "resampling_rounds"),
     ],
 )
-def test_tools_are_refused_where_rollouts_are_drawn_again(tmp_path, tiny_path, processor, train_rows, given, preset, setting):
+def test_tools_are_refused_where_rollouts_are_drawn_again(
+    tmp_path, tiny_path, processor, train_rows, given, preset, setting
+):
     args = PTDConfig.from_preset(preset, output_dir=str(tmp_path), **small_settings())
     with pytest.raises(ValueError, match=f"{next(iter(given))}: not supported .* set {setting}"):
         PTDTrainer(tiny_path, None, args, train_dataset=train_rows, processing_class=processor, **given)
