@@ -146,7 +146,7 @@ def measure(folder: Path, path: str, rows, processor, length: int, options) -> d
                 trainer = GRPOTrainer(path, half_right, args, train_dataset=rows, processing_class=processor)
             else:
                 preset, settings = ARMS[arm]
-                args = PTDConfig.from_preset(preset, example_steps=0, **settings, **shared)
+                args = PTDConfig.from_preset(preset, record_steps=0, **settings, **shared)
                 trainer = PTDTrainer(path, half_right, args, train_dataset=rows, processing_class=processor)
             times = StepTimes()
             trainer.add_callback(times)

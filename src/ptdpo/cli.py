@@ -11,6 +11,7 @@ from ptdpo.commands.demo import demo
 from ptdpo.commands.evaluate import evaluate_app
 from ptdpo.commands.hints import hints_app
 from ptdpo.commands.merge import merge
+from ptdpo.commands.report import report
 from ptdpo.commands.solutions import solutions_app
 from ptdpo.commands.train import sft, train
 from ptdpo.signals import REQUEUE, StoppedBySignal, ending_on_signals
@@ -22,7 +23,7 @@ app = typer.Typer(
     help="Privileged tutoring distillation for RLVR: post-train vision-language models when most rollouts fail.",
 )
 INTERRUPTED = 130
-for command in (demo, train, sft, merge, compare):
+for command in (demo, train, sft, merge, compare, report):
     app.command()(command)
 app.add_typer(data_app, name="data")
 app.add_typer(evaluate_app, name="evaluate")

@@ -28,6 +28,7 @@ class FakeEngine:
 
     def __init__(self, rows, sample=None, grade=None):
         self.rows, self.sample, self.grade, self.logged = rows, sample, grade, {}
+        self.lines = []
 
     def generate(self, rows, prompts, *, logged=True):
         return Table([self.sample(row, prompt) for row, prompt in zip(rows, prompts, strict=True)])
@@ -46,6 +47,15 @@ class FakeEngine:
 
     def log(self, name, value):
         self.logged[name] = value
+
+    def token(self, token_id):
+        return str(token_id)
+
+    def record(self, lines):
+        self.lines += lines
+
+    def keep_images(self, images):
+        return tuple(images)
 
     def batch(self, rows, response_ids, response_mask, accuracy):
         groups = Groups(accuracy.view(-1, self.generations), len(rows))

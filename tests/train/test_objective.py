@@ -39,7 +39,7 @@ SETTINGS = {
     "max_completion_length": LONGEST,
     "temperature": TEMPERATURE,
     "resampling_rounds": 0,
-    "example_steps": 0,
+    "record_steps": 0,
     "perception_mask_share": 1.0,
 }
 # Right or wrong by kind of problem; only the first two kinds have a hint and a solution.

@@ -6,8 +6,8 @@ from contextlib import suppress
 import pytest
 import torch
 
+from ptdpo.runlog import read_records
 from ptdpo.train import PTDConfig
-from ptdpo.train.examples import read_examples
 from ptdpo.train.metrics import read_metrics
 from tests.train.helpers import Alternating, Staged, always_wrong, make_trainer, parameters, small_settings
 
@@ -28,7 +28,7 @@ def run(folder, tiny_path, processor, rows, resume=None, kill_after=None, **chan
 
     trainer = make_trainer(
         folder, tiny_path, processor, rows, reward=Alternating(3), max_steps=6, save_strategy="steps", save_steps=3,
-        learning_rate=1e-2, example_steps=1, **changes,
+        learning_rate=1e-2, **changes,
     )  # fmt: skip
     trainer.add_callback(Kill())
     with suppress(Killed):
@@ -55,7 +55,11 @@ def test_a_killed_run_resumes_to_the_last_bit(tmp_path, tiny_path, processor, tr
     assert [row["step"] for row in again] == [1, 2, 3, 4, 5, 6], "no step is missing or stands twice"
     for name in EXACT:
         assert [row.get(name) for row in rows] == [row.get(name) for row in again], name
-    assert read_examples(tmp_path / "whole") == read_examples(tmp_path / "cut")
+    one, other = (read_records(tmp_path / name) for name in ("whole", "cut"))
+    assert one.groups
+    assert one.groups == other.groups
+    assert one.tokens == other.tokens
+    assert other.broken == 0
 
 
 def seen_problems(folder, tiny_path, processor, rows, resume=None, **changes):

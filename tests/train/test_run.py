@@ -68,7 +68,7 @@ def test_a_checkpoint_is_not_resumed_with_other_settings(recipe):
 def test_a_run_may_be_prolonged_laid_out_and_reported_otherwise(recipe):
     train_recipe(recipe())
     longer = recipe(
-        max_steps=3, per_device_train_batch_size=8, gradient_accumulation_steps=1, logging_steps=2, example_steps=0
+        max_steps=3, per_device_train_batch_size=8, gradient_accumulation_steps=1, logging_steps=2, record_steps=0
     )
     folder = train_recipe(longer)
     assert checkpoints(folder) == ["checkpoint-1", "checkpoint-2", "checkpoint-3"]

@@ -77,7 +77,7 @@ def test_the_divergence_is_that_of_the_hinted_reference(run, processor, train_ro
     from ptdpo.tutor.context import hinted_prompt
     from tests.tutor.test_teacher import lesson, plain_logits
 
-    trainer = run(reward=always_wrong, example_steps=1)
+    trainer = run(reward=always_wrong)
     (example,) = read_examples(trainer.args.output_dir)
     row = next(r for r in train_rows if r["id"] == example.problem_id)
     images = [image.convert("RGB") for image in row["images"]]

@@ -77,7 +77,6 @@ def train_arm(
         activation_checkpointing=False,
         save_strategy="no",
         report_to="none",
-        example_steps=max(settings.steps // 8, 1),
     )
     trainer = PTDTrainer(
         str(start),

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ptdpo.data.contexts import Row
 from ptdpo.data.prompts import Prompt
-from ptdpo.records import TutoredExample
+from ptdpo.runlog.lines import Line
 from ptdpo.tutor.groups import Groups
 from ptdpo.tutor.head import HeadWeights
 from ptdpo.tutor.processes import Processes
@@ -50,6 +50,8 @@ class RolloutBatch:
         response_mask: [rows, T] bool, the tokens that are trained on: those that the policy wrote.
         advantages: [rows].
         has_images: the batch has images.
+        rewards: [rows], weighted, from which the advantages come; ``None``: the engine does not say.
+        reader: the reward function whose verdict the accuracy is.
         content: the batch as the engine keeps it; only the engine reads it.
         read_mask: [rows, T] bool, all tokens of the responses, what tools and environments answered included; ``None``:
             the policy wrote them all.
@@ -61,6 +63,8 @@ class RolloutBatch:
     response_mask: Tensor
     advantages: Tensor
     has_images: bool
+    rewards: Tensor | None = None
+    reader: str = ""
     content: object = None
     read_mask: Tensor | None = None
 
@@ -92,6 +96,23 @@ class MaskedImages:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """How a rollout is named whose tokens are written to the run's records.
+
+    Attributes:
+        step: for which it was sampled.
+        rollout: its place in its group.
+    """
+
+    step: int
+    rollout: int
+
+    def key(self, group: int) -> tuple[int, int, int]:
+        """Return step, group and rollout."""
+        return self.step, group, self.rollout
+
+
+@dataclass(frozen=True, slots=True)
 class RolloutRecord:
     """What of the method's travels with one rollout from where it was made to the loss.
 
@@ -99,11 +120,13 @@ class RolloutRecord:
         group: counted over all processes.
         reading: what the teacher left.
         masked: for the perception terms; ``None`` without them, or without images.
+        kept: its tokens are written to the run's records.
     """
 
     group: int
     reading: Reading = NOT_TUTORED
     masked: MaskedImages | None = None
+    kept: Kept | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +264,10 @@ class Engine(Protocol):
         """Log a number that is the same on all processes."""
         ...
 
-    def write_example(self, example: TutoredExample) -> None:
-        """Keep a tutored rollout for the run's report, once: other processes than the first leave it."""
+    def record(self, lines: Sequence[Line]) -> None:
+        """Append lines to the records of the run."""
+        ...
+
+    def keep_images(self, images: Sequence[Any]) -> tuple[str, ...]:
+        """Keep images with the records; returns their file names."""
         ...

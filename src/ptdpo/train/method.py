@@ -14,6 +14,7 @@ from ptdpo.algo.routing import group_shares
 from ptdpo.data.contexts import Row
 from ptdpo.train.engine import NOT_TUTORED, Engine, MicroBatch, Prepared, RolloutBatch, RolloutRecord, Rollouts
 from ptdpo.train.method_settings import MethodSettings
+from ptdpo.train.recording import OFF, Recorder
 from ptdpo.train.rollouts.resampling import resample
 from ptdpo.train.rollouts.tutored import tutor_rollouts
 from ptdpo.train.step import OptimiserStep
@@ -39,6 +40,8 @@ class Method:
         self.step = OptimiserStep()
         self._tutoring = None if settings.tutoring is None else TutoringTerm(engine, settings.tutoring)
         self._perception = None if settings.perception is None else PerceptionTerm(engine, settings.perception)
+        context = "" if settings.tutoring is None else settings.tutoring.context
+        self.recorder = None if settings.records is None else Recorder(engine, settings.records, context)
         self.terms: list[Term] = [term for term in (self._perception, self._tutoring) if term is not None]
 
     # -- a batch of rollouts -----------------------------------------------------------------------------------
@@ -65,16 +68,20 @@ class Method:
         if self.settings.leave_one_out:
             advantages = advantages * (generations / (generations - 1))
         masked = [None] * len(batch.rows) if self._perception is None else self._perception.prepare(batch)
-        readings, replaced = [NOT_TUTORED] * len(batch.rows), None
+        readings, replaced, reasons = [NOT_TUTORED] * len(batch.rows), None, [OFF] * len(batch.rows)
         if self._tutoring is not None:
             assert self.teacher is not None
             with self._engine.timed("teacher"):
                 tutored = tutor_rollouts(self._engine, self._tutoring.settings, self.teacher, batch)
-            readings, replaced = tutored.readings, tutored.replaced
+            readings, replaced, reasons = tutored.readings, tutored.replaced, tutored.reasons
         if replaced:
             # The policy did not draw them.
             advantages = advantages.index_fill(0, torch.tensor(list(replaced), device=advantages.device), 0.0)
-        own = zip(batch.groups.of_rows(), readings, masked, strict=True)
+        kept = [None] * len(batch.rows)
+        if self.recorder is not None:
+            with self._engine.timed("record_groups"):
+                kept = self.recorder.batch(batch, advantages, reasons, replaced or {})
+        own = zip(batch.groups.of_rows(), readings, masked, kept, strict=True)
         return Prepared([RolloutRecord(*each) for each in own], advantages, replaced)
 
     # -- an optimiser step -------------------------------------------------------------------------------------
@@ -110,7 +117,16 @@ class Method:
         for term in self.terms:
             part = term.loss(micro, scored, self.step)
             loss = loss if part is None else loss + part
+        self.record(micro, scored)
         return loss
+
+    def record(self, micro: MicroBatch, scored: ScoredTokens) -> None:
+        """Keep the micro-batch's rollouts that are kept token by token."""
+        if self.recorder is None or not any(record.kept for record in micro.records):
+            return
+        with self._engine.timed("record_tokens"):
+            details = scored.details if self._tutoring is None else self._tutoring.details(micro, scored)
+            self.recorder.tokens(micro, scored.log_probs, details)
 
     def end_step(self) -> None:
         """Log what the optimiser step tutored."""

@@ -24,7 +24,6 @@ class TutoringSettings:
     mean: Literal["tutored", "all"] = "tutored"
     keep_kl: bool = True
     teacher_on_cpu: bool = False
-    example_steps: int = 0
 
     @property
     def compares_supports(self) -> bool:
@@ -75,10 +74,26 @@ class ResamplingSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordSettings:
+    """How much of a run is kept in its records, by each process.
+
+    Attributes:
+        steps: every so many steps.
+        groups: of a batch of rollouts, over all processes.
+        tokens: of a batch of rollouts, token by token.
+    """
+
+    steps: int = 1
+    groups: int = 16
+    tokens: int = 1024
+
+
+@dataclass(frozen=True, slots=True)
 class MethodSettings:
     """All of them.
 
     Attributes:
+        records: what is kept; ``None``: nothing.
         rl_weight: factor on the advantages.
         leave_one_out: baseline of an advantage without the rollout itself.
     """
@@ -86,5 +101,6 @@ class MethodSettings:
     tutoring: TutoringSettings | None = None
     perception: PerceptionSettings | None = None
     resampling: ResamplingSettings | None = None
+    records: RecordSettings | None = None
     rl_weight: float = 1.0
     leave_one_out: bool = False

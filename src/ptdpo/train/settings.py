@@ -77,7 +77,10 @@ class PTDConfig(GRPOConfig):
         engine_check_nats: with vLLM, stop at the start or after the first update if its log-probabilities differ from
             the trainer's by more in the mean; ``None``: 0.02 in half precision or with a truncated distribution, else
             0.002; 0: never.
-        example_steps: write one tutored rollout token by token every so many steps; 0: never.
+        record_steps: keep records of the rollouts (``records/`` of the run, docs/formats.md) every so many steps;
+            0: never.
+        record_groups: so many groups of each batch of rollouts are kept, with responses.
+        record_tokens: so many tokens of each batch of rollouts are kept one by one, by each process.
         ban_special_tokens: never sample a special token other than those that end a response. Small models
             sample image markers, and scoring then finds more image tokens than images.
 
@@ -130,7 +133,9 @@ class PTDConfig(GRPOConfig):
     micro_batch_tokens: Size | None = setting(None, "Tokens per forward and backward.")
     teacher_on_cpu: bool = setting(False, "Keep teacher states in CPU memory.")
     engine_check_nats: Annotated[float, NOT_NEGATIVE] | None = setting(None, "Most that vLLM may differ, in nats.")
-    example_steps: Annotated[int, NOT_NEGATIVE] = setting(10, "Steps between written examples; 0: none.")
+    record_steps: Annotated[int, NOT_NEGATIVE] = setting(1, "Steps between kept records; 0: none.")
+    record_groups: Annotated[int, NOT_NEGATIVE] = setting(16, "Groups kept of each batch of rollouts.")
+    record_tokens: Annotated[int, NOT_NEGATIVE] = setting(1024, "Tokens kept one by one of each batch of rollouts.")
     ban_special_tokens: bool = setting(True, "Never sample special tokens but the end.")
 
     @classmethod

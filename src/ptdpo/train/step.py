@@ -45,9 +45,7 @@ class OptimiserStep:
     Attributes:
         tutored_tokens: |F| of (11), over all of its micro-batches and processes.
         sums: of what was trained on so far, for logging.
-        example_written: one of its rollouts was kept for the report.
     """
 
     tutored_tokens: int = 0
     sums: TutoringSums = field(default_factory=TutoringSums)
-    example_written: bool = False

@@ -6,7 +6,7 @@ TRL's own code runs between these overrides, in this order:
 - ``_prepare_inputs``: makes rollouts when the buffer is used up, keeps groups together, and begins an optimiser step.
 - ``_generate_and_score_completions``: resamples before, prepares after.
 - ``_generate``: hands over rollouts that resampling has made already.
-- ``_calculate_rewards``: keeps the accuracy of every rollout.
+- ``_calculate_rewards``: keeps the rewards of every rollout.
 - ``_get_per_token_logps_and_entropies``: scores through ``ptdpo.tutor.head``.
 - ``compute_loss``: splits a micro-batch by tokens.
 - ``_compute_loss``: adds the method's terms.
@@ -45,14 +45,16 @@ from ptdpo.train.checkpoints.whole import WholeCheckpoints
 from ptdpo.train.engine import MicroBatch
 from ptdpo.train.method import Method
 from ptdpo.train.metrics import PartsClock, reconsideration_share
+from ptdpo.train.recording import leading_positions
 from ptdpo.train.settings import PTDConfig
 from ptdpo.train.trl.accuracy import accuracy_source, with_accuracy
-from ptdpo.train.trl.batches import RECORDS, replace_responses
+from ptdpo.train.trl.batches import RECORDS, records_of, replace_responses
 from ptdpo.train.trl.engine import TrlEngine
 from ptdpo.train.trl.engine_check import CHECKED_TOKENS, unlogged
 from ptdpo.train.trl.grouping import groups_kept_together
 from ptdpo.train.trl.method_settings import method_settings
 from ptdpo.train.trl.metrics_file import MetricsFile
+from ptdpo.train.trl.record_files import PlainScores, RecordsCallback
 from ptdpo.train.trl.reference import origin_of
 from ptdpo.train.trl.rollouts import TrlRollouts
 from ptdpo.train.trl.scoring import Compared, KLFree, ScoringModel
@@ -84,11 +86,13 @@ class HandedOver:
         rollouts: made by resampling before TRL asks for them.
         prompts: what the policy reads, with what environments said at their start.
         accuracy: [N], of all processes' rollouts, before TRL weighs the rewards.
+        rewards: [N, functions], of them too.
     """
 
     rollouts: TrlRollouts | None = None
     prompts: Sequence[Any] = ()
     accuracy: Tensor = field(default_factory=lambda: torch.zeros(0))
+    rewards: Tensor = field(default_factory=lambda: torch.zeros(0))
 
 
 class PTDTrainer(WholeCheckpoints, GRPOTrainer):
@@ -155,6 +159,7 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
         self._own_scoring = args.tutors or args.perceives or args.shares_prefix
         self.shares_prefix = self._own_scoring and install_scoring(self, args)
         self._handed = HandedOver()
+        self._plain: PlainScores | None = None
         self._clock = PartsClock()
         self.engine = TrlEngine(self, args, accuracy_source(args, self.reward_func_names), self._clock)
         teacher = None
@@ -168,6 +173,7 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
         assert self.num_generations is not None
         refuse_streams(args, self.train_dataset)
         self.add_callback(MetricsFile())
+        self.add_callback(RecordsCallback(self.engine.records, self.engine.processes.count))
         say_steps_in_lines(self)
 
     @property
@@ -197,11 +203,12 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
         return *head, images, tool_images
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
-        """Keep the accuracy of all processes' rollouts, and log how many reconsider."""
+        """Keep the rewards of all processes' rollouts, and log how many reconsider."""
         self._log_metric("reconsideration", reconsideration_share([completion_text(c) for c in completions]))
         with self._clock("reward"):
             rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         self._handed.accuracy = self.engine.right.of(rewards[:, self.engine.right.column])
+        self._handed.rewards = rewards
         return rewards
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -221,7 +228,7 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
             rows = [{**row, "prompt": prompt} for row, prompt in zip(rows, self._handed.prompts, strict=True)]
         if self.rollout_func is not None and self.args.tutors:
             check_own_prompts(self, rows, columns)
-        batch = engine.rollout_batch(rows, columns, self._handed.accuracy)
+        batch = engine.rollout_batch(rows, columns, self._handed.accuracy, self._handed.rewards)
         if not self._handed.accuracy.isnan().all():
             method.log_groups(batch.groups)
         if not engine.training:
@@ -231,7 +238,7 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
         if prepared.replaced is not None:
             padding: Any = self._tokenizer.pad_token_id
             replace_responses(columns, prepared.replaced, padding, engine.processes)
-        if method.terms or self._budget is not None:
+        if method.terms or self._budget is not None or any(record.kept for record in prepared.records):
             columns[RECORDS] = prepared.records
         return columns
 
@@ -293,10 +300,13 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
             batch_size = self._budget.rows_within(attention_mask, logits_to_keep, generations, batch_size)
         score = partial(super()._get_per_token_logps_and_entropies, batch_size=batch_size)
         if not self._own_scoring:
-            return score(
+            scores = score(
                 lambda **inputs: model(**without_empty_images(inputs)),
                 input_ids, attention_mask, logits_to_keep, **kwargs,
             )  # fmt: skip
+            if self._plain is not None:
+                self._plain.take(*scores[:2])
+            return scores
         scoring = model if isinstance(model, ScoringModel) else self._scoring(model, logits_to_keep)
         scores = score(scoring, input_ids, attention_mask, logits_to_keep, **kwargs)
         if scoring.kl_free is not None:
@@ -322,12 +332,15 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
 
     def _loss(self, model: Any, inputs: dict[str, Any], share: float) -> Tensor:
         """Return the loss of a micro-batch, or of a part of it with its share of the mean over rows."""
-        method = self.method
-        if not method.terms or not self.engine.training:
+        method, keeps = self.method, any(record.kept for record in records_of(inputs))
+        if not self.engine.training or not (method.terms or keeps):
             return super()._compute_loss(model, inputs) * share
-        micro = method.with_teacher_head(self.engine.micro_batch(inputs, model, share))
+        micro = self.engine.micro_batch(inputs, model, share)
+        if not self._own_scoring:
+            return self._plain_loss(model, inputs, micro)
+        micro = method.with_teacher_head(micro)
         scoring = self._scoring(model, inputs["completion_ids"].size(1))
-        scoring.compared = self._compared(micro)
+        scoring.compared, scoring.leading = self._compared(micro), leading_positions(micro)
         kl_free = method.rows_without_kl(micro)
         if kl_free is not None and "ref_per_token_logps" in inputs:
             inputs = {**inputs, "ref_per_token_logps": inputs["ref_per_token_logps"].clone()}
@@ -336,6 +349,16 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
         policy_loss = super()._compute_loss(scoring, inputs)
         (scored,) = scoring.scored
         return method.loss(policy_loss, micro, scored)
+
+    def _plain_loss(self, model: Any, inputs: dict[str, Any], micro: MicroBatch) -> Tensor:
+        """Return TRL's own loss, and keep what it scored on the way."""
+        with PlainScores(self.accelerator.unwrap_model(model), micro, self.temperature) as plain:
+            self._plain = plain
+            loss = super()._compute_loss(model, inputs)
+        self._plain, scored = None, plain.scored()
+        if scored is not None:
+            self.method.record(micro, scored)
+        return loss * micro.share
 
     def _compared(self, micro: MicroBatch) -> Compared | None:
         """Return with what the micro-batch is compared while it is scored; sampled tokens are, afterwards."""
@@ -347,7 +370,9 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
     def _log_seconds(self) -> None:
         seconds = self._clock.take()
         prepare = seconds.pop("prepare", 0.0)
-        seconds["update"] = seconds.pop("step", 0.0) - prepare
-        seconds["score"] = prepare - sum(seconds.get(part, 0.0) for part in ("generate", "reward", "teacher"))
-        for part in ("generate", "reward", "teacher", "score", "update"):
+        groups, tokens = seconds.pop("record_groups", 0.0), seconds.pop("record_tokens", 0.0)
+        seconds["update"] = seconds.pop("step", 0.0) - prepare - tokens
+        seconds["score"] = prepare - sum(seconds.get(part, 0.0) for part in ("generate", "reward", "teacher")) - groups
+        seconds["records"] = groups + tokens
+        for part in ("generate", "reward", "teacher", "score", "update", "records"):
             self.engine.log(f"seconds/{part}", max(seconds.get(part, 0.0), 0.0))

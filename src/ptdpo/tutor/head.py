@@ -23,6 +23,7 @@ from ptdpo.algo.lm_head import TeacherTopK, teacher_topk, token_stats
 from ptdpo.algo.sharded import whole
 from ptdpo.models.sharded import gathered
 from ptdpo.models.shared_prefix import enable_shared_prefix, shared_hidden_states
+from ptdpo.runlog.lines import LEADING
 
 _LOGIT_TRANSFORMS = (
     "final_logit_softcapping",
@@ -75,6 +76,7 @@ class ScoreRequest:
         teacher: what the teacher left, ``None`` when nothing of this micro-batch is compared.
         divergence: how to compare.
         dense: compute on whole logits, the readable reference of the fused head.
+        leading: [B, T] bool, positions whose most probable tokens are returned too; ``None``: nowhere.
         reduce_to: return the distributions themselves, reduced to their Top-K of this size, instead of scores.
         reduced: [B, T] bool, at which of the valid positions; ``None``: at all.
     """
@@ -85,6 +87,7 @@ class ScoreRequest:
     teacher: TeacherView | None = None
     divergence: Divergence = Divergence()
     dense: bool = False
+    leading: Tensor | None = None
     reduce_to: int | None = None
     reduced: Tensor | None = None
 
@@ -105,6 +108,7 @@ class ScoreDetails:
         record: the distributions at all valid positions, without their head; only for ``ScoreRequest.reduce_to``.
         expert_balance: the load-balancing loss of experts over all positions that are no padding, a scalar; only where
             the call asks for ``output_router_logits``.
+        leading: the distributions at the positions of ``ScoreRequest.leading``, reduced to their ``LEADING`` first.
     """
 
     entropy: Tensor | None = None
@@ -114,6 +118,7 @@ class ScoreDetails:
     teacher_tail: Tensor | None = None
     record: TeacherTopK | None = None
     expert_balance: Tensor | None = None
+    leading: TeacherTopK | None = None
 
 
 @dataclass
@@ -240,9 +245,20 @@ def _score(hidden: Tensor, head: HeadWeights, request: ScoreRequest) -> _Result:
     # masked_scatter keeps the result connected to the model even when no position is valid.
     empty = stats.log_prob.new_zeros(mask.shape)
     log_probs, entropy = empty.masked_scatter(mask, stats.log_prob), empty.masked_scatter(mask, stats.entropy)
+    leading = None
+    if request.leading is not None and request.leading.any():
+        leading = leading_tokens(states[request.leading[mask]], head, request.temperature)
     if view is None:
-        return log_probs, ScoreDetails(entropy)
-    return log_probs, ScoreDetails(entropy, stats.divergence, stats.overlap, stats.student_tail, stats.teacher_tail)
+        return log_probs, ScoreDetails(entropy, leading=leading)
+    compared_to = (stats.divergence, stats.overlap, stats.student_tail, stats.teacher_tail)
+    return log_probs, ScoreDetails(entropy, *compared_to, leading=leading)
+
+
+@torch.no_grad()
+def leading_tokens(states: Tensor, head: HeadWeights, temperature: float) -> TeacherTopK:
+    """Return the ``LEADING`` most probable tokens at hidden states [n, H], without a head and gradient."""
+    k = min(LEADING, head.weight.size(0))
+    return teacher_topk(states, *head, k=k, temperature=temperature).with_head(None)
 
 
 def _full(hidden: Tensor, head: HeadWeights, record: TeacherTopK, request: ScoreRequest) -> Tensor:

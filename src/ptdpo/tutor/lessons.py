@@ -1,6 +1,6 @@
 """From a batch of rollouts to lessons: which are tutored (8), what the teacher is shown, what it leaves."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -69,6 +69,34 @@ def route_rollouts(groups: Groups, has_context: Bool[Tensor, " all"], *, thresho
         groups.mine(active.unsqueeze(1).expand_as(chosen)),
         reached.mean().item() if reached.numel() else 0.0,
     )
+
+
+def routing_reasons(
+    routed: Routed, accuracy: Tensor, has_context: Sequence[bool], below_threshold: Tensor, read: Collection[int]
+) -> list[str]:
+    """Return for each of this process's rollouts why it is tutored or not; the words are those of ``RolloutLine``.
+
+    Args:
+        routed: which were chosen.
+        accuracy: [rows].
+        has_context: for each, whether the teacher has something to read.
+        below_threshold: [rows], whether its group is.
+        read: the rows that the teacher reads.
+    """
+    reasons = []
+    chosen, right, low = routed.chosen.tolist(), (accuracy == 1).tolist(), below_threshold.tolist()
+    for row, context in enumerate(has_context):
+        if row in read:
+            reasons.append("tutored")
+        elif chosen[row]:
+            reasons.append("nothing to read")
+        elif right[row]:
+            reasons.append("right")
+        elif not low[row]:
+            reasons.append("threshold")
+        else:
+            reasons.append("not selected" if context else "no context")
+    return reasons
 
 
 def make_lessons(

@@ -10,7 +10,15 @@ from ptdpo.train.engine import Engine, RolloutBatch
 from ptdpo.train.method_settings import TutoringSettings
 from ptdpo.train.rollouts.privileged import draw_privileged
 from ptdpo.tutor.context import images_of
-from ptdpo.tutor.lessons import Routed, contexts_of, make_lessons, read_lessons, route_rollouts, sibling_texts
+from ptdpo.tutor.lessons import (
+    Routed,
+    contexts_of,
+    make_lessons,
+    read_lessons,
+    route_rollouts,
+    routing_reasons,
+    sibling_texts,
+)
 from ptdpo.tutor.teacher import Lesson, Reading, Teacher
 
 
@@ -22,11 +30,13 @@ class Tutored:
         readings: one per rollout.
         routed: which were to be tutored.
         replaced: as in ``Prepared``.
+        reasons: why each is tutored or not, see ``routing_reasons``.
     """
 
     readings: Sequence[Reading]
     routed: Routed
     replaced: Mapping[int, list[int]] | None
+    reasons: Sequence[str]
 
 
 def tutor_rollouts(engine: Engine, settings: TutoringSettings, teacher: Teacher, batch: RolloutBatch) -> Tutored:
@@ -65,7 +75,11 @@ def tutor_rollouts(engine: Engine, settings: TutoringSettings, teacher: Teacher,
     readings = [
         Reading(in_tutored_group[row], read.get(row), str(content.get("id", ""))) for row, content in enumerate(rows)
     ]
-    return Tutored(readings, routed, replaced)
+    accuracy, groups = batch.groups.accuracy, batch.groups
+    low = groups.mine((accuracy.mean(dim=1, keepdim=True) < settings.threshold).expand_as(accuracy))
+    own = [context is not None for context in contexts]
+    reasons = routing_reasons(routed, groups.mine(accuracy), own, low, lessons)
+    return Tutored(readings, routed, replaced, reasons)
 
 
 def _log(engine: Engine, lessons: Sequence[Lesson]) -> None:

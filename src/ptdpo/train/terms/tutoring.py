@@ -9,11 +9,9 @@ from torch import Tensor
 from ptdpo.algo.objectives import ratio_weights, sampled_distillation, scheduled, tutoring_loss
 from ptdpo.algo.teacher_topk import concatenate
 from ptdpo.train.engine import Engine, MicroBatch
-from ptdpo.train.examples import pick_example
 from ptdpo.train.method_settings import TutoringSettings
 from ptdpo.train.step import OptimiserStep
 from ptdpo.tutor.head import ScoreDetails, ScoredTokens
-from ptdpo.tutor.teacher import Reading
 
 # Besides the divergence, for which there need be no support.
 _LOGGED = ("divergence", "topk_overlap", "tail_mass/student", "tail_mass/teacher")
@@ -42,13 +40,11 @@ class TutoringTerm:
 
     def loss(self, micro: MicroBatch, scored: ScoredTokens, step: OptimiserStep) -> Tensor | None:
         """Return the term of one micro-batch; ``None`` if nothing in it is tutored, or it counts elsewhere."""
-        readings = [record.reading for record in micro.records]
-        if micro.teacher_head is None or micro.share == 0 or not any(reading.tokens for reading in readings):
+        if micro.teacher_head is None or micro.share == 0 or not any(r.reading.tokens for r in micro.records):
             return None
-        details = self._details(micro, scored)
+        details = self.details(micro, scored)
         assert details.divergence is not None
         step.sums.add(details)
-        self._write_example(micro, readings, details.divergence, step)
         distance = details.divergence
         if self.settings.ratio_clip is not None and micro.old_log_probs is not None:
             tutored = micro.tutored
@@ -66,25 +62,12 @@ class TutoringTerm:
         for name, value in zip(names, sums[1:].tolist(), strict=False):
             self._engine.log(name, value / tokens)
 
-    def _details(self, micro: MicroBatch, scored: ScoredTokens) -> ScoreDetails:
-        """Return how far the micro-batch's tutored tokens are from the teacher, [n]."""
-        if self.settings.use == "loss":
+    def details(self, micro: MicroBatch, scored: ScoredTokens) -> ScoreDetails:
+        """Return the scores with how far the micro-batch's tutored tokens are from the teacher, [n], if it read any."""
+        read = [record.reading.teacher for record in micro.records if record.reading.teacher is not None]
+        if self.settings.use == "loss" or micro.teacher_head is None or not read:
             return scored.details
-        assert micro.teacher_head is not None
         tutored = micro.tutored
         sampled = micro.response_ids[tutored].unsqueeze(-1)
-        read = [record.reading.teacher for record in micro.records if record.reading.teacher is not None]
         teacher = concatenate(read).to(sampled.device).with_head(*micro.teacher_head).log_probs_at(sampled).squeeze(-1)
         return replace(scored.details, divergence=sampled_distillation(scored.log_probs[tutored], teacher))
-
-    def _write_example(
-        self, micro: MicroBatch, readings: Sequence[Reading], divergence: Tensor, step: OptimiserStep
-    ) -> None:
-        """Write the micro-batch's rollout furthest from its teacher, once per ``example_steps``."""
-        number, every = self._engine.step + 1, self.settings.example_steps
-        if every == 0 or number % every or step.example_written or self._engine.processes.index:
-            return
-        example = pick_example(number, readings, micro.response_ids, micro.tutored, divergence, self._engine.token)
-        if example is not None:
-            self._engine.write_example(example)
-            step.example_written = True

@@ -15,9 +15,9 @@ from trl.trainer.utils import split_pixel_values_by_grid
 from ptdpo.data.contexts import Row
 from ptdpo.data.prompts import Prompt, attach_images
 from ptdpo.models.family import IMAGE_FIELDS, PIXELS, TOKEN_TYPES
-from ptdpo.records import TutoredExample
+from ptdpo.runlog import RecordWriter
+from ptdpo.runlog.lines import Line
 from ptdpo.train.engine import MicroBatch, RolloutBatch, Rollouts
-from ptdpo.train.examples import append_example
 from ptdpo.train.metrics import PartsClock
 from ptdpo.train.settings import PTDConfig
 from ptdpo.train.trl.accuracy import AccuracySource
@@ -43,6 +43,7 @@ class TrlEngine:
         self._trainer, self._args, self._clock = trainer, args, clock
         self.right = right
         self.processes = AccelerateProcesses(trainer.accelerator)
+        self.records = RecordWriter(str(args.output_dir), self.processes.index)
 
     # -- where training stands ---------------------------------------------------------------------------------
 
@@ -136,15 +137,29 @@ class TrlEngine:
 
     # -- batches -----------------------------------------------------------------------------------------------
 
-    def rollout_batch(self, rows: Sequence[Row], columns: dict[str, Any], accuracy: Tensor) -> RolloutBatch:
-        """Return what TRL made of the rows and their rollouts; ``accuracy`` is that of all processes."""
+    def rollout_batch(
+        self, rows: Sequence[Row], columns: dict[str, Any], accuracy: Tensor, rewards: Tensor
+    ) -> RolloutBatch:
+        """Return what TRL made of the rows and their rollouts.
+
+        Args:
+            rows: of this process.
+            columns: TRL's batch.
+            accuracy: [N], of all processes' rollouts.
+            rewards: [N, functions], of them too.
+        """
+        groups = Groups(accuracy.view(-1, self.generations), len(rows), self.processes.index)
+        weights = self._trainer.reward_weights.to(rewards.device)
+        weighted = (rewards * weights).nansum(dim=1).view_as(groups.accuracy)
         return RolloutBatch(
             rows,
-            Groups(accuracy.view(-1, self.generations), len(rows), self.processes.index),
+            groups,
             columns["completion_ids"],
             written_by_policy(columns),
             columns["advantages"],
             "pixel_values" in columns,
+            groups.mine(weighted),
+            self.right.name,
             TrlContent(columns, self._trainer.model, self._args.per_device_train_batch_size),
             columns["completion_mask"].bool() if "tool_mask" in columns else None,
         )
@@ -215,10 +230,13 @@ class TrlEngine:
         """Log a number that is the same on all processes."""
         self._trainer._metrics["train" if self.training else "eval"][name].append(value)
 
-    def write_example(self, example: TutoredExample) -> None:
-        """Keep a tutored rollout for the run's report; the first process does."""
-        if self.processes.index == 0:
-            append_example(str(self._args.output_dir), example)
+    def record(self, lines: Sequence[Line]) -> None:
+        """Append lines to the records of the run."""
+        self.records.write(lines)
+
+    def keep_images(self, images: Sequence[Any]) -> tuple[str, ...]:
+        """Keep images with the records; returns their file names."""
+        return self.records.keep_images(images)
 
 
 _NOT_FOR_REWARDS = ("prompt", "completion", "completion_ids")

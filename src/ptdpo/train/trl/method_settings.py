@@ -6,6 +6,7 @@ from ptdpo.data.contexts import context_named
 from ptdpo.train.method_settings import (
     MethodSettings,
     PerceptionSettings,
+    RecordSettings,
     ResamplingSettings,
     TutoringSettings,
 )
@@ -18,6 +19,9 @@ def method_settings(args: PTDConfig) -> MethodSettings:
         tutoring=_tutoring(args) if args.tutors else None,
         perception=_perception(args) if args.perceives else None,
         resampling=_resampling(args) if args.resampling_rounds else None,
+        records=RecordSettings(args.record_steps, args.record_groups, args.record_tokens)
+        if args.record_steps
+        else None,
         rl_weight=args.rl_weight,
         leave_one_out=args.leave_one_out,
     )
@@ -37,7 +41,6 @@ def _tutoring(args: Any) -> TutoringSettings:
         mean=args.tutoring_mean,
         keep_kl=args.tutoring_keep_kl,
         teacher_on_cpu=args.teacher_on_cpu,
-        example_steps=args.example_steps,
     )
 
 

@@ -8,7 +8,6 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ptdpo.folders import append_line, write_text
-from ptdpo.train.examples import EXAMPLES_FILE
 from ptdpo.train.metrics import METRICS_FILE, read_metrics
 
 
@@ -28,10 +27,9 @@ class MetricsFile(TrainerCallback):
             return
         folder = Path(str(args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
-        for name in (METRICS_FILE, EXAMPLES_FILE):
-            path = folder / name
-            kept = [row for row in read_metrics(path) if row["step"] <= state.global_step] if path.exists() else []
-            write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
+        path = folder / METRICS_FILE
+        kept = [row for row in read_metrics(path) if row["step"] <= state.global_step] if path.exists() else []
+        write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
 
     def on_log(
         self,

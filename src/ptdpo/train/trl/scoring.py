@@ -72,6 +72,7 @@ class ScoringModel:
         compared: the teacher, ``None``: nothing is compared.
         kl_free: the rows whose reference is to be overwritten once they are scored.
         dense: score on whole logits.
+        leading: [B, T] bool, where leading tokens are wanted; ``None``: nowhere.
         scored: what the calls returned, in order.
     """
 
@@ -81,6 +82,7 @@ class ScoringModel:
     compared: Compared | None = None
     kl_free: KLFree | None = None
     dense: bool = False
+    leading: Tensor | None = None
     scored: list[ScoredTokens] = field(default_factory=list)
     _next_row: int = 0
 
@@ -97,6 +99,7 @@ class ScoringModel:
             None if self.compared is None else self.compared.view(rows, mask),
             Divergence() if self.compared is None else self.compared.divergence,
             self.dense,
+            None if self.leading is None else self.leading[rows],
         )
         scored: ScoredTokens = self.model(**without_empty_images(inputs), score=request)
         self.scored.append(scored)

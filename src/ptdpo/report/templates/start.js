@@ -1,0 +1,4 @@
+
+startTables();
+startCharts();
+startViewer();

@@ -1,0 +1,19 @@
+"""The records of a run: what was sampled, how it was judged, what was tutored, and a sample of it token by token.
+
+They lie below ``records/`` of a run's folder, one shard per process, and are described in docs/formats.md.
+"""
+
+from ptdpo.runlog.lines import GroupLine, Leading, QuestionLine, RolloutLine, TokenLine
+from ptdpo.runlog.reader import RunRecords, read_records
+from ptdpo.runlog.writer import RecordWriter
+
+__all__ = [
+    "GroupLine",
+    "Leading",
+    "QuestionLine",
+    "RecordWriter",
+    "RolloutLine",
+    "RunRecords",
+    "TokenLine",
+    "read_records",
+]

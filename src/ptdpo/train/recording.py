@@ -1,0 +1,251 @@
+"""What a run keeps of its rollouts: groups when they are prepared, tokens when they are trained on."""
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ptdpo.algo.teacher_topk import TeacherTopK
+from ptdpo.data.contexts import Row
+from ptdpo.data.prompts import Prompt, written_parts
+from ptdpo.rewards.fallbacks import find_answer
+from ptdpo.runlog.lines import LEADING, GroupLine, Leading, Line, QuestionLine, RolloutLine, TokenLine
+from ptdpo.train.engine import Engine, Kept, MicroBatch, RolloutBatch
+from ptdpo.train.method_settings import RecordSettings
+from ptdpo.tutor.context import images_of, privileged_prompt
+from ptdpo.tutor.head import ScoreDetails
+
+OFF = "off"
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """The question that a rollout answers."""
+
+    id: str
+    hint_id: str
+    hint: str
+
+
+class Recorder:
+    """Keeps the first groups of each batch of rollouts, and the first of their rollouts token by token.
+
+    The data is shuffled, so the first groups of a batch are a sample. Nothing is drawn at random here: a run that
+    keeps records makes the same steps as one that does not.
+
+    Args:
+        engine: writes the lines.
+        settings: how much is kept.
+        context: what the teacher is shown; empty without tutoring.
+    """
+
+    def __init__(self, engine: Engine, settings: RecordSettings, context: str = "") -> None:
+        self._engine, self._settings, self._context = engine, settings, context
+        self._questions: set[tuple[str, str]] = set()
+        self._texts: dict[int, str] = {}
+        self._written: set[tuple[int, int, int]] = set()
+
+    def batch(
+        self,
+        batch: RolloutBatch,
+        advantages: Tensor,
+        reasons: Sequence[str],
+        replaced: Mapping[int, Sequence[int]],
+    ) -> list[Kept | None]:
+        """Write the groups of a batch; return for each rollout how its tokens are named, ``None``: not kept.
+
+        Args:
+            batch: graded.
+            advantages: [rows], with which they are trained.
+            reasons: why each is tutored or not, see ``RolloutLine``.
+            replaced: responses, right ones, that take the place of the batch's.
+        """
+        step = self._engine.step + 1
+        kept: list[Kept | None] = [None] * len(batch.rows)
+        if (step - 1) % self._settings.steps:
+            return kept
+        groups = batch.groups.of_rows()
+        rows = [row for row, group in enumerate(groups) if group < self._settings.groups]
+        if not rows:
+            return kept
+        lines = self._rollouts(batch, rows, advantages, reasons)
+        for row in set(replaced) & set(rows):
+            lines[row] = self._drawn(lines[row], replaced[row])
+        self._written.clear()
+        written: list[Line] = []
+        for group in dict.fromkeys(groups[row] for row in rows):
+            own = [row for row in rows if groups[row] == group]
+            asked = self._question(step, batch.rows[own[0]], written)
+            written.append(GroupLine(step, group, asked.id, asked.hint_id, batch.reader, [lines[row] for row in own]))
+        self._engine.record(written)
+        left = self._settings.tokens
+        for row in _in_turn(rows, groups, reasons):
+            left -= lines[row].tokens
+            if left < 0:
+                break
+            kept[row] = Kept(step, lines[row].rollout)
+        return kept
+
+    def tokens(self, micro: MicroBatch, log_probs: Tensor, details: ScoreDetails) -> None:
+        """Write the rollouts of a micro-batch whose tokens are kept, once.
+
+        Args:
+            micro: what is trained on.
+            log_probs: [B, T].
+            details: with the divergence of what the teacher read, if it is known, and ``leading`` of the positions
+                of ``leading_positions``.
+        """
+        named = [None if record.kept is None else record.kept.key(record.group) for record in micro.records]
+        due = [row for row, key in enumerate(named) if key is not None and key not in self._written]
+        if not due or micro.share == 0:
+            return
+        # From the device once, not row by row.
+        mask, ids = micro.response_mask.cpu(), micro.response_ids.cpu()
+        log_probs = log_probs.detach().float().cpu()
+        entropy = torch.zeros_like(log_probs) if details.entropy is None else details.entropy.detach().float().cpu()
+        divergences = _by_row(_cpu(details.divergence), [record.reading.tokens for record in micro.records])
+        sizes = [int(size) if key else 0 for size, key in zip(mask.sum(dim=1), named, strict=True)]
+        leading = _by_row(None if details.leading is None else details.leading.to("cpu"), sizes)
+        lines: list[Line] = []
+        for row in due:
+            key, of_row = named[row], mask[row]
+            assert key is not None
+            self._written.add(key)
+            own = ids[row][of_row].tolist()
+            student, teacher = _leading(leading[row]), _leading(micro.records[row].reading.teacher)
+            line = TokenLine(
+                self._engine.step + 1,
+                *key,
+                own,
+                _rounded(log_probs[row][of_row]),
+                _rounded(entropy[row][of_row]),
+                None if divergences[row] is None else _rounded(divergences[row]),
+                student,
+                teacher,
+                self._texts_of(own, student, teacher),
+            )
+            lines.append(line)
+        self._engine.record(lines)
+
+    # -- parts of lines ----------------------------------------------------------------------------------------
+
+    def _rollouts(
+        self, batch: RolloutBatch, rows: Sequence[int], advantages: Tensor, reasons: Sequence[str]
+    ) -> dict[int, RolloutLine]:
+        texts = self._engine.texts(batch.response_ids[rows])
+        accuracy = batch.groups.mine(batch.groups.accuracy).tolist()
+        weights, generations = advantages.tolist(), batch.groups.generations
+        lengths = batch.response_mask.sum(dim=1).tolist()
+        return {
+            row: RolloutLine(
+                rollout=(batch.groups.first_row + row) % generations,
+                response=text,
+                tokens=lengths[row],
+                reward=None if batch.rewards is None else _number(batch.rewards[row].item()),
+                accuracy=_number(accuracy[row]),
+                extracted=find_answer(text).text or None,
+                advantage=round(weights[row], 6),
+                reason=reasons[row],
+                place=find_answer(text).place,
+            )
+            for row, text in zip(rows, texts, strict=True)
+        }
+
+    def _drawn(self, line: RolloutLine, ids: Sequence[int]) -> RolloutLine:
+        text = self._engine.texts(torch.tensor([list(ids)]))[0]
+        found = find_answer(text)
+        changes = {"extracted": found.text or None, "place": found.place}
+        return replace(line, response=text, tokens=len(ids), accuracy=1.0, **changes)
+
+    def _question(self, step: int, row: Row, written: list[Line]) -> _Asked:
+        asked = _asked(row, self._context)
+        if (asked.id, asked.hint_id) not in self._questions:
+            self._questions.add((asked.id, asked.hint_id))
+            images = self._engine.keep_images(images_of(row))
+            answer = "" if row.get("answer") is None else str(row["answer"])
+            question = prompt_text(row["prompt"])
+            line = QuestionLine(step, asked.id, asked.hint_id, question, answer, self._context, asked.hint, images)
+            written.append(line)
+        return asked
+
+    def _texts_of(self, ids: Sequence[int], *leading: Leading | None) -> dict[str, str]:
+        shown = {*ids, *(one for each in leading if each is not None for five in each.ids for one in five)}
+        for one in shown - self._texts.keys():
+            self._texts[one] = self._engine.token(one)
+        return {str(one): self._texts[one] for one in sorted(shown)}
+
+
+def leading_positions(micro: MicroBatch) -> Tensor | None:
+    """Return [B, T] bool, where leading tokens are wanted; ``None``: nowhere."""
+    rows = [record.kept is not None for record in micro.records]
+    if not any(rows):
+        return None
+    return torch.tensor(rows, device=micro.response_mask.device).unsqueeze(1) & micro.response_mask
+
+
+def prompt_text(prompt: Prompt) -> str:
+    """Return the last user message of a prompt as text."""
+    if isinstance(prompt, str):
+        return prompt
+    content = next((m["content"] for m in reversed(prompt) if m["role"] == "user"), "")
+    if isinstance(content, str):
+        return content
+    return "".join(part["text"] for part in written_parts(content) if part["type"] == "text")
+
+
+def _asked(row: Row, context: str) -> _Asked:
+    hint = ""
+    if context and context != "sibling":
+        prompt = privileged_prompt(row, context)
+        own = row.get("hint") if context == "hint" else None
+        if isinstance(own, Mapping) and own.get("look"):
+            hint = f"Look: {own['look']}\nReason: {own.get('reason', '')}"
+        elif prompt is not None and context != "question":
+            hint = own if isinstance(own, str) and own else prompt_text(prompt)
+    digits = hashlib.sha256(hint.encode("utf-8", "surrogatepass")).hexdigest()[:8] if hint else ""
+    return _Asked(str(row.get("id", "")), digits, hint)
+
+
+def _in_turn(rows: Sequence[int], groups: Sequence[int], reasons: Sequence[str]) -> list[int]:
+    """Return rows so that any first few hold tutored and other rollouts of several groups."""
+    seen: dict[tuple[int, bool], int] = {}
+    order = []
+    for row in rows:
+        kind = groups[row], reasons[row] == "tutored"
+        seen[kind] = seen.get(kind, 0) + 1
+        order.append((seen[kind], not kind[1], row))
+    return [row for *_, row in sorted(order)]
+
+
+def _by_row(values: "Tensor | TeacherTopK | None", sizes: Sequence[int]) -> list:
+    """Return the part of each row of what there is row by row; ``None`` where there is none."""
+    if values is None or len(values) != sum(sizes):
+        return [None] * len(sizes)
+    parts, start = [], 0
+    for size in sizes:
+        parts.append(values[start : start + size] if size else None)
+        start += size
+    return parts
+
+
+def _cpu(values: Tensor | None) -> Tensor | None:
+    return None if values is None else values.detach().float().cpu()
+
+
+def _leading(top: TeacherTopK | None) -> Leading | None:
+    if top is None:
+        return None
+    probs = top.log_probs[:, :LEADING].float().exp()
+    return Leading(top.ids[:, :LEADING].tolist(), [[round(p, 4) for p in five] for five in probs.tolist()])
+
+
+def _rounded(values: Tensor) -> list[float]:
+    # Six digits behind the point of a nat; NaN is no JSON.
+    return [round(v, 6) if math.isfinite(v) else 0.0 for v in values.tolist()]
+
+
+def _number(value: float) -> float | None:
+    return round(value, 6) if math.isfinite(value) else None
