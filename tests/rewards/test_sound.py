@@ -231,3 +231,20 @@ def test_letters_of_a_formula_do_not_multiply():
         assert not right(given, expected)
     assert right("2yx", "2xy")
     assert right("V_1+P_1", "P_1+V_1")
+
+
+def test_dates_derivatives_and_values_of_functions_are_no_arithmetic():
+    wrong = [
+        ("2/1/2005", "04/02/2005"), ("2020-04-06", "2020-05-05"), ("555-123-4568", "555-122-4569"),
+        ("2010", "2020-05-05"),
+        ("\\frac{y}{x}", "\\frac{dy}{dx}"), ("y/x", "dy/dx"), ("f(x)+f(1)", "f(x+1)"), ("P(A)+P(B)", "P(A+B)"),
+        ("f(x)", "xf"),
+    ]  # fmt: skip
+    assert [pair for pair in wrong if right(*pair)] == []
+    same = [
+        ("4/2/2005", "04/02/2005"),
+        ("2020/5/5", "2020-05-05"),
+        ("\\dfrac{dy}{dx}", "\\frac{dy}{dx}"),
+        ("f(x+1)", "f(x + 1)"),
+    ]
+    assert [pair for pair in same if not right(*pair)] == []

@@ -14,7 +14,7 @@ _LABELLED = re.compile(
     rf"(?:{_KIND})?(?:[(\[]([A-Ja-j])[)\]]|([A-Ja-j])\s*[).:,](?!\s*[A-Ja-j]\b))[.:]?\s*([^,;&\s].*)", re.IGNORECASE
 )
 _BECAUSE = re.compile(
-    r"([A-J])\s*,?\s+(?:because|since|as)\s+.*"
+    r"([A-J])\s*,?\s+(?:(?:because|since|as)\s+.*|is (?:the )?(?:correct|right)(?: answer| option| choice| one)?)"
     r"|([A-J])\s+\((?=[a-z]{3})(?!.*\b(?:not|wrong|incorrect|or)\b)[^()A-Z]*\)"
 )
 _NEXT = r"\s*(?:,|;|&|and|\s)\s*[(\[]?(?:and\s+)?[A-J][)\].]?"

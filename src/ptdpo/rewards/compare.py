@@ -12,7 +12,16 @@ from ptdpo.rewards.choices import letters_of, match_choice, split_label
 from ptdpo.rewards.expressions import Node, read_expression
 from ptdpo.rewards.kinds import Kind, Same
 from ptdpo.rewards.notation import plain
-from ptdpo.rewards.pairs import read_range, read_ratio, read_time, same_range, same_ratio, same_time
+from ptdpo.rewards.pairs import (
+    read_date,
+    read_range,
+    read_ratio,
+    read_time,
+    same_date,
+    same_range,
+    same_ratio,
+    same_time,
+)
 from ptdpo.rewards.quantities import Quantity, read_quantity, same_quantity
 from ptdpo.rewards.relations import read_relation, same_relation, without_name
 from ptdpo.rewards.sequences import (
@@ -66,6 +75,7 @@ KINDS = (
     Kind("interval", read_solutions, same_solutions),
     Kind("point", read_tuple, same_tuple),
     Kind("time", read_time, same_time),
+    Kind("date", read_date, same_date),
     Kind("quantity", _read_quantity, _same_quantity),
     Kind("ratio", read_ratio, same_ratio),
     Kind("range", read_range, same_range),

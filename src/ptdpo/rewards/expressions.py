@@ -33,6 +33,11 @@ _EVIDENCE = re.compile(rf"\d|[+*/^π√|]|\\[a-z]|[{_GREEK}]|(?<![A-Za-z])-|[A-Z
 _INDEX = re.compile(r"_(?:\([^()]*\)|\w)")
 # Two capital letters or more in a row, whatever their indices: a formula of chemistry or a name, no product.
 _FORMULA = re.compile(r"[\d\s]*(?:[A-Z][a-z]?(?:_(?:\d|\(\d+\)))?\s*|[()]){2,}")
+# Dates and telephone numbers, derivatives, values of functions and probabilities: neither differences nor products.
+_NO_PRODUCT = re.compile(
+    r"^\d+(?:\s*[-/]\s*\d+){2,}$|\(\(d\s?\w*\)/\(d\s?\w+\)\)|\bd\s?[A-Za-z]\s*/\s*d\s?[A-Za-z]\b"
+    r"|(?<![A-Za-z\\])[fgFG]'*\(|(?<![A-Za-z])P\(\s*[A-Z]"
+)
 _LABEL = re.compile(r"[A-Za-z]\d|\d\s+\d")
 
 
@@ -58,7 +63,13 @@ class _Unreadable(Exception):  # noqa: N818  (a signal, not an error)
 @lru_cache(maxsize=4096)
 def read_expression(text: str) -> Node | None:
     """Return a plain answer as mathematics, or ``None`` if it is something else, or more than this reader knows."""
-    if not text or _FORMULA.fullmatch(text) or _LABEL.search(_INDEX.sub("", text)) or not _letters_may_multiply(text):
+    if (
+        not text
+        or _FORMULA.fullmatch(text)
+        or _NO_PRODUCT.search(text)
+        or _LABEL.search(_INDEX.sub("", text))
+        or not _letters_may_multiply(text)
+    ):
         return None
     try:
         parser = _Parser(_tokens(text))

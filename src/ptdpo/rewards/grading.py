@@ -135,3 +135,6 @@ def _soundly(given: str, item: Answered) -> bool | Request:
         return match(given, item.answer, item.options)
     except UndecidedError:
         return Request(SYMBOLIC, given, item.answer)
+    except RecursionError:
+        # Deeper than any answer.
+        return False

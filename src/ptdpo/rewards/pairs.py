@@ -17,6 +17,7 @@ _SPOKEN = re.compile(
     r"(?P<part>half|quarter|[a-z-]+|\d{1,2})\s*(?:minutes?\s+)?(?P<way>past|to)\s+(?P<hour>[a-z]+|\d{1,2})",
     re.IGNORECASE,
 )
+_DATE = re.compile(r"(\d{1,4})([-/.])(\d{1,2})\2(\d{1,4})")
 _END = r"[+-]?[¤€£¥]?\s*(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:\s*[^\d\s+*/^()=<>,;-][^\d+*()=<>,;]{0,20}?)?"
 _RANGE = re.compile(rf"(?P<lead>between|from)?\s*(?P<low>{_END})\s*(?P<joint>-|to|and|~)\s*(?P<high>{_END})")
 
@@ -72,6 +73,17 @@ def same_time(given: str, expected: Time, same: Same) -> bool:
     if time.half:
         return expected.hour in (time.hour, _of_day(time))
     return time.hour == expected.hour
+
+
+def read_date(text: str) -> tuple[int, ...] | None:
+    """Return the numbers of "04/02/2005" and "2020-05-05"; they are no quotient and no difference."""
+    found = _DATE.fullmatch(text)
+    return (int(found[1]), int(found[3]), int(found[4])) if found else None
+
+
+def same_date(given: str, expected: tuple[int, ...], same: Same) -> bool:
+    """Return whether an answer has the same numbers in the same order, with any sign between them."""
+    return read_date(given) == expected
 
 
 @dataclass(frozen=True, slots=True)
