@@ -104,6 +104,27 @@ def test_three_comparisons_are_corrected_for_three():
     assert gain.corrected == gain.accuracy == gains["a"].accuracy
 
 
+def test_questions_are_shared_only_where_the_files_are_the_same():
+    """The same ids in two files are other questions; in one file they are the same ones."""
+    seeds, table = 3, [[1.0, 0.0, 0.0], [1.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
+
+    def run(seed, values, file):
+        answers = {str(n): value for n, value in enumerate(values)}
+        return TestedRun(seed, Scores(float(np.mean(values)), {}, answers, file), 0.1, 0.1, 0.1, 1.0)
+
+    for shared in (False, True):
+        files = ["one"] * seeds if shared else [f"file {n}" for n in range(seeds)]
+        runs = {
+            "base": [run(n, [0.0] * 3, files[n]) for n in range(seeds)],
+            "a": [run(n, table[n], files[n]) for n in range(seeds)],
+        }
+        plan = ComparePlan((), tuple(range(seeds)))
+        (gain,) = gains_over_first(ComparisonResult(plan, {}, dict.fromkeys(runs, ()), {}, runs))
+        assert gain.accuracy == worlds_interval(worlds_of(table, shared=shared))
+    apart, together = (worlds_interval(worlds_of(table, shared=shared)) for shared in (False, True))
+    assert together.high > apart.high
+
+
 def test_tables_show_both_and_warn_below_five_seeds(tmp_path):
     means, differences, *_ = comparison_tables(result_of(FIVE, 5))
     assert differences.columns[1:3] == ("test accuracy", "test accuracy, all 3 together")
