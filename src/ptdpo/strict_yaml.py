@@ -4,6 +4,7 @@ from collections.abc import Hashable
 from typing import Any
 
 import yaml
+from yaml.composer import ComposerError
 
 _DEEPEST = 20
 
@@ -19,12 +20,12 @@ class StrictLoader(yaml.SafeLoader):
         """Compose a node; PyYAML calls it for every value."""
         event = self.peek_event()
         if isinstance(event, yaml.AliasEvent):
-            raise yaml.composer.ComposerError(None, None, "aliases are not supported: write it out", event.start_mark)
+            raise ComposerError(None, None, "aliases are not supported: write it out", event.start_mark)
         self._depth += 1
         try:
             if self._depth > _DEEPEST:
                 deep = f"nested deeper than {_DEEPEST} levels"
-                raise yaml.composer.ComposerError(None, None, deep, event.start_mark)
+                raise ComposerError(None, None, deep, event.start_mark)
             return super().compose_node(parent, index)
         finally:
             self._depth -= 1

@@ -37,7 +37,8 @@ def reply_from(completion: Any, model: str) -> ChatReply:
     return reply
 
 
-def _content(message: Any, finish: Any, thinking: Any) -> str:
+def _content(message: Any, finish: Any, thinking: Any) -> Any:
+    """Return the content, of whatever type it came: ``check_reply`` refuses all but text."""
     content = getattr(message, "content", None)
     # A model that thinks apart from its answer, or is cut off before it, has none.
     if content is None and (finish == "length" or isinstance(thinking, str)):

@@ -46,7 +46,7 @@ def comparison_tables(result: ComparisonResult) -> Iterator[NamedTable]:
 
 
 def _means(result: ComparisonResult) -> NamedTable:
-    rows = [("start", "", _spread(list(result.start.values())), *[""] * len(_REPORTED))]
+    rows: list[tuple[str, ...]] = [("start", "", _spread(list(result.start.values())), *[""] * len(_REPORTED))]
     for name, runs in result.runs.items():
         cells = [_spread([getattr(run, field) for run in runs]) for field in (*_REPORTED.values(), "seconds_per_step")]
         rows.append((name, setting_name(result.chosen[name]), *cells))

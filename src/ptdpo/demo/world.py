@@ -10,6 +10,7 @@ from ptdpo.data.prompts import question_text
 from ptdpo.demo.run import claim_folder
 from ptdpo.demo.setting import INSTRUCTION, DemoSettings, make_data
 from ptdpo.demo.training import fine_tune, warm_start
+from ptdpo.folders import sole_writer
 
 EXPERT_ROWS = 3_200
 MAKES = ("data", "fresh", "skilled", "start", "expert", "warm-start")
