@@ -188,7 +188,7 @@ class SignalAfter(TrainerCallback):
 def test_a_signal_ends_the_run_after_its_step_and_the_run_ends_as_it_would_have(
     recipe, preset, number, layout, monkeypatch
 ):
-    layout = {**layout, "max_steps": 4, "save_strategy": "no"}
+    layout = {**layout, "max_steps": 4, "save_strategy": "no", "enable_jit_checkpoint": number == signal.SIGTERM}
     whole = weights(train_recipe(recipe(preset=preset, **layout)))
     shutil.rmtree(Path(recipe(preset=preset, **layout).train["output_dir"]))
     with monkeypatch.context() as patch:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -28,6 +29,7 @@ class KeyedLines:
         self._open()
 
     def _open(self) -> None:
+        self._refuse_foreign_end()
         self._file = AppendOnlyFile(self.path)
         self._lines = self.path.open("rb")
         self._known: dict[str, tuple[int, str]] = {}
@@ -37,17 +39,38 @@ class KeyedLines:
             self._close()
             raise
 
+    def _refuse_foreign_end(self) -> None:
+        """Opening cuts off a last line without its line break: a torn one of ours, never a whole one of others."""
+        if not self.path.is_file():
+            return
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                # Whole lines are checked when the file is open.
+                if not line.endswith(b"\n"):
+                    with suppress(json.JSONDecodeError, UnicodeDecodeError):
+                        self._check(json.loads(line), number)
+
+    def _check(self, row: Any, number: int) -> tuple[str, str]:
+        try:
+            return as_text(row["id"], "id"), self._tag(row)
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._foreign(number, error) from error
+
+    def _foreign(self, number: int, error: Exception) -> ValueError:
+        return ValueError(
+            f"{self.path}:{number}: not a line that this command writes ({error}); "
+            "give another --out, or remove the line"
+        )
+
     def _index(self) -> None:
         place = 0
         for number, line in enumerate(self._lines, start=1):
             try:
                 row = json.loads(line)
-                self._known[as_text(row["id"], "id")] = (place, self._tag(row))
-            except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(
-                    f"{self.path}:{number}: not a line that this command writes ({error}); "
-                    "give another --out, or remove the line"
-                ) from error
+            except ValueError as error:
+                raise self._foreign(number, error) from error
+            name, tag = self._check(row, number)
+            self._known[name] = (place, tag)
             place += len(line)
 
     def __contains__(self, problem_id: str) -> bool:

@@ -19,7 +19,7 @@ from ptdpo.folders import sole_writer, write_json, write_text
 from ptdpo.models.loading import check_model, load_processor
 from ptdpo.signals import StopRequest, heeding_signals
 from ptdpo.train.checkpoints.manifest import check_whole, checkpoints_in
-from ptdpo.train.checkpoints.stopping import StopAfterStep
+from ptdpo.train.checkpoints.stopping import own_signals_only, stop_after_step
 from ptdpo.train.checkpoints.whole import naming_what_is_left
 from ptdpo.train.made_with import FINISHED, STARTED, check_same, made_with
 from ptdpo.train.model_card import MODEL_CARD, model_card
@@ -69,7 +69,8 @@ def train_recipe(recipe: Recipe) -> Path:
             _say(f"{folder}: finished, {done.name} has all steps; to go on, raise max_steps or epochs")
             return folder
         start = whole_start(recipe.model, folder, use_cpu=settings.use_cpu)
-        trainer = _make_trainer(replace(recipe, model=start), settings, data, processor)
+        with own_signals_only():
+            trainer = _make_trainer(replace(recipe, model=start), settings, data, processor)
         try:
             checkpoint = trainer.newest_checkpoint(_say)
             if checkpoint is not None and _has_all_steps(checkpoint, settings, plan):
@@ -122,7 +123,7 @@ def _train(
     if trainer.accelerator.is_main_process:
         (folder / FINISHED).unlink(missing_ok=True)
         write_json(folder / STARTED, content)
-    trainer.add_callback(StopAfterStep(stop))
+    stop_after_step(trainer, stop)
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     step, last = trainer.state.global_step, trainer.state.max_steps
     if step < last:

@@ -1,12 +1,16 @@
 """Training that ends after the optimiser step in which a signal came, with a checkpoint."""
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import distributed
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_jit_checkpoint import JITCheckpointCallback
 
-from ptdpo.signals import StopRequest
+from ptdpo.signals import SIGNALS, StopRequest
 
 
 class StopAfterStep(TrainerCallback):
@@ -21,6 +25,22 @@ class StopAfterStep(TrainerCallback):
         # A step that is the last one ends the run by itself.
         if self.request.number and state.global_step < state.max_steps:
             control.should_save = control.should_training_stop = True
+
+
+@contextmanager
+def own_signals_only() -> Iterator[None]:
+    """Keep the handlers of signals while a trainer is made: with ``enable_jit_checkpoint`` it would take SIGTERM's."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        if signal.getsignal(number) is not handler:
+            signal.signal(number, handler)
+
+
+def stop_after_step(trainer: Any, request: StopRequest) -> None:
+    """Let signals end the training of a trainer; what transformers has for it would mark the run as done."""
+    trainer.remove_callback(JITCheckpointCallback)
+    trainer.add_callback(StopAfterStep(request))
 
 
 def _on_any_process(number: int, device: torch.device) -> int:
