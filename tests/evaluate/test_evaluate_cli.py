@@ -84,7 +84,7 @@ def test_runs_side_by_side(ptdpo, tmp_path, problems):
         (["--benchmarks", "easy-vqa", "--bad-rows", "skip"], "--bad-rows skip: must be one of refuse, drop"),
         (
             ["--benchmarks", "easy-vqa", "--grading", "kind"],
-            "--grading kind: must be one of mathruler, strict",
+            "--grading: unknown grading 'kind': choose from sound, mathruler",
         ),
         (["--benchmarks", "easy-vqa", "--base-url", "x", "--extra", "["], "extra fields '[': not valid JSON"),
         (["--benchmarks", "easy-vqa", "--limit", 1, "--base-url", "localhost:1"], "must begin with http://"),
