@@ -1,0 +1,120 @@
+"""A small environment of several turns: a hidden board whose cells must be asked for; a hint says which.
+
+What the policy says is scripted, so that it calls: the first turn asks for a cell, the second answers.
+"""
+
+import datasets
+import pytest
+import torch
+
+from ptdpo.data.rendering import render
+from ptdpo.models import load_model
+from ptdpo.train import PTDConfig, PTDTrainer
+from ptdpo.tutor.context import hinted_prompt
+from tests import tiny_families
+from tests.train.helpers import SGD, metrics, small_settings
+from tests.train.test_tools import kept
+from tests.tutor.test_rendered import template_named
+
+ROWS = [
+    {
+        "prompt": [{"role": "user", "content": f"which colour is hidden? {n}"}],
+        "hint": {"look": f"ask for cell {n}", "reason": "then answer with it"},
+        "board": ["red", "blue", "green", "blue"],
+        "secret": n,
+    }
+    for n in range(4)
+]
+
+
+class Board:
+    """Hides colours; says how many cells there are, and tells the colour of each that is asked for."""
+
+    def reset(self, board, secret, **_) -> str:
+        self.board, self.secret, self.asked = board, secret, []
+        return f" There are {len(board)} cells."
+
+    def look(self, cell: int) -> str:
+        """Tell the colour of a cell.
+
+        Args:
+            cell: its number, from 0.
+        """
+        self.asked.append(cell)
+        return self.board[cell]
+
+    def get_reward(self) -> float:
+        """Return 1 if the right cell was asked for."""
+        return float(self.secret in self.asked)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("qwen3")
+    return tiny_families.save_text_model(folder, "qwen3", template_named("qwen3"), max_position_embeddings=4096)
+
+
+class Scripted(PTDTrainer):
+    """Says the same in every rollout: a call for cell 1, then an answer."""
+
+    def _generate_single_turn(self, prompt_ids, *args, **kwargs):
+        call = '<tool_call>\n{"name": "look", "arguments": {"cell": 1}}\n</tool_call><|im_end|>'
+        texts = ["blue<|im_end|>" if self.answered(ids) else call for ids in prompt_ids]
+        return [self.processing_class(text, add_special_tokens=False)["input_ids"] for text in texts], None
+
+    def answered(self, ids):
+        return "<tool_response>" in self.processing_class.decode(ids).split("which colour")[-1]
+
+
+@pytest.fixture(scope="module")
+def trainer(tmp_path_factory, path):
+    args = PTDConfig.from_preset(
+        "ptd-grpo",
+        output_dir=str(tmp_path_factory.mktemp("run")),
+        tutoring_k=10,
+        **{**small_settings(), **SGD, "max_completion_length": 200},
+    )
+    trainer = Scripted(path, None, args, train_dataset=datasets.Dataset.from_list(ROWS), environment_factory=Board)
+    trainer.train()
+    return trainer
+
+
+def test_the_environment_s_reward_says_who_is_right(trainer):
+    (logged,) = metrics(trainer)
+    assert logged["tools/call_frequency"] == 1
+    assert logged["tools/failure_frequency"] == 0
+    assert logged["accuracy"] in (0.0, 0.5)
+    assert logged["tutored/rollouts"] == 8 * (1 - logged["accuracy"])
+
+
+def test_calls_and_answers_are_tutored_and_observations_are_not(trainer):
+    for _, ids, own, record in kept(trainer):
+        decode = trainer.processing_class.decode
+        assert "</tool_call>" in decode(ids[own])
+        assert "blue" in decode(ids[~own])
+        assert "<tool_response>" in decode(ids[~own])
+        assert "<tool_response>" not in decode(ids[own])
+        assert len(record) == int(own.sum())
+
+
+def test_the_teacher_reads_tools_hint_opening_and_observations_exactly(trainer, path):
+    """Against the whole model on the prompt that a person would write down."""
+    model, tokenizer = load_model(path).eval(), trainer.processing_class
+    for prompt, ids, own, record in kept(trainer):
+        (row,) = [row for row in ROWS if row["prompt"][0]["content"] in tokenizer.decode(prompt)]
+        opened = [{"role": "user", "content": row["prompt"][0]["content"] + " There are 4 cells."}]
+        shown = render(tokenizer, hinted_prompt({**row, "prompt": opened}), tools=trainer.tools)
+        assert shown.index('"look"') < shown.index("There are 4 cells.") < shown.index(row["hint"]["look"])
+        width = len(tokenizer(shown, add_special_tokens=False)["input_ids"])
+        read = [*tokenizer(shown, add_special_tokens=False)["input_ids"], *ids.tolist()]
+        with torch.no_grad():
+            logits = model(torch.tensor([read])).logits[0, width - 1 : -1]
+        expected = logits.log_softmax(-1).gather(-1, ids[:, None])[own]
+        got = record.with_head(*trainer.teacher.head()).log_probs_at(ids[own][:, None])
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_several_environments_at_once_are_refused(path, tmp_path):
+    args = PTDConfig.from_preset("ptd-grpo", output_dir=str(tmp_path), **small_settings())
+    with pytest.raises(ValueError, match="environment_factory: tutoring in several environments at once"):
+        PTDTrainer(path, None, args, train_dataset=datasets.Dataset.from_list(ROWS), environment_factory={"a": Board})
