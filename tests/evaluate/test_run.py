@@ -61,7 +61,7 @@ def test_a_problems_file_is_evaluated_and_its_responses_are_kept(tmp_path, tiny_
     (result,) = results.benchmarks
     assert result.accuracy.mean == sum(row["accuracy"] for row in rows) / 10
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "mine", "settings.json", "table.md", "table.csv", "results.json",
+        ".lock", "mine", "settings.json", "table.md", "table.csv", "results.json",
     }  # fmt: skip
 
 
