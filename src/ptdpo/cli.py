@@ -5,6 +5,7 @@ import sys
 import typer
 
 from ptdpo.chat.secrets import printable
+from ptdpo.commands.analyze import analyze
 from ptdpo.commands.compare import compare
 from ptdpo.commands.data import data_app
 from ptdpo.commands.demo import demo
@@ -14,6 +15,7 @@ from ptdpo.commands.merge import merge
 from ptdpo.commands.report import report
 from ptdpo.commands.solutions import solutions_app
 from ptdpo.commands.train import sft, train
+from ptdpo.commands.watch import watch
 from ptdpo.signals import REQUEUE, StoppedBySignal, ending_on_signals
 
 app = typer.Typer(
@@ -23,7 +25,7 @@ app = typer.Typer(
     help="Privileged tutoring distillation for RLVR: post-train vision-language models when most rollouts fail.",
 )
 INTERRUPTED = 130
-for command in (demo, train, sft, merge, compare, report):
+for command in (demo, train, sft, merge, compare, report, analyze, watch):
     app.command()(command)
 app.add_typer(data_app, name="data")
 app.add_typer(evaluate_app, name="evaluate")

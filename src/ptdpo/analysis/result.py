@@ -1,0 +1,76 @@
+"""What an analysis leaves: JSON, a table, a plot as SVG and PNG, and one sentence."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ptdpo.folders import write_json, write_text
+from ptdpo.report.curves import svg
+
+Cell = str | int | float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """One analysis.
+
+    Attributes:
+        name: of its files.
+        sentence: what is seen.
+        columns: of the table.
+        rows: numbers as they are; ``None``: there is none.
+        figure: the plot.
+    """
+
+    name: str
+    sentence: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    figure: Figure
+
+    def cells(self) -> list[list[str]]:
+        """Return the table as text."""
+        return [[_cell(value) for value in row] for row in self.rows]
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write ``NAME.json``, ``.md``, ``.svg`` and ``.png`` and return their paths."""
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = [folder / f"{self.name}.{kind}" for kind in ("json", "md", "svg", "png")]
+        content: dict[str, Any] = {"analysis": self.name, "sentence": self.sentence}
+        content["rows"] = [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+        write_json(paths[0], content, indent=1)
+        lines = [self.columns, ["---"] * len(self.columns), *self.cells()]
+        table = "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+        write_text(paths[1], f"{self.sentence}\n\n{table}")
+        write_text(paths[2], svg(self.figure))
+        FigureCanvasAgg(self.figure).print_png(str(paths[3]))
+        return paths
+
+
+def plot() -> tuple[Figure, Any]:
+    """Return an empty figure and its axes."""
+    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def mean(values: Sequence[float]) -> float | None:
+    """Return the mean; ``None`` of nothing."""
+    return sum(values) / len(values) if values else None
+
+
+def said(value: float | None, digits: int = 3) -> str:
+    """Return a number for a sentence."""
+    return "unknown" if value is None else f"{value:.{digits}f}"
+
+
+def _cell(value: Cell) -> str:
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,79 @@
+"""``ptdpo watch``."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Group
+from rich.live import Live
+from rich.text import Text
+
+from ptdpo.commands.printing import out
+from ptdpo.commands.report import run_view
+from ptdpo.report.run_view import GROUPS, RunView
+from ptdpo.runlog import TokenLine
+
+WIDTH = 40
+_SHOWN = ("accuracy", "divergence", "entropy", "kl", "completions/mean_length", "grad_norm")
+_BAR = dict(zip(GROUPS, (("red", "all fail"), ("yellow", "mixed"), ("green", "all right")), strict=True))
+
+
+def watch(
+    run: Annotated[Path, typer.Argument(help="Folder of a run in progress.")],
+    seconds: Annotated[float, typer.Option(min=0.2, help="Between two looks.")] = 2.0,
+    once: Annotated[bool, typer.Option("--once", help="Look once and end.")] = False,
+) -> None:
+    """Watch a run in the terminal: its newest step, its groups, one rollout coloured by divergence; Ctrl-C ends.
+
+    Example: `ptdpo watch runs/ptd-grpo`
+    """
+    if once:
+        out.print(picture(run_view(run, run.name)), soft_wrap=True)
+        return
+    with Live(picture(run_view(run, run.name)), console=out, auto_refresh=False) as live:
+        view = run_view(run, run.name)
+        while not view.finished:
+            time.sleep(seconds)
+            view = run_view(run, run.name)
+            live.update(picture(view), refresh=True)
+
+
+def picture(view: RunView) -> Group:
+    """Return what the terminal shows of a run. Texts of a run are shown, never read as markup or as control."""
+    newest = view.metrics[-1] if view.metrics else {}
+    numbers = "  ".join(f"{key.rpartition('/')[2]} {newest[key]:.4g}" for key in _SHOWN if key in newest)
+    parts = [Text(f"{view.name}: step {view.steps}{', finished' if view.finished else ''}", style="bold")]
+    parts.append(Text(numbers))
+    if GROUPS[0] in newest:
+        bar = Text()
+        for key, (colour, name) in _BAR.items():
+            bar.append("█" * round(WIDTH * newest[key]), style=colour)
+            bar.append(f" {name} {newest[key]:.2f} ", style=colour)
+        parts.append(bar)
+    told = [line for line in view.records.tokens.values() if line.divergence]
+    if told:
+        parts.append(_rollout(view, told[-1]))
+    return Group(*parts)
+
+
+def _rollout(view: RunView, line: TokenLine) -> Text:
+    group = view.records.groups.get((line.sampled, line.group))
+    question = None if group is None else view.records.question_of(group)
+    of = "?" if group is None else _plain(group.id)
+    text = Text(f"\nstep {line.step}, tutored rollout {line.rollout + 1} of {of}\n")
+    if question is not None:
+        text.append(_plain(question.question[:300]) + "\n", style="dim")
+        text.append(_plain(question.hint[:300]) + "\n", style="italic dim")
+    values = line.divergence or ()
+    strongest = max(values, default=0.0) or 1.0
+    for one, nats in zip(line.ids, values, strict=True):
+        level = nats / strongest
+        style = "white on red" if level > 0.66 else "black on yellow" if level > 0.33 else ""
+        text.append(_plain(line.texts.get(str(one), "?")), style=style)
+    text.append(f"\nred: above two thirds of the strongest divergence, {strongest:.3f} nats", style="dim")
+    return text
+
+
+def _plain(text: str) -> str:
+    return "".join(char if char.isprintable() or char == "\n" else "�" for char in text)
