@@ -177,8 +177,8 @@ def start_up(folder: Path, count: int, runs: int) -> dict:
 
 def write_done(problems: Path, out: Path, count: int) -> None:
     """Write an output and its answered requests as an earlier run leaves them."""
-    from ptdpo.data.files import read_problems
-    from ptdpo.hints.build import question_hash
+    from ptdpo.data.identity import question_hash
+    from ptdpo.data.scan import read_problems
 
     reply = {"text": json.dumps(HINT), "finish_reason": "stop", "prompt_tokens": 1000, "completion_tokens": 60,
              "reasoning": "thinking " * 100}  # fmt: skip

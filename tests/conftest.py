@@ -1,8 +1,10 @@
 """Shared fixtures: shape checks on, one thread, a tiny model and a few scenes made on the spot."""
 
 import os
+import tempfile
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ["PTDPO_CACHE"] = tempfile.mkdtemp(prefix="ptdpo-test-cache-")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 

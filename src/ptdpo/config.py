@@ -24,15 +24,18 @@ class DataSettings:
     """Where problems come from and what is done with bad ones.
 
     Attributes:
-        source: ``jsonl`` (problems file), ``parquet`` (files in the reference's schema), ``hub`` (data set id),
-            ``easy-vqa`` (the PyPI package).
+        source: ``jsonl`` (problems file), ``parquet`` (file or folder), ``hub`` (data set id), ``easy-vqa`` (the PyPI
+            package); ``None``: as the path looks.
         path: file, folder or hub id; not used by easy-vqa.
+        columns: field of a problem -> the key or column that holds it, where it has another name.
+        allow_unknown: pass over keys and columns that are none of ours.
         split: split of a hub data set or of easy-vqa.
         hints: hints file, empty for none.
         solutions: solutions file, for methods that show the teacher a worked solution; empty for none.
         limit: use only so many rows, drawn at random with ``seed``.
         seed: of that draw.
         instruction: appended to every question; ``None`` for the standard thinking instruction.
+        ignore_question: use hints and solutions that were made for another question or answer under the same id.
         bad_rows: ``refuse`` the data if any row is bad, or ``drop`` bad rows; both list them by id.
         max_prompt_tokens: longer prompts, images and whatever the teacher reads included (a hint always; answer or
             solution if the preset shows it), are bad rows.
@@ -42,7 +45,7 @@ class DataSettings:
 
     __pydantic_config__ = STRICT_KEYS
 
-    source: Source = "jsonl"
+    source: Source | None = None
     path: Text = ""
     split: str = "train"
     hints: Text = ""
@@ -53,6 +56,9 @@ class DataSettings:
     bad_rows: BadRows = "refuse"
     max_prompt_tokens: Count = 8192
     grading: Grading = "sound"
+    columns: Mapping[str, str] = field(default_factory=dict)
+    allow_unknown: bool = False
+    ignore_question: bool = False
 
 
 @dataclass(frozen=True, slots=True)

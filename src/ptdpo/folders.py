@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, is_dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 LOCK = ".lock"
 _NOTHING = "nothing"
@@ -35,7 +36,7 @@ def replacing(path: str | Path, *, shared: bool = False) -> Iterator[Path]:
         OSError: naming ``path``, if it cannot be written.
     """
     path = Path(path)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial" if shared else f"{path.name}.partial")
+    partial = path.with_name(f"{path.name}.{uuid4().hex}.partial" if shared else f"{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial

@@ -16,7 +16,7 @@ class Problem:
     Attributes:
         id: unique within a data set.
         images: paths of the image files, in the order in which the question refers to them; may be empty.
-        problem: the question as text, without any image marker.
+        problem: the question as text; a marker ``<image>`` for each image, where the text says where they stand.
         answer: the verified answer as text.
         source: where the problem comes from.
         prompt_with_hint: the whole question with its hint, as data sets of the reference implementation store
@@ -29,6 +29,14 @@ class Problem:
     answer: str
     source: str = ""
     prompt_with_hint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A row of a data set that cannot be used: its id, or where it stands, and why."""
+
+    id: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,8 @@ import pytest
 from PIL import Image
 
 from ptdpo.data.attach import attach_hints, write_data
-from ptdpo.data.files import read_problems
-from ptdpo.data.parquet import load_parquet
-from ptdpo.data.prompts import hint_text, ready_made_hint_text, with_hint
+from ptdpo.data.prompts import hint_text, placed_text, ready_made_hint_text, with_hint
+from ptdpo.data.scan import read_problems
 from ptdpo.records import Hint, Problem
 
 HINTS = {"1": Hint("left", "count"), "gone": Hint("x", "y")}
@@ -39,10 +38,11 @@ def test_the_hint_is_what_a_teacher_reads(problems):
 def test_parquet_round_trip(problems, tmp_path):
     joined = attach_hints(problems, HINTS).problems
     write_data(tmp_path / "out" / "train.parquet", joined)
-    back = load_parquet(tmp_path / "out" / "train.parquet", tmp_path / "read")
+    back = read_problems(tmp_path / "out" / "train.parquet")
     for was, now in zip(joined, back, strict=True):
         assert (now.id, now.answer, now.source) == (was.id, was.answer, was.source)
-        assert now.problem == was.problem.replace("<image>\n", "")
+        assert placed_text(now.problem) == placed_text(was.problem)
+        assert now.problem.count("<image>") == len(was.images)
         assert now.prompt_with_hint == (was.prompt_with_hint or "")
         assert [Path(p).read_bytes() for p in now.images] == [Path(p).read_bytes() for p in was.images]
 

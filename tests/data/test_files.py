@@ -3,16 +3,8 @@ import json
 import pytest
 
 from ptdpo.data.checks import BadRow, find_bad_rows
-from ptdpo.data.files import (
-    read_hints,
-    read_problems,
-    read_solutions,
-    write_hints,
-    write_jsonl,
-    write_problems,
-    write_solutions,
-)
-from ptdpo.data.scan import scan_problems
+from ptdpo.data.files import read_hints, read_solutions, write_hints, write_jsonl, write_problems, write_solutions
+from ptdpo.data.scan import read_problems, scan_problems
 from ptdpo.hints.hint_lines import read_hint_lines
 from ptdpo.records import Hint, Problem, Solution
 
@@ -51,7 +43,7 @@ GOOD = {"id": "1", "images": [], "problem": "p", "answer": "a"}
     ("rows", "message"),
     [
         ([{"id": "1", "answer": "a"}], r":1: the field 'problem' is missing \(found: answer, id\)"),
-        ([GOOD, GOOD], ":2: the id '1' is used twice"),
+        ([GOOD, GOOD], "the id '1' is used twice, by rows 1 and 2"),
         ([{**GOOD, "problem": 3}], "'problem' must be str, found int"),
         ([{**GOOD, "images": "a.png"}], "'images' must be list, found str"),
         ([{**GOOD, "images": [1]}], "list of paths"),
@@ -118,7 +110,7 @@ def test_what_is_not_utf_8_is_named_by_its_line(tmp_path):
     with pytest.raises(ValueError, match=r"p\.jsonl:2: not UTF-8 text"):
         read_problems(path)
     good, bad = scan_problems(path)
-    assert (good.id, bad) == ("1", BadRow("line 2", "not UTF-8 text"))
+    assert (good.id, bad) == ("1", BadRow("line 2", f"{path}:2: not UTF-8 text"))
     path.write_text("[" * 100_000)
     with pytest.raises(ValueError, match=r"p\.jsonl:1: not readable as JSON"):
         read_problems(path)

@@ -17,9 +17,9 @@ from ptdpo.data.files import write_hints, write_problems, write_solutions
 from ptdpo.data.images import open_image
 from ptdpo.data.load import load_data
 from ptdpo.data.mosaic import NAMES, REGIONS, Rule, hidden_rules, make_scenes, solution_text, tile_pool
-from ptdpo.data.parquet import load_hub, load_parquet
+from ptdpo.data.parquet import hub_table
 from ptdpo.data.prompts import attach_images, conversation, question_text, ready_made_hint_text
-from ptdpo.data.scan import scan_problems
+from ptdpo.data.scan import read_problems, scan_problems
 from ptdpo.records import Hint, Problem, Solution
 from ptdpo.rewards import grade
 
@@ -109,35 +109,37 @@ def parquet(path, **columns):
 
 def test_parquet_in_the_schema_of_virl39k(tmp_path):
     path = parquet(tmp_path / "train.parquet", prompt_with_hint=["<image>\nhow many? Hint: look left", ""])
-    first, second = load_parquet(path, tmp_path / "images")
-    assert first.id == "train-0"
-    assert first.problem == "how many?", "the image marker is structure, not text"
+    first, second = read_problems(path)
+    assert question_text(first, "") == "how many?", "the image marker is structure, not text"
     assert open_image(first.images[0]).getpixel((0, 0)) == (255, 0, 0)
     assert ready_made_hint_text(first, "Think.") == "how many? Hint: look left\n\nThink."
     assert ready_made_hint_text(second) is None
     assert second.images == ()
-    in_folder = load_parquet(tmp_path, tmp_path / "images")
+    in_folder = read_problems(tmp_path)
     assert [p.images for p in in_folder] == [first.images, ()], "a folder of parquet files"
 
 
 def test_parquet_with_other_columns_is_refused(tmp_path):
     path = tmp_path / "x.parquet"
     datasets.Dataset.from_dict({"question": ["a"], "answer": ["b"]}).to_parquet(path)
-    with pytest.raises(ValueError, match=r"'problem' is missing \(found: question, answer\)"):
-        load_parquet(path, tmp_path)
+    with pytest.raises(ValueError, match=r"'images' is missing \(found: question, answer\)"):
+        read_problems(path)
     with pytest.raises(ValueError, match="no parquet file"):
-        load_parquet(tmp_path / "absent", tmp_path)
+        read_problems(tmp_path / "absent")
 
 
 def test_parquet_ids_are_unique_and_made_up_ones_always_are(tmp_path):
     path = parquet(tmp_path / "x.parquet", id=["a", "a"])
-    with pytest.raises(ValueError, match=r"x\.parquet, row 1: the id 'a' is used twice"):
-        load_parquet(path, tmp_path)
+    with pytest.raises(ValueError, match=r"x\.parquet: a: the id 'a' is used twice"):
+        read_problems(path)
     first, second = scan_problems(path)
-    assert (first.id, second) == ("a", BadRow("a", "this id is used twice; the first row with it is taken"))
+    assert (first.id, second) == (
+        "a",
+        BadRow("a", "the id 'a' is used twice, by rows 1 and 2, counted from 1; the first row with it is taken"),
+    )
     parquet(tmp_path / "two" / "x.parquet")
     parquet(tmp_path / "two" / "y.parquet")
-    assert len({p.id for p in load_parquet(tmp_path / "two", tmp_path)}) == 4
+    assert len({p.id for p in read_problems(tmp_path / "two")}) == 4
 
 
 @pytest.mark.parametrize(
@@ -151,13 +153,13 @@ def test_parquet_ids_are_unique_and_made_up_ones_always_are(tmp_path):
 def test_parquet_cells_that_are_neither_text_nor_number_are_refused(tmp_path, columns, message):
     path = parquet(tmp_path / "x.parquet", **columns)
     with pytest.raises(ValueError, match=message):
-        load_parquet(path, tmp_path)
+        read_problems(path)
     assert [type(row) for row in scan_problems(path)] == [BadRow, BadRow]
 
 
 def test_a_missing_cell_is_empty_and_numbers_become_text(tmp_path):
     path = parquet(tmp_path / "x.parquet", answer=[None, 4], id=[7, 8])
-    assert [(p.id, p.answer) for p in load_parquet(path, tmp_path)] == [("7", ""), ("8", "4")]
+    assert [(p.id, p.answer) for p in read_problems(path)] == [("7", ""), ("8", "4")]
 
 
 def test_checking_a_parquet_file_leaves_nothing_behind(tmp_path):
@@ -171,14 +173,14 @@ def test_a_broken_parquet_file_is_named(tmp_path):
     path = tmp_path / "bad.parquet"
     path.write_bytes(b"PAR1 nothing")
     with pytest.raises(ValueError, match=r"bad\.parquet: not readable as parquet"):
-        load_parquet(path, tmp_path)
+        read_problems(path)
     with pytest.raises(ValueError, match=r"bad\.parquet: not readable as parquet"):
         list(scan_problems(path))
 
 
 def test_a_hub_data_set_that_cannot_be_reached_is_one_clear_line(tmp_path):
     with pytest.raises(ValueError, match="'nobody/nothing', split 'train'"):
-        load_hub("nobody/nothing", "train", tmp_path)
+        hub_table("nobody/nothing", "train")
 
 
 @pytest.fixture
@@ -261,18 +263,18 @@ def test_load_data_counts_the_context_of_the_preset(tmp_path, mixed, processor):
     settings = DataSettings(
         "jsonl", str(tmp_path / "p.jsonl"), solutions=str(tmp_path / "s.jsonl"), max_prompt_tokens=100, instruction=""
     )
-    assert len(load_data(settings, processor=processor, image_folder=tmp_path).problems) == 1
+    assert len(load_data(settings, processor=processor).problems) == 1
     with pytest.raises(ValueError, match="prompt with its solution"):
-        load_data(settings, processor=processor, image_folder=tmp_path, context="solution")
+        load_data(settings, processor=processor, context="solution")
 
 
 def test_load_data_from_jsonl_with_hints(tmp_path, scenes):
     write_problems(tmp_path / "p.jsonl", [s.problem for s in scenes])
     write_hints(tmp_path / "h.jsonl", {s.problem.id: s.hint for s in scenes[:4]}, "m")
     settings = DataSettings("jsonl", str(tmp_path / "p.jsonl"), hints=str(tmp_path / "h.jsonl"))
-    loaded = load_data(settings, image_folder=tmp_path)
+    loaded = load_data(settings)
     assert (len(loaded.problems), loaded.hinted, loaded.report) == (16, 4, "")
-    drawn = load_data(DataSettings("jsonl", settings.path, limit=5), image_folder=tmp_path)
+    drawn = load_data(DataSettings("jsonl", settings.path, limit=5))
     assert len(drawn.problems) == 5
 
 
@@ -281,7 +283,7 @@ def test_hints_of_other_problems_are_refused(tmp_path, scenes):
     write_hints(tmp_path / "h.jsonl", {"other": scenes[0].hint}, "m")
     settings = DataSettings("jsonl", str(tmp_path / "p.jsonl"), hints=str(tmp_path / "h.jsonl"))
     with pytest.raises(ValueError, match="none of its 1 hints"):
-        load_data(settings, image_folder=tmp_path)
+        load_data(settings)
 
 
 @pytest.mark.parametrize(
@@ -290,7 +292,7 @@ def test_hints_of_other_problems_are_refused(tmp_path, scenes):
 )
 def test_data_settings_that_make_no_sense(tmp_path, settings, message):
     with pytest.raises(ValueError, match=message):
-        load_data(settings, image_folder=tmp_path)
+        load_data(settings)
 
 
 def test_the_columns_of_the_trainer(scenes):

@@ -78,6 +78,9 @@ class EchoEngine:
     def describe(self):
         return ModelSettings("echo", "transformers", self.revision)
 
+    def processor(self):
+        return None
+
     def answer(self, task, keep):
         open_ones = [(p, s) for s in range(task.sampling.samples) for p in task.problems if (p.id, s) not in task.done]
         for start in range(0, len(open_ones), 2):

@@ -219,11 +219,15 @@ def test_an_unfinished_benchmark_is_named_not_averaged(tmp_path, nine):
         read_results(tmp_path)
 
 
-def test_a_bad_problem_is_refused_before_a_model_is_looked_for(tmp_path):
+def test_a_bad_problem_is_refused_before_weights_are_looked_for(tmp_path):
+    class Missing(EchoEngine):
+        def describe(self):
+            raise AssertionError("too early")
+
     write_problems(tmp_path / "p.jsonl", [Problem("x", (str(tmp_path / "absent.png"),), "q", "a")])
     choice = DataChoice(["p"], {"p": tmp_path / "p.jsonl"})
     with pytest.raises(ValueError, match="1 bad row: x"):
-        evaluate(LocalEngine("no-such-model"), choice, SHORT, tmp_path / "out", cache=tmp_path)
+        evaluate(Missing(), choice, SHORT, tmp_path / "out", cache=tmp_path)
     assert not (tmp_path / "out").exists()
 
 

@@ -60,7 +60,7 @@ def test_means_by_source_and_answers_that_are_paired_by_question(tmp_path, quest
 
 def test_bad_rows_are_refused_without_naming_an_option_that_is_not_there(tmp_path, scenes):
     write_problems(tmp_path / "asked.jsonl", [replace(scenes[0].problem, answer=" "), scenes[1].problem])
-    with pytest.raises(ValueError, match=r"asked.jsonl.*label without an answer.*mend them or take them out$"):
+    with pytest.raises(ValueError, match=r"asked.jsonl.*empty answer.*mend them or take them out$"):
         load_problems(tmp_path / "asked.jsonl", "test", "", tmp_path)
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from ptdpo import cli
-from ptdpo.data.files import read_hints, read_problems, read_solutions, write_hints, write_problems
+from ptdpo.data.files import read_hints, read_solutions, write_hints, write_problems
+from ptdpo.data.scan import read_problems
 from ptdpo.hints import quality
 from ptdpo.records import Hint, Problem
 from ptdpo.signals import REQUEUE

@@ -10,8 +10,9 @@ from ptdpo.chat.client import ClientSettings, Endpoint
 from ptdpo.chat.jobs import Service, WorkFiles, read_failures
 from ptdpo.chat.requests import ChatReply, Sampling
 from ptdpo.data.dataset import solution_rows
-from ptdpo.data.files import read_problems, read_solutions, write_problems
+from ptdpo.data.files import read_solutions, write_problems
 from ptdpo.data.prompts import THINKING_INSTRUCTION
+from ptdpo.data.scan import read_problems
 from ptdpo.records import Problem
 from ptdpo.solutions.build import SolutionSettings, build_solutions, with_opened_thinking
 from tests.chat.loopback import LoopbackServer, Refuse, Say, user_text
@@ -24,7 +25,7 @@ def problems(tmp_path):
     Image.new("RGB", (8, 8), "red").save(tmp_path / "a.png")
     path = tmp_path / "problems.jsonl"
     image = str(tmp_path / "a.png")
-    write_problems(path, [Problem(str(n), (image, image), f"<image>question {n}", "7") for n in range(3)])
+    write_problems(path, [Problem(str(n), (image, image), f"<image><image>question {n}", "7") for n in range(3)])
     return path
 
 
@@ -70,7 +71,7 @@ def test_the_stored_line_is_sharegpt_with_the_images(problems, tmp_path):
     with LoopbackServer(lambda *_: Say(RIGHT)) as server:
         build(server, problems, tmp_path / "s.jsonl", samples=1)
     row = json.loads((tmp_path / "s.jsonl").read_text().splitlines()[0])
-    assert set(row) == {"id", "conversations", "images"}
+    assert set(row) == {"id", "conversations", "images", "question_hash"}
     asked = f"<image><image>question {row['id']}\n\n{THINKING_INSTRUCTION}"
     assert row["conversations"] == [{"from": "human", "value": asked}, {"from": "gpt", "value": RIGHT}]
     assert row["images"] == ["a.png", "a.png"]

@@ -1,16 +1,13 @@
 """Images as data URLs: the file's own bytes, encoded anew only when the server could not take them."""
 
-import base64
 import io
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
-from ptdpo.folders import regular_file
+from ptdpo.data.images import data_url_of, faithful_bytes, open_image, png_bytes
 
-# What OpenAI-compatible servers accept without conversion.
-_ACCEPTED = {"PNG", "JPEG", "WEBP", "GIF"}
 _QUALITIES = (95, 85, 70, 50)
 _SHRINK = 0.8
 _SMALLEST_SIDE = 28
@@ -25,40 +22,34 @@ class ImageLimits:
 
 
 def data_url(path: str | Path, limits: ImageLimits | None = None) -> str:
-    """Return an image file as a data URL.
+    """Return an image file as a data URL that shows the pixels of ``open_image``.
 
-    The bytes are passed as they are if they are a complete PNG, JPEG, WebP or GIF within the limits. Otherwise the
+    The bytes are passed as they are if a server makes the same of them and they are within the limits. Otherwise the
     image is scaled down to the limit on pixels, and saved as PNG, or as JPEG if that is still too large.
 
     Raises:
-        ValueError: if the file is missing or is not a readable image.
+        ValueError: if the file is missing or is not a readable image, or fits into no limit.
     """
     limits = limits or ImageLimits()
-    try:
-        content = regular_file(path, "image").read_bytes()
-        with Image.open(io.BytesIO(content)) as image:
-            kind, fits = image.format or "", len(content) <= limits.bytes
-            image.load()
-            if kind not in _ACCEPTED or not fits or image.width * image.height > limits.pixels:
-                content, kind = _encode(image, limits)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: not a readable image ({error})") from error
-    return f"data:{Image.MIME[kind]};base64,{base64.b64encode(content).decode()}"
+    image, own = open_image(path), faithful_bytes(path)
+    if own is None or len(own[0]) > limits.bytes or image.width * image.height > limits.pixels:
+        own = _encode(image, limits, path)
+    return data_url_of(*own)
 
 
-def _encode(image: Image.Image, limits: ImageLimits) -> tuple[bytes, str]:
+def _encode(image: Image.Image, limits: ImageLimits, path: str | Path) -> tuple[bytes, str]:
     scale = min(1.0, (limits.pixels / (image.width * image.height)) ** 0.5)
-    picture = _scaled(image.convert("RGB"), scale)
-    content = _saved(picture, "PNG")
+    picture = _scaled(image, scale)
+    content = png_bytes(picture)
     if len(content) <= limits.bytes:
         return content, "PNG"
     while True:
         for quality in _QUALITIES:
-            content = _saved(picture, "JPEG", quality=quality)
+            content = _jpeg(picture, quality)
             if len(content) <= limits.bytes:
                 return content, "JPEG"
         if min(picture.size) * _SHRINK < _SMALLEST_SIDE:
-            raise OSError(f"does not fit into {limits.bytes} bytes at any legible size")
+            raise ValueError(f"{path}: does not fit into {limits.bytes} bytes at any legible size")
         picture = _scaled(picture, _SHRINK)
 
 
@@ -69,7 +60,7 @@ def _scaled(picture: Image.Image, scale: float) -> Image.Image:
     return picture.resize(size, Image.Resampling.LANCZOS)
 
 
-def _saved(picture: Image.Image, kind: str, **options: int) -> bytes:
+def _jpeg(picture: Image.Image, quality: int) -> bytes:
     out = io.BytesIO()
-    picture.save(out, format=kind, **options)
+    picture.save(out, format="JPEG", quality=quality)
     return out.getvalue()

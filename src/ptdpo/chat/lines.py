@@ -8,7 +8,8 @@ from types import TracebackType
 from typing import Any
 
 from ptdpo.chat.store import AppendOnlyFile
-from ptdpo.data.files import as_text, read_jsonl, write_jsonl
+from ptdpo.data.files import read_jsonl, write_jsonl
+from ptdpo.data.rows import as_text
 
 
 class KeyedLines:

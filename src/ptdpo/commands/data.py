@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ptdpo.commands import reading_options as reading
 from ptdpo.commands.option_ranges import check_options
 from ptdpo.commands.outputs import MODEL_FILES, Overwrite, output_file, refuse_foreign_folder
 from ptdpo.commands.printing import out
@@ -97,36 +98,49 @@ def easy_vqa(
 @data_app.command("check")
 def check(
     problems: Annotated[Path, typer.Argument(help="A problems file (JSONL) or a parquet file or folder.")],
-    model: Annotated[str, typer.Option(help="Model whose processor counts prompt tokens; empty: not counted.")] = "",
+    model: Annotated[str, typer.Option(help="Model whose processor reads the prompts; empty: not asked.")] = "",
     max_prompt_tokens: Annotated[int, typer.Option(help="Longest prompt.")] = 8192,
     grade: Annotated[bool, typer.Option("--grade", help="Also list answers that cannot be graded soundly.")] = False,
+    bad: Annotated[Path | None, typer.Option("--out", help="Also write every bad row, as JSONL: id, reason.")] = None,
+    overwrite: Overwrite = False,
+    columns: reading.Columns = None,
+    allow_unknown: reading.AllowUnknown = False,
 ) -> None:
-    """List problems that cannot be trained on: missing or broken image, empty answer, over-long prompt.
+    """List problems that cannot be used: unknown keys, lost or broken images, empty texts, over-long prompts.
 
     With --grade also answers that cannot be graded soundly: unreadable, options that contradict each other or the
     answer, not right against themselves in five usual spellings.
 
-    Writes nothing: images inside parquet files are unpacked to a temporary folder.
+    Images inside parquet files are unpacked to the cache that training and evaluation read too.
 
-    Example: `ptdpo data check problems.jsonl --model Qwen/Qwen3-VL-4B-Thinking`
+    Example: `ptdpo data check problems.jsonl --model Qwen/Qwen3-VL-4B-Thinking --out bad.jsonl`
     """
     check_options(locals())
-    from tempfile import TemporaryDirectory
-
-    from ptdpo.config import DataSettings
-    from ptdpo.data.load import load_data
+    from ptdpo.data.checks import describe_bad_rows, find_bad_rows, printable
+    from ptdpo.data.files import write_jsonl
+    from ptdpo.data.scan import read_rows
     from ptdpo.models import load_processor
 
-    source = "jsonl" if problems.suffix == ".jsonl" else "parquet"
-    settings = DataSettings(source, str(problems), bad_rows="drop", max_prompt_tokens=max_prompt_tokens)
+    guard = output_file("--out", bad, "data check", inputs=(problems,), overwrite=overwrite)
+    read = read_rows(problems, reading.reading_from(columns, allow_unknown))
     processor = load_processor(model) if model else None
-    with TemporaryDirectory() as images:
-        loaded = load_data(settings, processor=processor, image_folder=images)
-    if loaded.report:
-        raise ValueError(f"{loaded.report}; mend them, or let training leave them out: data.bad_rows=drop in a recipe")
-    out.print(f"{len(loaded.problems)} problems, {loaded.hinted} with a hint, all usable")
+    checked = find_bad_rows(read.problems, processor=processor, max_prompt_tokens=max_prompt_tokens)
+    found = [*read.bad, *checked.bad]
+    with guard:
+        if bad is not None:
+            write_jsonl(bad, ({"id": printable(row.id), "reason": printable(row.reason)} for row in found))
+    if found:
+        every = f"; all of them in {bad}" if bad is not None else "; --out FILE lists all" if len(found) > 10 else ""
+        raise ValueError(
+            f"{describe_bad_rows(found, str(problems))}{every}; mend them, or let training leave them out: "
+            "data.bad_rows=drop in a recipe"
+        )
+    if not checked.good:
+        raise ValueError(f"{problems}: holds no problem")
+    hinted = sum(bool((problem.prompt_with_hint or "").strip()) for problem in checked.good)
+    out.print(f"{len(checked.good)} problems, {hinted} with a hint, all usable")
     if grade:
-        _check_grading(problems, loaded.problems)
+        _check_grading(problems, checked.good)
 
 
 def _check_grading(path: Path, problems: Sequence["Problem"]) -> None:
@@ -145,7 +159,10 @@ def attach(
     problems: Annotated[Path, typer.Argument(help="A problems file (JSONL) or a parquet file or folder.")],
     hints: Annotated[Path, typer.Argument(help="A hints file (JSONL).")],
     file: Annotated[Path, typer.Option("--out", help="To write: .parquet (the reference's schema) or .jsonl.")],
-    bad_rows: Annotated[str, typer.Option(help="refuse, or drop: problems with a missing or broken image.")] = "refuse",
+    bad_rows: Annotated[str, typer.Option(help="refuse, or drop: problems that cannot be used.")] = "refuse",
+    columns: reading.Columns = None,
+    allow_unknown: reading.AllowUnknown = False,
+    ignore_question: reading.IgnoreQuestion = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Join hints to problems as `prompt_with_hint`, which trainers made after the reference read too.
@@ -153,20 +170,22 @@ def attach(
     Example: `ptdpo data attach-hints train.jsonl hints.jsonl --out tutored.parquet`
     """
     from ptdpo.data.attach import attach_hints, write_data
-    from ptdpo.data.checks import describe_bad_rows, find_bad_rows, keep_good
-    from ptdpo.data.files import read_hints, read_problems
-    from ptdpo.data.parquet import load_parquet
+    from ptdpo.data.checks import CheckedProblems, describe_bad_rows, find_bad_rows, keep_good
+    from ptdpo.data.files import read_made_hints
+    from ptdpo.data.identity import fitting
+    from ptdpo.data.scan import read_rows
 
     if bad_rows not in ("refuse", "drop"):
         raise ValueError(f"--bad-rows {bad_rows!r}: must be refuse or drop")
     guard = output_file("--out", file, "data attach-hints", inputs=(problems, hints), overwrite=overwrite)
-    jsonl = problems.suffix == ".jsonl"
-    read = read_problems(problems) if jsonl else load_parquet(problems, problems.parent / "images")
-    checked = find_bad_rows(read)
+    read = read_rows(problems, reading.reading_from(columns, allow_unknown))
+    made = fitting(read_made_hints(hints), read.problems, str(hints), "hints", ignore=ignore_question)
+    sorted_out = find_bad_rows(read.problems)
+    checked = CheckedProblems(sorted_out.good, [*read.bad, *sorted_out.bad])
     if checked.bad and bad_rows == "refuse":
         raise ValueError(f"{describe_bad_rows(checked.bad, str(problems))}; mend them, or set --bad-rows drop")
     good, report = keep_good(checked, "drop", str(problems))
-    joined = attach_hints(good, read_hints(hints))
+    joined = attach_hints(good, made)
     with guard:
         write_data(file, joined.problems)
     out.print(f"{len(joined.problems)} problems, {joined.hinted} with a hint, in {file}")

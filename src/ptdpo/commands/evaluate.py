@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from ptdpo.commands import endpoint_options as options
+from ptdpo.commands import reading_options as reading
 from ptdpo.commands.option_ranges import check_options
 from ptdpo.commands.outputs import Overwrite, refuse_foreign_folder
 from ptdpo.commands.printing import out, print_table
@@ -57,6 +58,8 @@ def run(
     limit: Annotated[int | None, typer.Option(help="Ask only so many questions of each, drawn at random.")] = None,
     bad_rows: Annotated[str, typer.Option(help="Rows that cannot be asked: refuse or drop.")] = "refuse",
     instruction: Annotated[str | None, typer.Option(help="Instead of the standard thinking instruction.")] = None,
+    columns: reading.Columns = None,
+    allow_unknown: reading.AllowUnknown = False,
     samples: Annotated[int, typer.Option(help="Responses per question.")] = 1,
     max_new_tokens: Annotated[int, typer.Option(help="Longest response.")] = 4096,
     temperature: Annotated[float, typer.Option(help="Sampling temperature; 0: greedy.")] = 1.0,
@@ -99,7 +102,8 @@ def run(
     refuse_foreign_folder(
         "--out", folder, "evaluate", makes=makes, marks=marks, inputs=paths.values(), overwrite=overwrite
     )
-    choice = DataChoice(names, paths, limit, _one_of("--bad-rows", bad_rows, BadRows), instruction)
+    how = reading.reading_from(columns, allow_unknown)
+    choice = DataChoice(names, paths, limit, _one_of("--bad-rows", bad_rows, BadRows), instruction, how)
     sampling = SamplingSettings(
         samples, max_new_tokens, temperature, top_p, 0, seed, batch_size, extra if base_url else ""
     )

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ptdpo.commands import endpoint_options as options
+from ptdpo.commands import reading_options as reading
 from ptdpo.commands.option_ranges import check_options
 from ptdpo.commands.outputs import Overwrite, output_file, refuse_inputs_of_job
 from ptdpo.folders import write_json
@@ -29,6 +30,8 @@ def build(
         Path | None, typer.Option(help="List from the review page: accepted, rejected ids.")
     ] = None,
     recheck: Annotated[bool, typer.Option(help="Check hints that are there, replace those rejected.")] = False,
+    columns: reading.Columns = None,
+    allow_unknown: reading.AllowUnknown = False,
     max_tokens: options.MaxTokens = 16_384,
     temperature: options.Temperature = 1.0,
     top_p: options.TopP = 1.0,
@@ -61,7 +64,8 @@ def build(
 
     refuse_inputs_of_job(out, (problems, system_prompt, apply_review), overwrite=overwrite)
     sampling = options.sampling_from(max_tokens, temperature, top_p, extra)
-    settings = BuildSettings(read_prompt(system_prompt), sampling, attempts, fallback_attempts, recheck)
+    how = reading.reading_from(columns, allow_unknown)
+    settings = BuildSettings(read_prompt(system_prompt), sampling, attempts, fallback_attempts, recheck, how)
     service = options.service_from(given)
     report = build_hints(problems, out, service, settings, check=check_hint, review=apply_review)
     options.report_and_exit(report, out, WorkFiles.beside(out).failed)
@@ -76,6 +80,9 @@ def recoverability(
     api_key_env: options.ApiKeyEnv = "OPENAI_API_KEY",
     guesses: Annotated[int, typer.Option(help="Guesses per hint.")] = 8,
     alpha: Annotated[float, typer.Option(help="Share of harmless hints that may be rejected.")] = 0.01,
+    columns: reading.Columns = None,
+    allow_unknown: reading.AllowUnknown = False,
+    ignore_question: reading.IgnoreQuestion = False,
     review_out: Annotated[Path | None, typer.Option(help="Write the rejected ids, for `build --apply-review`.")] = None,
     max_tokens: options.MaxTokens = 2048,
     temperature: options.Temperature = 1.0,
@@ -101,7 +108,9 @@ def recoverability(
     from ptdpo.commands.printing import out as console
     from ptdpo.hints.recoverability import RecoverySettings, measure_recoverability
 
-    settings = RecoverySettings(guesses, alpha, options.sampling_from(max_tokens, temperature, top_p, extra))
+    sampling = options.sampling_from(max_tokens, temperature, top_p, extra)
+    how = reading.reading_from(columns, allow_unknown)
+    settings = RecoverySettings(guesses, alpha, sampling, how, ignore_question)
     inputs = (hints, problems)
     refuse_inputs_of_job(out, inputs, overwrite=overwrite)
     command = "hints recoverability"
@@ -125,6 +134,9 @@ def usefulness(
     api_key_env: options.ApiKeyEnv = "OPENAI_API_KEY",
     draws: Annotated[int, typer.Option(help="Responses without, and with, each hint.")] = 8,
     grading: options.GradingMode = "sound",
+    columns: reading.Columns = None,
+    allow_unknown: reading.AllowUnknown = False,
+    ignore_question: reading.IgnoreQuestion = False,
     review_out: Annotated[
         Path | None, typer.Option(help="Write ids of useless hints, for `build --apply-review`.")
     ] = None,
@@ -160,7 +172,13 @@ def usefulness(
     from ptdpo.rewards import check_mode
 
     sampling = options.sampling_from(max_tokens, temperature, top_p, extra)
-    settings = UsefulnessSettings(draws, sampling, grading=check_mode(grading, "--grading"))
+    settings = UsefulnessSettings(
+        draws,
+        sampling,
+        grading=check_mode(grading, "--grading"),
+        reading=reading.reading_from(columns, allow_unknown),
+        ignore_question=ignore_question,
+    )
     report = None
     inputs = (hints, problems)
     refuse_inputs_of_job(out, inputs, overwrite=overwrite)

@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from ptdpo.commands import reading_options as reading
 from ptdpo.commands.outputs import Overwrite, output_file
 from ptdpo.commands.printing import out, print_table
 
 if TYPE_CHECKING:
+    from ptdpo.data.rows import Reading
     from ptdpo.hints.review import ReviewRow
 
 _SHOWN_IDS = 20
@@ -18,6 +20,9 @@ def check(
     hints: Annotated[Path | None, typer.Argument(help="A hints file (JSONL).")] = None,
     problems: Annotated[Path | None, typer.Option(help="Their problems: JSONL, or parquet (file or folder).")] = None,
     verdicts: Annotated[Path | None, typer.Option("--out", help="Also write one verdict per hint, as JSONL.")] = None,
+    columns: reading.Columns = None,
+    allow_unknown: reading.AllowUnknown = False,
+    ignore_question: reading.IgnoreQuestion = False,
     self_test: Annotated[bool, typer.Option(help="Instead, measure the rules on the labelled hints.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -33,7 +38,7 @@ def check(
         _print_self_test()
         return
     with output_file("--out", verdicts, "hints check", inputs=(hints, problems), overwrite=overwrite):
-        rows, mistakes = _judged(hints, problems)
+        rows, mistakes = _judged(hints, problems, reading.reading_from(columns, allow_unknown), ignore_question)
         if verdicts is not None:
             judged = ({"id": r.problem.id, "ok": r.verdict.ok, "reasons": r.verdict.reasons} for r in rows)
             write_jsonl(verdicts, judged)
@@ -53,6 +58,9 @@ def review(
     image_size: Annotated[int, typer.Option(min=16, help="Longest side of an image, in pixels.")] = 512,
     max_mb: Annotated[float, typer.Option(min=0.1, help="Largest page, in megabytes.")] = 64.0,
     overwrite: Overwrite = False,
+    columns: reading.Columns = None,
+    allow_unknown: reading.AllowUnknown = False,
+    ignore_question: reading.IgnoreQuestion = False,
 ) -> None:
     """Write one HTML page to read hints beside their images, and to accept or reject them.
 
@@ -64,7 +72,7 @@ def review(
     from ptdpo.hints.review import review_page
 
     with output_file("--out", page, "hints review", inputs=(hints, problems), overwrite=overwrite):
-        rows, mistakes = _judged(hints, problems)
+        rows, mistakes = _judged(hints, problems, reading.reading_from(columns, allow_unknown), ignore_question)
         chosen = [row for row in rows if only == "all" or row.verdict.ok == (only == "fit")]
         written = review_page(chosen, hints.name, image_size=image_size, max_megabytes=max_mb)
         write_text(page, written.html)
@@ -73,22 +81,23 @@ def review(
     raise typer.Exit(2 if mistakes or written.unreadable else 0)
 
 
-def _judged(hints: Path | None, problems: Path | None) -> tuple[list["ReviewRow"], list[str]]:
-    from ptdpo.data.files import read_problems
-    from ptdpo.data.parquet import load_parquet
+def _judged(
+    hints: Path | None, problems: Path | None, how: "Reading", ignore_question: bool
+) -> tuple[list["ReviewRow"], list[str]]:
+    from ptdpo.data.scan import scan_problems, sorted_out
     from ptdpo.hints.hint_lines import read_hint_lines
     from ptdpo.hints.quality import check_hint
     from ptdpo.hints.review import ReviewRow
 
     if hints is None or problems is None:
         raise ValueError("both a hints file and --problems are needed (or --self-test alone)")
-    jsonl = problems.suffix == ".jsonl"
-    known = read_problems(problems) if jsonl else load_parquet(str(problems), problems.parent / "images")
-    read = read_hint_lines(hints, {problem.id for problem in known})
+    found = sorted_out(scan_problems(problems, how))
+    known = found.problems
+    read = read_hint_lines(hints, {problem.id: problem for problem in known}, ignore_question=ignore_question)
     if not read.hints and not read.mistakes:
         raise ValueError(f"{hints}: holds no hints")
     rows = [ReviewRow(p, read.hints[p.id], check_hint(p, read.hints[p.id])) for p in known if p.id in read.hints]
-    return rows, read.mistakes
+    return rows, [*(f"{problems}: {row.id}: {row.reason}" for row in found.bad), *read.mistakes]
 
 
 def _print_reasons(rows: list["ReviewRow"]) -> None:

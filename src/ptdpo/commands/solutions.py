@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ptdpo.commands import endpoint_options as options
+from ptdpo.commands import reading_options as reading
 from ptdpo.commands.option_ranges import check_options
 from ptdpo.commands.outputs import Overwrite, refuse_inputs_of_job
 
@@ -33,6 +34,8 @@ def build(
     reverse_samples: Annotated[int, typer.Option(help="More for those still unsolved, shown the answer.")] = 2,
     grading: options.GradingMode = "sound",
     instruction: Annotated[str | None, typer.Option(help="Instead of the standard thinking instruction.")] = None,
+    columns: reading.Columns = None,
+    allow_unknown: reading.AllowUnknown = False,
     max_tokens: options.MaxTokens = 16_384,
     temperature: options.Temperature = 1.0,
     top_p: options.TopP = 1.0,
@@ -72,6 +75,7 @@ def build(
         reverse_samples,
         THINKING_INSTRUCTION if instruction is None else instruction,
         check_mode(grading, "--grading"),
+        reading.reading_from(columns, allow_unknown),
     )
     refuse_inputs_of_job(out, (problems,), overwrite=overwrite)
     report, stages = build_solutions(problems, out, options.service_from(given), settings)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ptdpo.commands import reading_options as reading
 from ptdpo.commands.option_ranges import check_options
 from ptdpo.commands.outputs import MODEL_FILES, Overwrite, refuse_foreign_folder
 from ptdpo.commands.printing import out, print_table
@@ -50,7 +51,7 @@ def train(
 
 def sft(
     model: Annotated[str, typer.Argument(help="Folder or hub id of the model.")],
-    problems: Annotated[Path, typer.Argument(help="A problems file (JSONL).")],
+    problems: Annotated[Path, typer.Argument(help="A problems file: JSONL, or parquet (file or folder).")],
     solutions: Annotated[Path, typer.Argument(help="A solutions file (JSONL): id, response.")],
     folder: Annotated[Path, typer.Option("--out", help="Where the fine-tuned model is saved.")],
     learning_rate: Annotated[float, typer.Option(help="Peak of the cosine schedule.")] = 2e-3,
@@ -58,6 +59,9 @@ def sft(
     instruction: Annotated[str, typer.Option(help="Appended to every question.")] = "",
     seed: Annotated[int, typer.Option(help="Of the order of rows.")] = 0,
     overwrite: Overwrite = False,
+    columns: reading.Columns = None,
+    allow_unknown: reading.AllowUnknown = False,
+    ignore_question: reading.IgnoreQuestion = False,
 ) -> None:
     """Fine-tune a small model on worked solutions, one epoch on the CPU.
 
@@ -66,17 +70,25 @@ def sft(
     check_options(locals())
     from ptdpo.data.checks import describe_bad_rows, find_bad_rows
     from ptdpo.data.dataset import solution_rows
-    from ptdpo.data.files import read_problems, read_solutions
-    from ptdpo.models.loading import check_model
+    from ptdpo.data.files import read_made_solutions
+    from ptdpo.data.identity import fitting
+    from ptdpo.data.scan import read_rows
+    from ptdpo.models.loading import check_model, load_processor
     from ptdpo.train.sft import fine_tune_on_cpu
 
     inputs = (model, problems, solutions)
     refuse_foreign_folder("--out", folder, "sft", makes=MODEL_FILES, inputs=inputs, overwrite=overwrite)
     check_model(model, "MODEL")
-    checked = find_bad_rows(read_problems(problems), instruction=instruction)
-    if checked.bad:
-        raise ValueError(f"{describe_bad_rows(checked.bad, str(problems))}; mend them or take them out")
-    rows = solution_rows(checked.good, read_solutions(solutions), instruction)
+    read = read_rows(problems, reading.reading_from(columns, allow_unknown))
+    made = read_made_solutions(solutions)
+    responses = fitting(made, read.problems, str(solutions), "solutions", ignore=ignore_question)
+    checked = find_bad_rows(
+        read.problems, processor=load_processor(model), solutions=responses, context="solution", instruction=instruction
+    )
+    bad = [*read.bad, *checked.bad]
+    if bad:
+        raise ValueError(f"{describe_bad_rows(bad, str(problems))}; mend them or take them out")
+    rows = solution_rows(checked.good, responses, instruction)
     with sole_writer(folder, "sft"):
         fine_tune_on_cpu(model, rows, folder, batch_size=batch_size, learning_rate=learning_rate, seed=seed)
     out.print(f"{len(rows)} solutions; saved to {folder}")

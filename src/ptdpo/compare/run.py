@@ -8,12 +8,13 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from ptdpo.compare.plan import ComparedRecipe, ComparePlan, Setting, setting_name
 from ptdpo.config import Recipe
-from ptdpo.data.load import instruction_of
+from ptdpo.data.load import instruction_of, source_of
 from ptdpo.evaluate.loading import LoadedBenchmark
 from ptdpo.evaluate.run import check_sampling
 from ptdpo.evaluate.scoring import Scores, load_problems, score_file
@@ -24,7 +25,7 @@ from ptdpo.report.page import CURVES
 from ptdpo.signals import heeding_signals
 from ptdpo.train.made_with import FINISHED, STARTED, check_same, made_with
 from ptdpo.train.metrics import METRICS_FILE, last_steps_mean, read_metrics, step_seconds
-from ptdpo.train.plan import make_plan
+from ptdpo.train.plan import make_plan, processor_if_local
 from ptdpo.train.run import check_processes, train_recipe
 
 ANOTHER_FOLDER = "choose another --out folder"
@@ -121,7 +122,7 @@ def check_comparison(folder: Path, plan: ComparePlan) -> None:
                 _check_run(home, recipe, arm.path, in_full=n == 0)
     for (split, _), recipe in questions.items():
         check_sampling(_sampling(recipe), section="evaluate")
-        _questions(folder, recipe, split)
+        _questions(folder, recipe, split, processor_if_local(recipe.model))
 
 
 def _check_run(home: Path, recipe: Recipe, path: Path, *, in_full: bool) -> None:
@@ -132,7 +133,7 @@ def _check_run(home: Path, recipe: Recipe, path: Path, *, in_full: bool) -> None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     data = recipe.data
-    for name in (data.path if data.source in ("jsonl", "parquet") else "", data.hints, data.solutions):
+    for name in (data.path if source_of(data) in ("jsonl", "parquet") else "", data.hints, data.solutions):
         if name and not Path(name).exists():
             raise ValueError(f"{path}: {name}: no such file")
     _check_made_with(home, recipe)
@@ -205,8 +206,9 @@ def _scores(out: Path, model: str, recipe: Recipe, questions: LoadedBenchmark) -
     return score_file(out, model, questions, _sampling(recipe), Grading(recipe.data.grading))
 
 
-def _questions(folder: Path, recipe: Recipe, split: str) -> LoadedBenchmark:
-    return load_problems(Path(_file(recipe, split)), split, instruction_of(recipe.data), folder / "images")
+def _questions(folder: Path, recipe: Recipe, split: str, processor: Any = None) -> LoadedBenchmark:
+    path = Path(_file(recipe, split))
+    return load_problems(path, split, instruction_of(recipe.data), folder / "images", processor)
 
 
 def _file(recipe: Recipe, split: str) -> str:

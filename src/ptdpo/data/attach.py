@@ -11,7 +11,7 @@ import pyarrow
 import pyarrow.parquet
 
 from ptdpo.data.files import write_problems
-from ptdpo.data.prompts import IMAGE_MARKER, hint_text, strip_image_markers, with_hint
+from ptdpo.data.prompts import hint_text, marked_text, placed_text, with_hint
 from ptdpo.folders import replacing
 from ptdpo.records import Hint, Problem
 
@@ -65,11 +65,7 @@ def attach_hints(problems: Sequence[Problem], hints: Mapping[str, Hint]) -> Atta
 
 def hinted_question(problem: Problem, hint: Hint) -> str:
     """Return x^h as the reference stores it: image markers, question, hint; no instruction."""
-    return _marked(problem, with_hint(strip_image_markers(problem.problem), hint_text(hint)))
-
-
-def _marked(problem: Problem, text: str) -> str:
-    return IMAGE_MARKER * len(problem.images) + text
+    return marked_text(with_hint(placed_text(problem.problem), hint_text(hint)), len(problem.images))
 
 
 def write_data(path: str | Path, problems: Sequence[Problem]) -> None:
@@ -107,7 +103,7 @@ def _rows(problems: Iterable[Problem]) -> list[dict[str, Any]]:
         {
             "id": p.id,
             "images": [_image(p, path) for path in p.images],
-            "problem": _marked(p, strip_image_markers(p.problem)),
+            "problem": marked_text(p.problem, len(p.images)),
             "answer": p.answer,
             "source": p.source,
             "prompt_with_hint": p.prompt_with_hint or "",

@@ -1,4 +1,4 @@
-"""Find every bad problem before anything is trained."""
+"""Find every bad problem before anything is trained, answered or hinted."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,22 +9,15 @@ from ptdpo.data.contexts import Material, context_named, context_row
 from ptdpo.data.images import open_image
 from ptdpo.data.prompts import THINKING_INSTRUCTION, conversation, question_text
 from ptdpo.data.rendering import render
-from ptdpo.records import Hint, Problem
+from ptdpo.data.scan import text_fault
+from ptdpo.records import BadRow, Hint, Problem
 
 _LISTED = 10
 
 
 @dataclass(frozen=True, slots=True)
-class BadRow:
-    """A problem that cannot be trained on, and why."""
-
-    id: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class CheckedProblems:
-    """The problems that can be trained on, and those that cannot."""
+    """The problems that can be used, and those that cannot."""
 
     good: list[Problem]
     bad: list[BadRow]
@@ -40,25 +33,29 @@ def find_bad_rows(
     context: str = "hint",
     instruction: str = THINKING_INSTRUCTION,
 ) -> CheckedProblems:
-    """Sort problems into good and bad: missing or broken image, empty question or answer, over-long prompt.
+    """Sort problems into good and bad: text, images, and whatever the processor refuses.
 
     Args:
         problems: what to check; every image is opened.
-        processor: counts tokens, visual ones included; ``None``: lengths are not checked.
-        max_prompt_tokens: longest prompt of policy and teacher. A hint counts wherever there is one, so that
-            recipes with and without tutoring keep the same problems.
+        processor: of the model that reads them: what it raises makes a row bad, and it counts tokens, visual ones
+            included; ``None``: what depends on the model is not checked.
+        max_prompt_tokens: longest prompt of policy and teacher; ``None``: any. A hint counts wherever there is one, so
+            that recipes with and without tutoring keep the same problems.
         hints: by problem id; without one, the problem's own ``prompt_with_hint`` counts.
         solutions: by problem id.
         context: what the teacher is shown counts too, unless it is known only when a group has answered.
         instruction: appended to the question.
     """
+    special = special_tokens(processor)
     good, bad = [], []
     for problem in problems:
-        images, reason = _opened(problem)
-        if not reason and processor is not None and max_prompt_tokens is not None:
-            material = Material(problem, (hints or {}).get(problem.id), (solutions or {}).get(problem.id), instruction)
-            prompts = _prompts(material, context)
-            reason = _too_long(processor, prompts, images, max_prompt_tokens)
+        material = Material(problem, (hints or {}).get(problem.id), (solutions or {}).get(problem.id), instruction)
+        reason = text_fault(problem) or _special_token(material, special)
+        images: list[Any] = []
+        if not reason:
+            images, reason = opened(problem)
+        if not reason and processor is not None:
+            reason = _refused(processor, _prompts(material, context), images, max_prompt_tokens)
         if reason:
             bad.append(BadRow(problem.id, reason))
         else:
@@ -66,16 +63,36 @@ def find_bad_rows(
     return CheckedProblems(good, bad)
 
 
-def _opened(problem: Problem) -> tuple[list[Any], str]:
-    """Return the images, or why the problem is bad."""
-    if not problem.problem.strip():
-        return [], "empty question"
-    if not problem.answer.strip():
-        return [], "empty answer"
-    try:
-        return [open_image(path) for path in problem.images], ""
-    except ValueError as error:
-        return [], str(error)
+def special_tokens(processor: Any) -> list[str]:
+    """Return the texts that a processor's tokenizer reads as structure of the prompt; none without a processor."""
+    tokenizer = getattr(processor, "tokenizer", processor)
+    return [] if tokenizer is None else [str(token) for token in tokenizer.all_special_tokens]
+
+
+def _special_token(material: Material, special: Sequence[str]) -> str:
+    """Return which text of a problem would be read as structure of the prompt; empty if none would."""
+    problem, hint = material.problem, material.hint
+    texts = {
+        "question": problem.problem,
+        "answer": problem.answer,
+        "prompt_with_hint": problem.prompt_with_hint or "",
+        "hint": f"{hint.look}\n{hint.reason}" if hint else "",
+        "solution": material.solution or "",
+    }
+    found = [(name, token) for name, text in texts.items() for token in special if token in text]
+    return f"the {found[0][0]} holds the special token {found[0][1]}" if found else ""
+
+
+def opened(problem: Problem) -> tuple[list[Any], str]:
+    """Return the images of a problem, or why one of them cannot be read."""
+    images = []
+    for number, path in enumerate(problem.images, start=1):
+        try:
+            images.append(open_image(path))
+        except ValueError as error:
+            of = f"image {number}: " if len(problem.images) > 1 else ""
+            return [], f"{of}{error}"
+    return images, ""
 
 
 def _prompts(material: Material, context: str) -> dict[str, str]:
@@ -85,12 +102,21 @@ def _prompts(material: Material, context: str) -> dict[str, str]:
     return {"prompt": question} | {f"prompt with its {name}": text for name, text in told.items() if text}
 
 
-def _too_long(processor: Any, prompts: Mapping[str, str], images: Sequence[Any], limit: int) -> str:
-    """Return why the longest prompt is too long; empty if it is not."""
-    # The images cost the same in each: only the longest text is measured with them.
-    name = max(prompts, key=lambda one: prompt_length(processor, prompts[one], ())) if len(prompts) > 1 else "prompt"
-    length = prompt_length(processor, prompts[name], images)
-    return "" if length <= limit else f"{name} of {length} tokens, more than {limit}"
+def _refused(processor: Any, prompts: Mapping[str, str], images: Sequence[Any], limit: int | None) -> str:
+    """Return why the processor refuses a row, or its longest prompt is too long; empty if neither is so."""
+    # Processors raise errors of every kind: on shapes, sizes, characters.
+    try:
+        # The images cost the same in each: only the longest text is measured with them.
+        longest = max(prompts, key=lambda name: text_length(processor, prompts[name])) if len(prompts) > 1 else "prompt"
+        length = prompt_length(processor, prompts[longest], images)
+    except Exception as error:
+        return f"the processor refuses it ({' '.join(str(error).split()) or type(error).__name__})"
+    return f"{longest} of {length} tokens, more than {limit}" if limit is not None and length > limit else ""
+
+
+def text_length(processor: Any, text: str) -> int:
+    """Return the length of a text in tokens; markers of images count as they are written."""
+    return len(getattr(processor, "tokenizer", processor)(text, add_special_tokens=False)["input_ids"])
 
 
 def prompt_length(processor: Any, text: str, images: Sequence[Any]) -> int:
@@ -119,6 +145,11 @@ def describe_bad_rows(bad: Sequence[BadRow], origin: str) -> str:
     """Return one line that counts the bad rows and lists the first ones by id."""
     if not bad:
         return ""
-    listed = ", ".join(f"{row.id} ({row.reason})" for row in bad[:_LISTED])
+    listed = ", ".join(f"{printable(row.id)} ({row.reason})" for row in bad[:_LISTED])
     more = f" and {len(bad) - _LISTED} more" if len(bad) > _LISTED else ""
     return f"{origin}: {len(bad)} bad row{'s' if len(bad) > 1 else ''}: {listed}{more}"
+
+
+def printable(text: str) -> str:
+    """Return a text that any terminal and file takes: halves of characters are written as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,15 +1,19 @@
 """Problems as the data sets that TRL's trainers read."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import datasets
 
 from ptdpo.data.contexts import Material, context_columns, context_row
+from ptdpo.data.images import open_image
 from ptdpo.data.prompts import THINKING_INSTRUCTION, conversation, question_text
+from ptdpo.data.readable import readable_row
 from ptdpo.records import Hint, Problem
 
 _MESSAGES = [{"role": datasets.Value("string"), "content": datasets.Value("string")}]
-_IMAGES = datasets.List(datasets.Image())
+# Paths: what they show is decided by ``open_image`` when a row is read.
+_IMAGES = datasets.List(datasets.Value("string"))
 _TEXT = datasets.Value("string")
 
 
@@ -43,7 +47,18 @@ def rl_dataset(
     features = datasets.Features(
         {"id": _TEXT, "prompt": _MESSAGES, "images": _IMAGES, "answer": _TEXT, **told, "instruction": _TEXT}
     )
-    return datasets.Dataset.from_dict({name: [row[name] for row in rows] for name in features}, features=features)
+    columns = {name: [row[name] for row in rows] for name in features}
+    return datasets.Dataset.from_dict(columns, features=features).with_transform(_readable)
+
+
+def _readable(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """Return rows as models read them; an image that several of them show is opened once."""
+    if "images" not in batch:
+        return batch
+    pictures = {path: open_image(path) for paths in batch["images"] for path in paths}
+    rows = ({name: values[number] for name, values in batch.items()} for number in range(len(batch["images"])))
+    read = [readable_row({**row, "images": [pictures[path] for path in row["images"]]}) for row in rows]
+    return {name: [row[name] for row in read] for name in batch}
 
 
 def solution_rows(
@@ -68,4 +83,4 @@ def sft_dataset(rows: Iterable[tuple[Sequence[str], str, str]]) -> datasets.Data
         columns["images"].append(list(images))
         columns["completion"].append([{"role": "assistant", "content": response}])
     features = datasets.Features({"prompt": _MESSAGES, "images": _IMAGES, "completion": _MESSAGES})
-    return datasets.Dataset.from_dict(columns, features=features)
+    return datasets.Dataset.from_dict(columns, features=features).with_transform(_readable)

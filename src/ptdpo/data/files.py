@@ -5,6 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ptdpo.data.identity import MadeFor, question_hash
+from ptdpo.data.prompts import marked_text
+from ptdpo.data.rows import Reading, as_text, id_text, problem_of, unknown_key
 from ptdpo.folders import replacing
 from ptdpo.records import Hint, Problem, Solution
 
@@ -75,76 +78,33 @@ def _field(row: Mapping[str, Any], name: str, where: str, kind: type) -> Any:
     return row[name]
 
 
-def as_text(value: Any, name: str, where: str = "") -> str:
-    """Return a text or a number as text, as people write ids and answers; nothing else has one obvious spelling.
-
-    Args:
-        value: what a field holds.
-        name: of the field.
-        where: it stands, for the message; empty if whoever catches it knows.
+def parse_problem(row: Mapping[str, Any], where: str, folder: Path, reading: Reading | None = None) -> Problem:
+    """Return the problem in a line; relative image paths are taken from ``folder``. An answer of null becomes empty.
 
     Raises:
-        ValueError: if it is anything else, a truth value, null or NaN included; begins with ``where``.
+        ValueError: on an unknown key, or a missing or mistyped field; begins with ``where``.
     """
-    if isinstance(value, str) or (isinstance(value, int | float) and not isinstance(value, bool) and value == value):
-        return str(value)
-    found = "null" if _is_missing(value) else f"{type(value).__name__}: {str(value)[:40]}"
-    raise ValueError(f"{where and where + ': '}the field {name!r} must be a text or a number, found {found}")
-
-
-def _is_missing(value: Any) -> bool:
-    # NaN is how tables write a missing value; it alone differs from itself.
-    return value is None or (isinstance(value, float) and value != value)
-
-
-def optional_text(value: Any, name: str, where: str) -> str:
-    """Return ``as_text`` of a value, and an empty text for a missing one: null, or a table's NaN.
-
-    Raises:
-        ValueError: if it is neither missing, nor a text, nor a number; begins with ``where``.
-    """
-    return "" if _is_missing(value) else as_text(value, name, where)
-
-
-def read_problems(path: str | Path) -> list[Problem]:
-    """Read problems JSONL; relative image paths are taken from the folder of the file.
-
-    Raises:
-        ValueError: on a missing or mistyped field, or an id seen twice; names the file and the line.
-    """
-    path = Path(path)
-    problems: dict[str, Problem] = {}
-    for number, row in read_jsonl(path):
-        where = f"{path}:{number}"
-        problem = parse_problem(row, where, path.parent)
-        if problem.id in problems:
-            raise ValueError(f"{where}: the id {problem.id!r} is used twice")
-        problems[problem.id] = problem
-    return list(problems.values())
-
-
-def parse_problem(row: Mapping[str, Any], where: str, folder: Path) -> Problem:
-    """Return the problem in a row; relative image paths are taken from ``folder``. An answer of null becomes empty.
-
-    Raises:
-        ValueError: on a missing or mistyped field; begins with ``where``.
-    """
-    images = _field(row, "images", where, list) if "images" in row else []
-    if not all(isinstance(image, str) for image in images):
-        raise ValueError(f"{where}: 'images' must be a list of paths")
-    return Problem(
-        id=_id(row, where),
-        images=tuple(str(folder / image) for image in images),
-        problem=_field(row, "problem", where, str),
-        # Without an answer the row is a bad one, which the checks report with all the others.
-        answer=optional_text(_field(row, "answer", where, object), "answer", where),
-        source=optional_text(row.get("source"), "source", where),
-        prompt_with_hint=None if row.get("prompt_with_hint") is None else _field(row, "prompt_with_hint", where, str),
-    )
+    reading = reading or Reading()
+    fault = unknown_key(row, reading)
+    if fault:
+        raise ValueError(f"{where}: {fault}")
+    named = reading.key("images")
+    images = _field(row, named, where, list) if named in row else []
+    for place, image in enumerate(images, start=1):
+        if not isinstance(image, str) or not image.strip():
+            raise ValueError(f"{where}: {named!r} must be a list of paths, image {place} is {json.dumps(image)[:40]}")
+    for name in ("problem", "answer"):
+        _field(row, reading.key(name), where, object if name == "answer" else str)
+    hinted = reading.key("prompt_with_hint")
+    if row.get(hinted) is not None:
+        _field(row, hinted, where, str)
+    key = id_text(_field(row, reading.key("id"), where, object), reading.key("id"), where)
+    paths = [str(folder / as_text(image, named, where)) for image in images]
+    return problem_of(row, paths, key, where, reading)
 
 
 def _id(row: Mapping[str, Any], where: str) -> str:
-    return as_text(_field(row, "id", where, object), "id", where)
+    return id_text(_field(row, "id", where, object), "id", where)
 
 
 def write_problems(path: str | Path, problems: Iterable[Problem]) -> None:
@@ -175,17 +135,40 @@ def read_hints(path: str | Path) -> dict[str, Hint]:
     """Read hints JSONL into hints by problem id.
 
     Raises:
+        ValueError: as ``read_made_hints``.
+    """
+    return {key: made.what for key, made in read_made_hints(path).items()}
+
+
+def read_made_hints(path: str | Path) -> dict[str, MadeFor[Hint]]:
+    """Read hints JSONL into hints, with what they were made for, by problem id.
+
+    Raises:
         ValueError: on a missing or mistyped field, or an id seen twice; names the file and the line.
     """
-    hints: dict[str, Hint] = {}
+    hints: dict[str, MadeFor[Hint]] = {}
     for number, row in read_jsonl(path):
         where = f"{path}:{number}"
         key = _id(row, where)
         if key in hints:
             raise ValueError(f"{where}: the id {key!r} is used twice")
-        hint = _field(row, "hint", where, dict)
-        hints[key] = Hint(look=_field(hint, "look", where, str), reason=_field(hint, "reason", where, str))
+        hints[key] = made_hint(row, where)
     return hints
+
+
+def made_hint(row: Mapping[str, Any], where: str) -> MadeFor[Hint]:
+    """Return the hint in a line, and what it was made for.
+
+    Raises:
+        ValueError: if it is missing or mistyped; begins with ``where``.
+    """
+    hint = _field(row, "hint", where, dict)
+    look, reason = (as_text(_field(hint, part, where, str), part, where) for part in ("look", "reason"))
+    return MadeFor(Hint(look, reason), _made_for(row))
+
+
+def _made_for(row: Mapping[str, Any]) -> str:
+    return str(row.get("question_hash") or "")
 
 
 def write_hints(path: str | Path, hints: Mapping[str, Hint], model: str) -> None:
@@ -211,16 +194,33 @@ def write_solutions(path: str | Path, solutions: Iterable[Solution]) -> None:
 
 
 def read_solutions(path: str | Path) -> dict[str, str]:
-    """Read solutions into responses by problem id: lines with ``response``, or conversations in ShareGPT's form.
+    """Read solutions into responses by problem id.
 
     Raises:
-        ValueError: on a line that is neither; names the file and the line.
+        ValueError: as ``read_made_solutions``.
     """
-    solutions = {}
+    return {key: made.what for key, made in read_made_solutions(path).items()}
+
+
+def read_made_solutions(path: str | Path) -> dict[str, MadeFor[str]]:
+    """Read solutions, with what they were made for, by problem id.
+
+    Lines have ``response``, or are conversations in ShareGPT's form; those say which question was asked.
+
+    Raises:
+        ValueError: on a line that is neither, or an id seen twice; names the file and the line.
+    """
+    solutions: dict[str, MadeFor[str]] = {}
     for number, row in read_jsonl(path):
         where = f"{path}:{number}"
         key = _id(row, where)
-        solutions[key] = _last_turn(row, where) if "conversations" in row else _field(row, "response", where, str)
+        if key in solutions:
+            raise ValueError(f"{where}: the id {key!r} is used twice")
+        talk = "conversations" in row
+        response = _last_turn(row, where) if talk else _field(row, "response", where, str)
+        first = row["conversations"][0] if talk else {}
+        asked = str(first.get("value") or "") if isinstance(first, dict) else ""
+        solutions[key] = MadeFor(as_text(response, "response", where), _made_for(row), asked)
     return solutions
 
 
@@ -236,16 +236,17 @@ def sharegpt_row(problem: Problem, question: str, response: str, folder: Path) -
     """Return a solution in ShareGPT's form, as LLaMA-Factory and TRL read it.
 
     Args:
-        problem: whose id and images are stored; the marker ``<image>`` stands in the question once for each.
-        question: what the student is asked.
+        problem: whose id and images are stored.
+        question: what the student is asked; without markers, one ``<image>`` for each image is put in front.
         response: what it should say.
         folder: images inside it are stored relative to it.
     """
     return {
         "id": problem.id,
         "conversations": [
-            {"from": "human", "value": "<image>" * len(problem.images) + question},
+            {"from": "human", "value": marked_text(question, len(problem.images))},
             {"from": "gpt", "value": response},
         ],
         "images": [_relative(image, folder.resolve()) for image in problem.images],
+        "question_hash": question_hash(problem),
     }

@@ -5,24 +5,36 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ptdpo.config import DataSettings
-from ptdpo.data.checks import find_bad_rows, keep_good
+from ptdpo.config import DataSettings, Source
+from ptdpo.data.checks import CheckedProblems, find_bad_rows, keep_good
 from ptdpo.data.contexts import Context, Material, context_row
 from ptdpo.data.easy_vqa import load_easy_vqa
-from ptdpo.data.files import read_hints, read_problems, read_solutions
-from ptdpo.data.parquet import load_hub, load_parquet
+from ptdpo.data.files import read_made_hints, read_made_solutions
+from ptdpo.data.identity import files_hash, fitting
+from ptdpo.data.parquet import hub_table, scan_table
 from ptdpo.data.prompts import THINKING_INSTRUCTION, question_text
-from ptdpo.records import Hint, Problem
+from ptdpo.data.rows import Reading
+from ptdpo.data.scan import Read, read_rows, sorted_out, unique
+from ptdpo.records import BadRow, Hint, Problem
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedData:
-    """Checked problems with their hints, and a report on rows that were dropped (empty: none)."""
+    """Checked problems with their hints, and what was found bad.
+
+    Attributes:
+        problems: the good ones.
+        hints: by problem id.
+        solutions: by problem id.
+        report: on rows that were dropped; empty: none.
+        bad: those rows.
+    """
 
     problems: list[Problem]
     hints: dict[str, Hint]
     solutions: dict[str, str]
     report: str
+    bad: tuple[BadRow, ...] = ()
 
     def shows(self, context: Context) -> int:
         """Return for how many problems there is what a context shows."""
@@ -36,31 +48,25 @@ class LoadedData:
 
 
 def load_data(
-    settings: DataSettings, *, processor: Any = None, image_folder: str | Path, context: str = "hint"
+    settings: DataSettings, *, processor: Any = None, image_folder: str | Path | None = None, context: str = "hint"
 ) -> LoadedData:
     """Load, draw and check the problems of a recipe.
 
     Args:
         settings: the data section.
-        processor: counts tokens for ``max_prompt_tokens``; ``None`` leaves lengths unchecked.
-        image_folder: where images stored inside parquet files are written.
+        processor: of the model that will read them, see ``find_bad_rows``; ``None``: it is not asked.
+        image_folder: where images inside parquet files are written; by default the cache of all runs.
         context: what the teacher will read: it counts as part of a prompt, see ``find_bad_rows``.
 
     Raises:
         ValueError: on unreadable data, bad rows under ``refuse``, or hints or solutions that belong to no
-            problem.
+            problem, or to one whose question or answer has changed.
     """
-    origin = settings.path or settings.source
-    problems = _draw(_read(settings, image_folder), settings)
-    hints = read_hints(settings.hints) if settings.hints else {}
-    if hints and not any(problem.id in hints for problem in problems):
-        raise ValueError(f"{settings.hints}: none of its {len(hints)} hints belongs to a problem of {origin}")
-    solutions = read_solutions(settings.solutions) if settings.solutions else {}
-    if solutions and not any(problem.id in solutions for problem in problems):
-        raise ValueError(
-            f"{settings.solutions}: none of its {len(solutions)} solutions belongs to a problem of {origin}"
-        )
-    instruction = instruction_of(settings)
+    origin = settings.path or source_of(settings)
+    read = _read(settings, None if image_folder is None else Path(image_folder))
+    problems = _draw(read.problems, settings)
+    hints = _made_hints(settings, read.problems, origin)
+    solutions = _made_solutions(settings, read.problems, origin)
     checked = find_bad_rows(
         problems,
         processor=processor,
@@ -68,10 +74,11 @@ def load_data(
         hints=hints,
         solutions=solutions,
         context=context,
-        instruction=instruction,
+        instruction=instruction_of(settings),
     )
-    good, report = keep_good(checked, settings.bad_rows, origin)
-    return LoadedData(good, hints, solutions, report)
+    everything = CheckedProblems(checked.good, [*read.bad, *checked.bad])
+    good, report = keep_good(everything, settings.bad_rows, origin)
+    return LoadedData(good, hints, solutions, report, tuple(everything.bad))
 
 
 def instruction_of(settings: DataSettings) -> str:
@@ -79,16 +86,65 @@ def instruction_of(settings: DataSettings) -> str:
     return THINKING_INSTRUCTION if settings.instruction is None else settings.instruction
 
 
-def _read(settings: DataSettings, image_folder: str | Path) -> list[Problem]:
-    if settings.source == "easy-vqa":
-        return load_easy_vqa(settings.split)
-    if not settings.path:
-        raise ValueError(f"data.path is empty: the source {settings.source!r} needs one")
-    if settings.source == "jsonl":
-        return read_problems(settings.path)
-    if settings.source == "parquet":
-        return load_parquet(settings.path, image_folder)
-    return load_hub(settings.path, settings.split, image_folder)
+def reading_of(settings: DataSettings) -> Reading:
+    """Return how the rows of a recipe are read."""
+    return Reading(settings.columns, settings.allow_unknown)
+
+
+def source_of(settings: DataSettings) -> Source:
+    """Return where the problems of a recipe are: as it says, or else as its path looks.
+
+    Raises:
+        ValueError: if it says neither, or says a source that the path is not.
+    """
+    path, said = settings.path, settings.source
+    if said == "easy-vqa":
+        return said
+    if not path:
+        raise ValueError("data.path is empty: name a problems file, or a data set of the hub")
+    file = Path(path)
+    looks: Source = "jsonl" if file.suffix == ".jsonl" else "parquet"
+    if file.suffix not in (".jsonl", ".parquet") and not file.exists():
+        looks = "hub"
+    # An override of the path alone must not read a file here as a data set of the hub.
+    if said == "hub" and looks != "hub":
+        return looks
+    if {said, looks} == {"jsonl", "parquet"}:
+        raise ValueError(f"data.source={said}: data.path={path} looks like {looks}; leave data.source out")
+    return said or looks
+
+
+def data_hash(settings: DataSettings) -> str:
+    """Return a hash of the files that a run reads problems, hints and solutions from; of a hub data set, its name."""
+    named = (settings.path, settings.hints, settings.solutions)
+    return files_hash(name for name in named if name)
+
+
+def _made_hints(settings: DataSettings, problems: list[Problem], origin: str) -> dict[str, Hint]:
+    if not settings.hints:
+        return {}
+    made = read_made_hints(settings.hints)
+    if made and not any(problem.id in made for problem in problems):
+        raise ValueError(f"{settings.hints}: none of its {len(made)} hints belongs to a problem of {origin}")
+    return fitting(made, problems, settings.hints, "hints", ignore=settings.ignore_question)
+
+
+def _made_solutions(settings: DataSettings, problems: list[Problem], origin: str) -> dict[str, str]:
+    if not settings.solutions:
+        return {}
+    made = read_made_solutions(settings.solutions)
+    if made and not any(problem.id in made for problem in problems):
+        raise ValueError(f"{settings.solutions}: none of its {len(made)} solutions belongs to a problem of {origin}")
+    return fitting(made, problems, settings.solutions, "solutions", ignore=settings.ignore_question)
+
+
+def _read(settings: DataSettings, images: Path | None) -> Read:
+    source = source_of(settings)
+    if source == "easy-vqa":
+        return Read(load_easy_vqa(settings.split), [])
+    if source == "hub":
+        return sorted_out(unique(scan_table(hub_table(settings.path, settings.split), reading_of(settings), images)))
+    return read_rows(settings.path, reading_of(settings), images)
 
 
 def _draw(problems: list[Problem], settings: DataSettings) -> list[Problem]:

@@ -1,150 +1,237 @@
-"""Problems from parquet files or the hub, in the schemas of ViRL39K, PAPO and EasyR1."""
+"""Tables of problems, from parquet files or the hub, in the schemas that people have: PAPO's, EasyR1's, ViRL39K's."""
 
-import hashlib
-import io
-from collections.abc import Iterable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pyarrow
+import pyarrow.parquet
 from datasets.exceptions import DatasetsError
 
-from ptdpo.data.checks import BadRow
-from ptdpo.data.files import as_text, optional_text
-from ptdpo.data.prompts import strip_image_markers
-from ptdpo.folders import replacing
-from ptdpo.records import Problem
+from ptdpo.data.identity import content_id
+from ptdpo.data.images import stored_image
+from ptdpo.data.rows import FIELDS, Reading, id_text, is_missing, looks_like_image, nearest_field, problem_of
+from ptdpo.records import BadRow, Problem
+
+Row = Mapping[str, Any]
+
+# Where a table has no column of our name: what others call it (TIGER-Lab/ViRL39K).
+_ALSO_CALLED = {"problem": "question", "images": "image", "id": "qid"}
+_NEEDED = ("problem", "answer", "images")
+# Rows in memory at a time: their images may be large.
+_ROWS = 64
+_CANNOT = (OSError, ValueError, DatasetsError, pyarrow.ArrowException)
 
 
-def load_parquet(path: str | Path, image_folder: str | Path) -> list[Problem]:
-    """Read a parquet file, or every parquet file of a folder.
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows with columns.
+
+    Attributes:
+        origin: where they come from, for messages.
+        schema: of the columns.
+        count: of the rows.
+        rows: yields each row with images as stored, and the folder from which its relative paths are taken.
+    """
+
+    origin: str
+    schema: pyarrow.Schema
+    count: int
+    rows: Callable[[], Iterator[tuple[Row, Path]]]
+
+    @property
+    def columns(self) -> list[str]:
+        """Return the names of the columns."""
+        return list(self.schema.names)
+
+
+def images_cache() -> Path:
+    """Return the folder of embedded images, one for all runs: in ``PTDPO_CACHE``, or the user's cache folder."""
+    own = os.environ.get("PTDPO_CACHE")
+    root = Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ptdpo"
+    return root / "images"
+
+
+def parquet_table(path: Path, keep: Callable[[Path], bool] = lambda file: True) -> Table:
+    """Return the rows of a parquet file, or of the parquet files of a folder.
 
     Args:
         path: file or folder.
-        image_folder: where images that are stored inside the files are written.
+        keep: which files of a folder.
 
     Raises:
-        ValueError: if there is no such file, it is broken, a column is missing, a row is mistyped, or an id is used
-            twice; names the file and the row.
+        ValueError: if there is no such file, one is broken, or their columns differ; names it.
     """
-    return problems_from_rows(_open_parquet(Path(path)), str(path), image_folder)
-
-
-def scan_parquet(path: str | Path, image_folder: str | Path) -> Iterator[Problem | BadRow]:
-    """Yield what ``load_parquet`` reads, row by row, and a ``BadRow`` for each that is mistyped; ids may repeat.
-
-    Raises:
-        ValueError: if there is no such file, it is broken, or a column is missing.
-    """
-    rows = _undecoded(_open_parquet(Path(path)), str(path))
-    for number, row in enumerate(_as_rows(rows)):
-        try:
-            yield _problem(row, number, str(path), Path(image_folder))
-        except ValueError as error:
-            yield BadRow(f"row {number}", str(error))
-
-
-def _open_parquet(path: Path) -> datasets.Dataset:
-    files = sorted(path.glob("**/*.parquet")) if path.is_dir() else [path]
+    files = [file for file in sorted(path.glob("**/*.parquet")) if keep(file)] if path.is_dir() else [path]
     if not files or not all(file.is_file() for file in files):
         raise ValueError(f"{path}: no parquet file there")
-    try:
-        rows = datasets.Dataset.from_parquet([str(file) for file in files])
-    except (OSError, ValueError, DatasetsError, pyarrow.ArrowException) as error:
-        raise ValueError(f"{path}: not readable as parquet ({error.__cause__ or error})") from error
-    assert isinstance(rows, datasets.Dataset)
-    return rows
-
-
-def load_hub(name: str, split: str, image_folder: str | Path) -> list[Problem]:
-    """Read a split of a data set of the hub.
-
-    Raises:
-        ValueError: if it cannot be loaded, or a column is missing.
-    """
-    try:
-        rows = datasets.load_dataset(name, split=split)
-    except (OSError, ValueError, DatasetsError) as error:
-        raise ValueError(f"data set {name!r}, split {split!r}, cannot be loaded: {error}") from error
-    assert isinstance(rows, datasets.Dataset)
-    return problems_from_rows(rows, f"{name}:{split}", image_folder)
-
-
-def problems_from_rows(rows: datasets.Dataset, origin: str, image_folder: str | Path) -> list[Problem]:
-    """Turn rows into problems: columns problem, answer, images; optional id, source, prompt_with_hint.
-
-    Rows without an id are named by their number, counted from 0.
-
-    Raises:
-        ValueError: if a column is missing (names those found), a row is mistyped, or an id is used twice.
-    """
-    problems: dict[str, Problem] = {}
-    for number, row in enumerate(_as_rows(_undecoded(rows, origin))):
-        problem = _problem(row, number, origin, Path(image_folder))
-        if problem.id in problems:
+    opened = []
+    for file in files:
+        try:
+            opened.append(pyarrow.parquet.ParquetFile(file))
+        except _CANNOT as error:
+            raise ValueError(f"{file}: not readable as parquet ({' '.join(str(error).split())})") from error
+    schema = opened[0].schema_arrow
+    for file, one in zip(files, opened, strict=True):
+        if set(one.schema_arrow.names) != set(schema.names):
             raise ValueError(
-                f"{_row(origin, number)}: the id {problem.id!r} is used twice; make the column 'id' unique, or leave "
-                "it out and rows are numbered"
+                f"{file}: has the columns {', '.join(one.schema_arrow.names)}, but {files[0].name} beside it has "
+                f"{', '.join(schema.names)}"
             )
-        problems[problem.id] = problem
-    return list(problems.values())
+
+    def rows() -> Iterator[tuple[Row, Path]]:
+        for file, one in zip(files, opened, strict=True):
+            try:
+                for batch in one.iter_batches(_ROWS):
+                    for row in batch.to_pylist():
+                        yield row, file.parent
+            except pyarrow.ArrowException as error:
+                raise ValueError(f"{file}: not readable as parquet ({' '.join(str(error).split())})") from error
+
+    return Table(str(path), schema, sum(one.metadata.num_rows for one in opened), rows)
 
 
-def _undecoded(rows: datasets.Dataset, origin: str) -> datasets.Dataset:
-    """Return the rows with images as stored, not as pixels."""
-    for column in ("problem", "answer", "images"):
-        if column not in rows.column_names:
-            raise ValueError(f"{origin}: the column {column!r} is missing (found: {', '.join(rows.column_names)})")
-    features = rows.features["images"]
-    if isinstance(features, datasets.List) and isinstance(features.feature, datasets.Image):
-        return rows.cast_column("images", datasets.List(datasets.Image(decode=False)))
-    return rows
+def hub_table(name: str, split: str) -> Table:
+    """Return the rows of a split of a data set of the hub.
+
+    Raises:
+        ValueError: if it cannot be loaded, for want of the network, the data set or the split.
+    """
+    try:
+        found = datasets.load_dataset(name, split=split)
+    except _CANNOT as error:
+        raise ValueError(f"data set {name!r}, split {split!r}, cannot be loaded: {error}") from error
+    assert isinstance(found, datasets.Dataset)
+    # As Arrow: images as stored, not as pixels.
+    stored: Any = found.with_format("arrow")
+
+    def rows() -> Iterator[tuple[Row, Path]]:
+        for batch in stored.iter(batch_size=_ROWS):
+            for row in batch.to_pylist():
+                yield row, Path()
+
+    return Table(f"{name}:{split}", found.features.arrow_schema, len(found), rows)
 
 
-def _row(origin: str, number: int) -> str:
-    return f"{origin}, row {number}"
+def scan_table(table: Table, reading: Reading | None = None, images: Path | None = None) -> Iterator[Problem | BadRow]:
+    """Yield the problem in each row, or a ``BadRow`` for one that is mistyped; ids may repeat.
+
+    Columns are named by ``reading``; else problem, images, id may also be called question, image, qid. Rows without an
+    id are named by a hash of question, images and answer; of rows that are alike the later ones get a number.
+
+    Args:
+        table: of rows.
+        reading: how they are read.
+        images: where embedded images are written; by default ``images_cache``.
+
+    Raises:
+        ValueError: if a column is missing, or one that may hold images would be passed over; names those found.
+    """
+    reading = with_columns(table, reading or Reading())
+    folder = images or images_cache()
+    seen: dict[str, int] = {}
+    for number, (row, beside) in enumerate(table.rows()):
+        where = f"{table.origin}, row {number}"
+        key = f"row {number}"
+        try:
+            given = row.get(reading.key("id"))
+            own = "" if is_missing(given) else id_text(given, reading.key("id"), where)
+            key = own or key
+            paths = _image_paths(row.get(reading.key("images")), where, beside, folder)
+            problem = problem_of(row, paths, own, where, reading, table.origin)
+        except ValueError as error:
+            yield BadRow(key, str(error))
+            continue
+        yield problem if own else replace(problem, id=_numbered(content_id(problem), seen))
 
 
-def _problem(row: Mapping[str, Any], number: int, origin: str, folder: Path) -> Problem:
-    where = _row(origin, number)
-    key = row.get("id")
-    hinted = row.get("prompt_with_hint")
-    return Problem(
-        id=f"{Path(origin.split(':')[0]).stem}-{number}" if key is None else as_text(key, "id", where),
-        images=tuple(image_path(image, folder) for image in as_list(row["images"])),
-        problem=strip_image_markers(optional_text(row["problem"], "problem", where)),
-        answer=optional_text(row["answer"], "answer", where),
-        source=optional_text(row.get("source"), "source", where) or origin,
-        prompt_with_hint=None if hinted is None else optional_text(hinted, "prompt_with_hint", where),
-    )
+def _numbered(key: str, seen: dict[str, int]) -> str:
+    seen[key] = seen.get(key, 0) + 1
+    return key if seen[key] == 1 else f"{key}-{seen[key]}"
 
 
-def _as_rows(rows: datasets.Dataset) -> Iterable[Mapping[str, Any]]:
-    return rows  # type: ignore[return-value]  # datasets declares rows as dict | list
+def with_columns(table: Table, reading: Reading) -> Reading:
+    """Return the reading with the column of each field.
+
+    Raises:
+        ValueError: if one is missing, or a column that may hold images would be passed over; names those found.
+    """
+    there = table.columns
+    for name, column in reading.columns.items():
+        if column not in there:
+            raise ValueError(f"{table.origin}: data.columns={name}: no column {column!r} (found: {', '.join(there)})")
+    named = dict(reading.columns)
+    for name, other in _ALSO_CALLED.items():
+        if name not in named and name not in there and other in there and other not in named.values():
+            named[name] = other
+    found = replace(reading, columns=named)
+    missing = [name for name in _NEEDED if found.key(name) not in there]
+    if missing:
+        raise ValueError(
+            f"{table.origin}: the column {missing[0]!r} is missing (found: {', '.join(there)}); name the one that "
+            f"holds it with data.columns, such as {{{missing[0]}: {there[0] if there else 'name'}}}"
+        )
+    _refuse_passed_over(table, found)
+    return found
 
 
-def as_list(images: Any) -> list[Any]:
-    """Return the images of a row as a list, whether it holds none, one or several."""
-    if images is None:
-        return []
-    return list(images) if isinstance(images, list) else [images]
+def _refuse_passed_over(table: Table, reading: Reading) -> None:
+    """Refuse a column that may hold images, or that is a field of ours with a slip in its name. Others are normal."""
+    if reading.allow_unknown:
+        return
+    used = {reading.key(name) for name in FIELDS}
+    free = [name for name in FIELDS if reading.key(name) not in table.columns]
+    for column in table.columns:
+        if column in used:
+            continue
+        images = looks_like_image(column) or _holds_bytes(table.schema.field(column).type)
+        near = None if images else nearest_field(column, free)
+        if images or (near and near[:4] == column.lower()[:4]):
+            used_as = "images" if images else near
+            raise ValueError(
+                f"{table.origin}: the column {column!r} would be passed over; if it holds the {used_as}, say so with "
+                f"data.columns={{{used_as}: {column}}}, else pass it over with --allow-unknown "
+                "(data.allow_unknown=true)"
+            )
 
 
-def image_path(image: Any, folder: Path) -> str:
-    """Return the path of an image given as a path, or write one given as bytes, named by its content."""
-    if isinstance(image, str):
-        return image
-    content = image.get("bytes")
-    if not content:
-        return str(image.get("path") or "missing image")
-    path = folder / f"{hashlib.sha256(content).hexdigest()[:24]}{_suffix(content)}"
-    if not path.exists():
-        with replacing(path, shared=True) as partial:
-            partial.write_bytes(content)
-    return str(path)
+def _holds_bytes(kind: pyarrow.DataType) -> bool:
+    types = pyarrow.types
+    if types.is_dictionary(kind):
+        return _holds_bytes(kind.value_type)
+    if any(test(kind) for test in (types.is_list, types.is_large_list, types.is_fixed_size_list, types.is_list_view)):
+        return _holds_bytes(kind.value_type)
+    if types.is_struct(kind):
+        return any(_holds_bytes(kind.field(number).type) for number in range(kind.num_fields))
+    return types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind)
 
 
-def _suffix(content: bytes) -> str:
-    head = io.BytesIO(content).read(4)
-    return ".jpg" if head.startswith(b"\xff\xd8") else ".png" if head.startswith(b"\x89PNG") else ".img"
+def _image_paths(cell: Any, where: str, beside: Path, folder: Path) -> list[str]:
+    """Return the paths of the images in a cell: none, one, or a list of them, as paths, bytes, or both."""
+    images = cell if isinstance(cell, list) else [] if cell is None else [cell]
+    return [image_path(image, f"{where}: image {place}", beside, folder) for place, image in enumerate(images, start=1)]
+
+
+def image_path(image: Any, where: str, beside: Path, folder: Path) -> str:
+    """Return the path of one image of a row: as given, or of its bytes as written to a folder, named by content.
+
+    Args:
+        image: path, bytes, or a mapping with ``bytes`` or ``path``.
+        where: it stands, for messages.
+        beside: the folder from which relative paths are taken.
+        folder: where bytes are written.
+
+    Raises:
+        ValueError: if it is none of these, null or empty; begins with ``where``.
+    """
+    content, path = (image.get("bytes"), image.get("path")) if isinstance(image, dict) else (image, image)
+    if isinstance(content, bytes) and content:
+        return str(stored_image(content, folder))
+    if isinstance(path, str) and path.strip():
+        return str(beside / path)
+    if image is None or isinstance(image, bytes | str | dict):
+        raise ValueError(f"{where} is null or empty")
+    raise ValueError(f"{where} is neither a path nor the bytes of an image, found {type(image).__name__}")

@@ -67,6 +67,12 @@ def placed_text(text: str) -> str:
     return text if IMAGE_MARKER in rest else rest
 
 
+def marked_text(text: str, images: int) -> str:
+    """Return a question with a marker for each of its images: where they are, or else in front."""
+    placed = placed_text(text)
+    return placed if IMAGE_MARKER in placed else IMAGE_MARKER * images + placed
+
+
 def strip_image_markers(text: str) -> str:
     """Remove ``<image>`` markers and the line break that follows each: words only, as rules read them."""
     return text.replace(f"{IMAGE_MARKER}\n", "").replace(IMAGE_MARKER, "").strip()
@@ -99,6 +105,8 @@ def written_parts(content: Any) -> list[dict[str, Any]]:
     """Return a message's content as parts; fields that a table filled with nulls are left out."""
     if isinstance(content, str):
         return [{"type": "text", "text": content}]
+    if content is None:  # a turn of tool calls only
+        return []
     return [{name: value for name, value in part.items() if value is not None} for part in content]
 
 

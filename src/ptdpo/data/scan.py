@@ -1,74 +1,147 @@
-"""Problems one at a time from a file of any length; what cannot be used is reported and passed over."""
+"""Problems one at a time from a file of any length and kind; what cannot be used is reported and passed over."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ptdpo.data.checks import BadRow
-from ptdpo.data.files import as_text, parse_problem, scan_jsonl
-from ptdpo.records import Problem
+from ptdpo.data.files import parse_problem, scan_jsonl
+from ptdpo.data.parquet import parquet_table, scan_table
+from ptdpo.data.prompts import IMAGE_MARKER
+from ptdpo.data.rows import Reading, as_text
+from ptdpo.records import BadRow, Problem
 
 
-def scan_problems(path: str | Path, image_folder: str | Path | None = None) -> Iterator[Problem | BadRow]:
+@dataclass(frozen=True, slots=True)
+class Read:
+    """The problems of a file, and the rows that are none."""
+
+    problems: list[Problem]
+    bad: list[BadRow]
+
+
+def scan_problems(
+    path: str | Path, reading: Reading | None = None, *, images: Path | None = None
+) -> Iterator[Problem | BadRow]:
     """Yield every problem of a JSONL or parquet file, and a ``BadRow`` in place of each that cannot be used.
 
-    Images are not opened. A row without a usable id is reported under its line number.
+    Images are not opened. A row without a usable id is reported under its number.
 
     Args:
         path: a JSONL file, a parquet file, or a folder of parquet files.
-        image_folder: where images inside parquet files are written; by default ``images`` beside the file.
+        reading: how rows are read.
+        images: where images inside parquet files are written; by default the cache of all runs.
 
     Raises:
         ValueError: if there is no such file, or a parquet file is broken or lacks a column.
     """
-    path = Path(path)
-    seen: set[str] = set()
-    for problem in _jsonl(path) if path.suffix == ".jsonl" else _parquet(path, image_folder):
-        yield _checked(problem, seen)
+    for problem in unique(scan_file(path, reading, images)):
+        fault = "" if isinstance(problem, BadRow) else text_fault(problem)
+        yield BadRow(problem.id, fault) if fault else problem
 
 
-def refuse_empty(path: str | Path) -> None:
+def read_problems(path: str | Path, reading: Reading | None = None) -> list[Problem]:
+    """Return the problems of a JSONL or parquet file, none of them checked; relative image paths are from its folder.
+
+    Raises:
+        ValueError: on a row that is mistyped or has an unknown key, or an id seen twice; names the file and the row.
+    """
+    read = read_rows(path, reading)
+    if read.bad:
+        first = read.bad[0]
+        raise ValueError(first.reason if first.reason.startswith(str(path)) else f"{path}: {first.id}: {first.reason}")
+    return read.problems
+
+
+def read_rows(path: str | Path, reading: Reading | None = None, images: Path | None = None) -> Read:
+    """Return the problems of a JSONL or parquet file, none of them checked, and the rows that cannot be read.
+
+    Raises:
+        ValueError: if there is no such file, or a parquet file is broken or lacks a column.
+    """
+    return sorted_out(unique(scan_file(path, reading, images)))
+
+
+def sorted_out(rows: Iterable[Problem | BadRow]) -> Read:
+    """Return problems and bad rows apart."""
+    read = Read([], [])
+    for row in rows:
+        if isinstance(row, BadRow):
+            read.bad.append(row)
+        else:
+            read.problems.append(row)
+    return read
+
+
+def unique(rows: Iterable[Problem | BadRow]) -> Iterator[Problem | BadRow]:
+    """Yield the rows, with a ``BadRow`` for every problem whose id was there before."""
+    seen: dict[str, int] = {}
+    for number, row in enumerate(rows, start=1):
+        if isinstance(row, Problem) and row.id in seen:
+            where = f"by rows {seen[row.id]} and {number}, counted from 1"
+            yield BadRow(row.id, f"the id {row.id!r} is used twice, {where}; the first row with it is taken")
+            continue
+        if isinstance(row, Problem):
+            seen[row.id] = number
+        yield row
+
+
+def text_fault(problem: Problem) -> str:
+    """Return what is wrong with the texts of a problem, empty if nothing is: it is bad whatever model reads it."""
+    if not problem.problem.strip():
+        return "empty question"
+    if not problem.answer.strip():
+        return "empty answer"
+    if IMAGE_MARKER in problem.answer:
+        return f"the answer holds the marker {IMAGE_MARKER}"
+    images = len(problem.images)
+    for name, text in (("question", problem.problem), ("prompt_with_hint", problem.prompt_with_hint or "")):
+        markers = text.count(IMAGE_MARKER)
+        if markers not in (0, images):
+            return f"the {name} has {markers} {IMAGE_MARKER} markers, but there are {images} images"
+    return ""
+
+
+def refuse_empty(path: str | Path, reading: Reading | None = None) -> None:
     """Refuse a file in which there is nothing to do: it is likely the wrong one. Bad rows count as something.
 
     Raises:
         ValueError: if the file holds no row, or ``scan_problems`` cannot read it.
     """
     with TemporaryDirectory() as images:
-        if next(scan_problems(path, images), None) is None:
+        if next(scan_problems(path, reading, images=Path(images)), None) is None:
             raise ValueError(f"{path}: holds no problem")
 
 
-def _checked(problem: Problem | BadRow, seen: set[str]) -> Problem | BadRow:
-    if isinstance(problem, BadRow):
-        return problem
-    if problem.id in seen:
-        return BadRow(problem.id, "this id is used twice; the first row with it is taken")
-    seen.add(problem.id)
-    if not problem.problem.strip():
-        return BadRow(problem.id, "empty question")
-    return problem if problem.answer.strip() else BadRow(problem.id, "empty answer")
+def scan_file(
+    path: str | Path, reading: Reading | None = None, images: Path | None = None
+) -> Iterator[Problem | BadRow]:
+    """Yield what each row of a JSONL or parquet file holds, unchecked; ids may repeat. See ``scan_problems``.
+
+    Raises:
+        ValueError: if there is no such file, or a parquet file is broken or lacks a column.
+    """
+    path, reading = Path(path), reading or Reading()
+    if path.suffix == ".jsonl":
+        return _jsonl(path, reading)
+    return scan_table(parquet_table(path), reading, images)
 
 
-def _jsonl(path: Path) -> Iterator[Problem | BadRow]:
+def _jsonl(path: Path, reading: Reading) -> Iterator[Problem | BadRow]:
     for number, row, fault in scan_jsonl(path):
+        where = f"{path}:{number}"
         if row is None:
-            yield BadRow(f"line {number}", fault)
+            yield BadRow(f"line {number}", f"{where}: {fault}")
             continue
         try:
-            yield parse_problem(row, f"{path}:{number}", path.parent)
+            yield parse_problem(row, where, path.parent, reading)
         except ValueError as error:
-            yield BadRow(_name(row, number), str(error))
+            yield BadRow(_name(row, number, reading), str(error))
 
 
-def _name(row: Mapping[str, Any], number: int) -> str:
+def _name(row: Mapping[str, Any], number: int, reading: Reading) -> str:
     try:
-        return as_text(row.get("id"), "id")
+        return as_text(row.get(reading.key("id")), "id").strip() or f"line {number}"
     except ValueError:
         return f"line {number}"
-
-
-def _parquet(path: Path, image_folder: str | Path | None) -> Iterator[Problem | BadRow]:
-    from ptdpo.data.parquet import scan_parquet
-
-    yield from scan_parquet(path, image_folder or path.parent / "images")

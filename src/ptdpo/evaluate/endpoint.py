@@ -12,7 +12,7 @@ from ptdpo.chat.pool import pooled, run_interruptible
 from ptdpo.chat.requests import ChatMessage, ChatRequest, Sampling
 from ptdpo.chat.secrets import public_url
 from ptdpo.chat.store import RequestStore
-from ptdpo.data.prompts import question_text
+from ptdpo.data.prompts import IMAGE_MARKER, question_text
 from ptdpo.evaluate.settings import ModelSettings
 from ptdpo.evaluate.store import UngradedResponse
 from ptdpo.evaluate.task import Task, stream_seed
@@ -45,6 +45,9 @@ class EndpointEngine:
         """Return what is known of the model; nothing is asked of the endpoint."""
         name = self._endpoint.model
         return ModelSettings(name, "endpoint", self._revision, endpoint=public_url(self._endpoint.base_url))
+
+    def processor(self) -> None:
+        """Return ``None``: what reads the prompts is behind the endpoint."""
 
     def answer(self, task: Task, keep: Callable[[list[UngradedResponse]], None]) -> None:
         """Ask what is missing, many questions at a time.
@@ -92,14 +95,13 @@ class EndpointEngine:
 
     def _request(self, task: Task, problem: Problem, sample: int) -> ChatRequest:
         sampling = task.sampling
-        in_place = task.instruction is None
         text = problem.problem if task.instruction is None else question_text(problem, task.instruction)
         # 31 bits: the widest seed that every server takes.
         seed = stream_seed(sampling.seed, f"{task.name} {problem.id}", sample, 0) >> 32
         return ChatRequest(
             problem.id,
             self._endpoint.model,
-            (ChatMessage("user", text, problem.images, in_place),),
+            (ChatMessage("user", text, problem.images, IMAGE_MARKER in text),),
             Sampling(sampling.max_new_tokens, sampling.temperature, sampling.top_p, seed, sampling.extra),
             sample,
             prompt_version=self._revision,

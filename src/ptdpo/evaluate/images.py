@@ -5,9 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import datasets
-
-from ptdpo.data.parquet import as_list, image_path
+from ptdpo.data.parquet import image_path
 
 
 class ImageFinder:
@@ -24,20 +22,18 @@ class ImageFinder:
         self._archive = archive
         self._unpacked = False
 
-    def undecoded(self, rows: datasets.Dataset) -> datasets.Dataset:
-        """Return the rows with images as bytes or paths, not as decoded pictures."""
-        features = rows.features["images"]
-        if isinstance(features, datasets.List) and isinstance(features.feature, datasets.Image):
-            return rows.cast_column("images", datasets.List(datasets.Image(decode=False)))
-        if isinstance(features, datasets.Image):
-            return rows.cast_column("images", datasets.Image(decode=False))
-        return rows
+    def paths(self, cell: Any) -> tuple[str, ...]:
+        """Return the path of each image in a row's cell; of one that is nowhere, the path in the row.
 
-    def paths(self, images: Any) -> tuple[str, ...]:
-        """Return the path of each image of a row; of one that is nowhere, the path in the row."""
-        return tuple(self._find(image_path(image, self._cache)) for image in as_list(images))
+        Raises:
+            ValueError: if one is null, or neither a path nor bytes.
+        """
+        images = cell if isinstance(cell, list) else [] if cell is None else [cell]
+        given = (image_path(image, f"image {n}", Path(), self._cache) for n, image in enumerate(images, start=1))
+        return tuple(map(self.found, given))
 
-    def _find(self, given: str) -> str:
+    def found(self, given: str) -> str:
+        """Return where the image at a path is; of one that is nowhere, the path itself."""
         found = self._look_up(given)
         if found is None and not self._unpacked:
             self._unpack()
@@ -46,7 +42,7 @@ class ImageFinder:
 
     def _look_up(self, given: str) -> Path | None:
         path = Path(given)
-        if path.is_absolute():
+        if path.is_absolute() or path.is_file():
             return path
         parts = PurePosixPath(given.replace("\\", "/")).parts
         endings = [parts[start:] for start in range(max(1, len(parts) - 1))]

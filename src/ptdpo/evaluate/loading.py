@@ -4,16 +4,16 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ptdpo.config import BadRows
-from ptdpo.data.checks import BadRow, describe_bad_rows
-from ptdpo.data.images import open_image
+from ptdpo.data.checks import describe_bad_rows, find_bad_rows
+from ptdpo.data.rows import Reading
 from ptdpo.evaluate.benchmark import Benchmark, Local
 from ptdpo.evaluate.benchmarks import BENCHMARKS
 from ptdpo.evaluate.fingerprint import data_fingerprint
-from ptdpo.evaluate.prompts import marker_fault
 from ptdpo.evaluate.reading import BenchmarkRows, read_rows
-from ptdpo.records import Problem
+from ptdpo.records import BadRow, Problem
 
 _DRAW = "evaluate limit"
 
@@ -49,6 +49,8 @@ def load_benchmark(
     limit: int | None = None,
     bad_rows: BadRows = "refuse",
     instruction: str | None = None,
+    processor: Any = None,
+    reading: Reading | None = None,
     remedy: str = "mend them, or leave them out with --bad-rows drop",
 ) -> LoadedBenchmark:
     """Read and check a benchmark.
@@ -60,6 +62,8 @@ def load_benchmark(
         limit: ask only so many questions, drawn by a fixed seed.
         bad_rows: what to do with rows that cannot be asked: ``refuse`` all, or ``drop`` them and say so.
         instruction: instead of the benchmark's; ignored where the prompt is in the rows.
+        processor: of the model that will read them: rows that it refuses are bad ones.
+        reading: how the rows of a file of the user's own are read.
         remedy: what to do about bad rows, the end of the message that refuses them.
 
     Raises:
@@ -71,9 +75,10 @@ def load_benchmark(
         benchmark = replace(benchmark, instruction=instruction)
     if benchmark.baked and path is not None and path.suffix == ".jsonl":
         raise ValueError(f"{path}: {benchmark.name} has its prompt in the rows; give its parquet file, not JSONL")
-    rows = read_rows(benchmark, path, cache / benchmark.name)
+    rows = read_rows(benchmark, path, cache / benchmark.name, reading)
     benchmark = rows.benchmark
-    good, bad = _sort_out(rows.problems, in_place=benchmark.baked)
+    checked = find_bad_rows(rows.problems, processor=processor, instruction=benchmark.instruction or "")
+    good, bad = checked.good, [*rows.bad, *checked.bad]
     if bad and bad_rows == "refuse":
         listed = describe_bad_rows(bad, f"{benchmark.name} ({rows.origin})")
         raise ValueError(f"{listed}; {remedy}")
@@ -99,30 +104,6 @@ def declare(name: str, path: Path | None) -> Benchmark:
             f"your own with --data {name}=PATH"
         )
     return Benchmark(name, name, "other", Local(str(path), lambda _: []), rows=0)
-
-
-def _sort_out(problems: Sequence[Problem], in_place: bool) -> tuple[list[Problem], list[BadRow]]:
-    good, bad = [], []
-    for problem in problems:
-        reason = _fault(problem, in_place)
-        if reason is None:
-            good.append(problem)
-        else:
-            bad.append(BadRow(problem.id, reason))
-    return good, bad
-
-
-def _fault(problem: Problem, in_place: bool) -> str | None:
-    if not problem.problem.strip():
-        return "no question"
-    if not problem.answer.strip():
-        return "label without an answer"
-    try:
-        for path in problem.images:
-            open_image(path)
-    except ValueError as error:
-        return str(error)
-    return marker_fault(problem) if in_place else None
 
 
 def _draw(problems: list[Problem], limit: int | None) -> list[Problem]:

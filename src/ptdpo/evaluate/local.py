@@ -39,6 +39,15 @@ class LocalEngine:
         revision = model_fingerprint(self._name) or config._commit_hash or UNKNOWN_REVISION
         return ModelSettings(self._name, "transformers", revision, str(config.dtype), self._device)
 
+    def processor(self) -> Any:
+        """Return the model's processor.
+
+        Raises:
+            ValueError: if there is no such model.
+        """
+        check_model(self._name)
+        return load_processor(self._name, **self._pinned)
+
     def answer(self, task: Task, keep: Callable[[list[UngradedResponse]], None]) -> None:
         """Sample what is missing, a batch at a time.
 

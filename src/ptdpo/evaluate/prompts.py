@@ -14,22 +14,11 @@ def prompt_parts(problem: Problem, instruction: str | None) -> list[str | Path]:
 
     Args:
         problem: the question.
-        instruction: follows the question, images first; ``None``: the question is the whole prompt, used as it is,
-            and each image stands where its marker is (in front, if there is no marker).
+        instruction: follows the question; ``None``: the question is the whole prompt, used as it is. Each image stands
+            where its marker is; in front, if there is no marker.
     """
     images = [Path(path) for path in problem.images]
-    if instruction is not None:
-        return [*images, question_text(problem, instruction)]
-    return interleave_images(problem.problem, images)
-
-
-def marker_fault(problem: Problem) -> str | None:
-    """Return what is wrong if the markers of a prompt and its images do not match."""
-    try:
-        interleave_images(problem.problem, problem.images)
-    except ValueError as error:
-        return str(error)
-    return None
+    return interleave_images(problem.problem if instruction is None else question_text(problem, instruction), images)
 
 
 def chat_messages(parts: Sequence[str | Path]) -> list[dict[str, Any]]:

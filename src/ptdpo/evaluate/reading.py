@@ -5,15 +5,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import datasets
-
-from ptdpo.data.checks import BadRow
-from ptdpo.data.files import read_problems
+from ptdpo.data.parquet import Table, scan_table
+from ptdpo.data.rows import Reading
+from ptdpo.data.scan import Read, scan_file, sorted_out, unique
 from ptdpo.evaluate.benchmark import Benchmark, Hub, Local
 from ptdpo.evaluate.images import ImageFinder
-from ptdpo.evaluate.rows import MESSAGES, PROBLEM_ANSWER
+from ptdpo.evaluate.rows import MESSAGES
 from ptdpo.evaluate.source import hub_archive, hub_rows, parquet_rows
-from ptdpo.records import Problem
+from ptdpo.records import BadRow, Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +25,7 @@ class BenchmarkRows:
         found: how many there are.
         problems: those to ask, not checked yet.
         left_out: those that the declaration leaves out, and why.
+        bad: those that cannot be read, and why.
     """
 
     benchmark: Benchmark
@@ -33,15 +33,17 @@ class BenchmarkRows:
     found: int
     problems: Sequence[Problem]
     left_out: Sequence[BadRow]
+    bad: Sequence[BadRow] = ()
 
 
-def read_rows(benchmark: Benchmark, path: Path | None, cache: Path) -> BenchmarkRows:
+def read_rows(benchmark: Benchmark, path: Path | None, cache: Path, reading: Reading | None = None) -> BenchmarkRows:
     """Read a benchmark from its source, or from a file or folder in its place.
 
     Args:
         benchmark: its declaration.
         path: problems JSONL, parquet file or folder; ``None`` for its own source.
         cache: where image files are written and archives unpacked.
+        reading: how the rows of a file of the user's own are read.
 
     Raises:
         ValueError: if the rows cannot be read, or a column is missing.
@@ -55,12 +57,19 @@ def read_rows(benchmark: Benchmark, path: Path | None, cache: Path) -> Benchmark
         problems = source.load(cache)
         return BenchmarkRows(benchmark, benchmark.origin, len(problems), problems, [])
     if path.suffix == ".jsonl":
-        problems = read_problems(path)
-        return BenchmarkRows(benchmark, str(path), len(problems), problems, [])
+        return _own(benchmark, str(path), sorted_out(unique(scan_file(path, reading))))
     rows = parquet_rows(path, source.split if isinstance(source, Hub) else None, benchmark.name)
     root = path if path.is_dir() else path.parent
     finder = ImageFinder((root, cache), cache, _local_archive(root, source))
+    if benchmark.reader is None and "messages" not in rows.columns:
+        read = sorted_out(unique(scan_table(rows, reading, cache)))
+        placed = [replace(one, images=tuple(map(finder.found, one.images))) for one in read.problems]
+        return _own(benchmark, str(path), replace(read, problems=placed))
     return _from_table(benchmark, rows, str(path), finder)
+
+
+def _own(benchmark: Benchmark, origin: str, read: Read) -> BenchmarkRows:
+    return BenchmarkRows(benchmark, origin, len(read.problems) + len(read.bad), read.problems, [], read.bad)
 
 
 def _local_archive(root: Path, source: Hub | Local) -> Callable[[], Path | None]:
@@ -70,36 +79,36 @@ def _local_archive(root: Path, source: Hub | Local) -> Callable[[], Path | None]
     return lambda: there[0] if len(there) == 1 and there[0].is_file() else None
 
 
-def _from_table(benchmark: Benchmark, rows: datasets.Dataset, origin: str, finder: ImageFinder) -> BenchmarkRows:
+def _from_table(benchmark: Benchmark, rows: Table, origin: str, finder: ImageFinder) -> BenchmarkRows:
     if benchmark.reader is None:
-        holds_prompt = "messages" in rows.column_names
-        reader = MESSAGES if holds_prompt else PROBLEM_ANSWER
-        instruction = None if holds_prompt else benchmark.instruction
-        benchmark = replace(benchmark, reader=reader, instruction=instruction)
+        benchmark = replace(benchmark, reader=MESSAGES, instruction=None)
     reader = benchmark.reader
     assert reader is not None
     for column in reader.columns:
-        if column not in rows.column_names:
+        if column not in rows.columns:
             raise ValueError(
-                f"{benchmark.name} ({origin}): the column {column!r} is missing (found: {', '.join(rows.column_names)})"
+                f"{benchmark.name} ({origin}): the column {column!r} is missing (found: {', '.join(rows.columns)})"
             )
-    rows = finder.undecoded(rows)
-    problems, left_out = [], []
-    for key, row in zip(_ids(benchmark.name, rows), rows, strict=True):
-        assert isinstance(row, dict)
+    keys = _ids(benchmark.name, rows)
+    problems, left_out, bad = [], [], []
+    for key, (row, _) in zip(keys, rows.rows(), strict=True):
         reason = benchmark.leave_out(row)
-        if reason is None:
-            images = finder.paths(row["images"])
-            problems.append(Problem(key, images, reader.question(row), reader.answer(row), benchmark.name))
-        else:
+        if reason is not None:
             left_out.append(BadRow(key, reason))
-    return BenchmarkRows(benchmark, origin, len(rows), problems, left_out)
+            continue
+        try:
+            problems.append(
+                Problem(key, finder.paths(row["images"]), reader.question(row), reader.answer(row), benchmark.name)
+            )
+        except ValueError as error:
+            bad.append(BadRow(key, str(error)))
+    return BenchmarkRows(benchmark, origin, rows.count, problems, left_out, bad)
 
 
-def _ids(name: str, rows: datasets.Dataset) -> list[str]:
+def _ids(name: str, rows: Table) -> list[str]:
     """Return one id per row: the row's own; its number where it has none, and added where an id is used again."""
-    own = [str(key) for key in rows["id"]] if "id" in rows.column_names else []
+    own = [str(row["id"]) for row, _ in rows.rows()] if "id" in rows.columns else []
     if not own:
-        return [f"{name}-{number}" for number in range(len(rows))]
+        return [f"{name}-{number}" for number in range(rows.count)]
     used = Counter(own)
     return [key if used[key] == 1 else f"{key}-row-{number}" for number, key in enumerate(own)]

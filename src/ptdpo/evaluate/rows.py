@@ -17,14 +17,5 @@ def _label(row: Row) -> str:
     return label if boxed is None else boxed
 
 
-def _text(row: Row, column: str) -> str:
-    return "" if row[column] is None else str(row[column])
-
-
 # PAPO_eval: the user's turn is the whole prompt, the assistant's turn is the label.
 MESSAGES = RowReader(("messages", "images"), lambda row: _turn(row, "user"), _label)
-
-# ViRL39K, PAPO's training data, EasyR1.
-PROBLEM_ANSWER = RowReader(
-    ("problem", "answer", "images"), lambda row: _text(row, "problem"), lambda row: _text(row, "answer").strip()
-)

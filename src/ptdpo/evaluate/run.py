@@ -1,14 +1,15 @@
 """Evaluate a model on benchmarks: every response kept as it comes, tables at the end."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ptdpo.config import BadRows
+from ptdpo.data.rows import Reading
 from ptdpo.evaluate.averages import PAPER
 from ptdpo.evaluate.fingerprint import package_versions
 from ptdpo.evaluate.grading import grade_answers
@@ -39,6 +40,10 @@ class Engine(Protocol):
         """Return which model answers."""
         ...
 
+    def processor(self) -> Any:
+        """Return what reads the prompts, if that is known here: rows that it refuses are bad ones."""
+        ...
+
     def answer(self, task: Task, keep: Callable[[list[UngradedResponse]], None]) -> None:
         """Answer whatever is not done; hand over answers as they come."""
         ...
@@ -54,6 +59,7 @@ class DataChoice:
         limit: so many questions of each, drawn by a fixed seed; ``None`` for all.
         bad_rows: refuse or drop rows that cannot be asked.
         instruction: instead of the standard one; ``None`` keeps each benchmark's.
+        reading: how the rows of files of the user's own are read.
     """
 
     names: Sequence[str]
@@ -61,6 +67,7 @@ class DataChoice:
     limit: int | None = None
     bad_rows: BadRows = "refuse"
     instruction: str | None = None
+    reading: Reading = field(default_factory=Reading)
 
 
 def parse_names(text: str) -> list[str]:
@@ -76,7 +83,7 @@ def parse_names(text: str) -> list[str]:
     return list(dict.fromkeys(expanded))
 
 
-def load_all(choice: DataChoice, cache: Path) -> list[LoadedBenchmark]:
+def load_all(choice: DataChoice, cache: Path, processor: Any = None) -> list[LoadedBenchmark]:
     """Load and check every benchmark before a model is.
 
     Raises:
@@ -96,6 +103,8 @@ def load_all(choice: DataChoice, cache: Path) -> list[LoadedBenchmark]:
             limit=choice.limit,
             bad_rows=choice.bad_rows,
             instruction=choice.instruction,
+            processor=processor,
+            reading=choice.reading,
         )
         for benchmark in declared
     ]
@@ -116,7 +125,7 @@ def evaluate(
         ValueError: if the data cannot be used, or ``out`` holds results with other settings.
     """
     check_sampling(sampling)
-    return evaluate_loaded(engine, load_all(choice, cache), sampling, out, grading)
+    return evaluate_loaded(engine, load_all(choice, cache, engine.processor()), sampling, out, grading)
 
 
 def evaluate_loaded(

@@ -7,6 +7,7 @@ pairs with another, question by question.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ptdpo.evaluate.loading import LoadedBenchmark, declare, load_benchmark
 from ptdpo.evaluate.local import LocalEngine
@@ -33,20 +34,26 @@ class Scores:
     fingerprint: str
 
 
-def load_problems(path: Path, name: str, instruction: str, cache: Path) -> LoadedBenchmark:
+def load_problems(path: Path, name: str, instruction: str, cache: Path, processor: Any = None) -> LoadedBenchmark:
     """Read and check a file of problems, JSONL or parquet.
 
     Args:
         path: the file.
         name: of the file's part in an experiment, such as ``test``; names the random streams and a folder.
         instruction: follows every question.
+        processor: of the model that will read them: rows that it refuses cannot be asked.
         cache: where images that lie inside parquet files are written.
 
     Raises:
         ValueError: if it cannot be read, or a row cannot be asked; counts and lists those.
     """
     return load_benchmark(
-        declare(name, path), path=path, cache=cache, instruction=instruction, remedy="mend them or take them out"
+        declare(name, path),
+        path=path,
+        cache=cache,
+        instruction=instruction,
+        processor=processor,
+        remedy="mend them or take them out",
     )
 
 

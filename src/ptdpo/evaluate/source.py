@@ -3,31 +3,25 @@
 import re
 from pathlib import Path
 
-import datasets
-from datasets.exceptions import DatasetsError
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+from ptdpo.data.parquet import Table, hub_table, parquet_table
 from ptdpo.evaluate.benchmark import Hub
 
-_CANNOT = (OSError, ValueError, DatasetsError, HfHubHTTPError, LocalEntryNotFoundError)
+_CANNOT = (OSError, ValueError, HfHubHTTPError, LocalEntryNotFoundError)
 
 
-def hub_rows(source: Hub) -> datasets.Dataset:
+def hub_rows(source: Hub) -> Table:
     """Return a split of a data set of the hub.
 
     Raises:
         ValueError: if it cannot be loaded, for want of the network, the data set or the split.
     """
     try:
-        rows = datasets.load_dataset(source.repository, split=source.split)
-    except _CANNOT as error:
-        raise ValueError(
-            f"{source.repository}, split {source.split!r}, cannot be loaded: {error}; "
-            "a local copy can be given with --data NAME=PATH"
-        ) from error
-    assert isinstance(rows, datasets.Dataset)
-    return rows
+        return hub_table(source.repository, source.split)
+    except ValueError as error:
+        raise ValueError(f"{error}; a local copy can be given with --data NAME=PATH") from error
 
 
 def hub_archive(source: Hub) -> Path | None:
@@ -44,7 +38,7 @@ def hub_archive(source: Hub) -> Path | None:
         raise ValueError(f"{source.repository}: the images {source.archive} cannot be loaded: {error}") from error
 
 
-def parquet_rows(path: Path, split: str | None, name: str) -> datasets.Dataset:
+def parquet_rows(path: Path, split: str | None, name: str) -> Table:
     """Return the rows of a parquet file, or of the files of a split in a folder.
 
     Args:
@@ -57,20 +51,15 @@ def parquet_rows(path: Path, split: str | None, name: str) -> datasets.Dataset:
     """
     if path.is_dir():
         there = sorted(path.glob("**/*.parquet"))
-        files = [file for file in there if split is None or _belongs(file, split)]
-        if not files:
+        if not any(split is None or _belongs(file, split) for file in there):
             found = ", ".join(file.name for file in there) or "no parquet file"
             raise ValueError(f"{name}: {path} has no parquet file of the split {split or 'any'!r} (found: {found})")
-    elif path.is_file():
-        files = [path]
-    else:
+    elif not path.is_file():
         raise ValueError(f"{name}: {path}: no such file or folder")
     try:
-        rows = datasets.Dataset.from_parquet([str(file) for file in files])
-    except _CANNOT as error:
-        raise ValueError(f"{name}: {path} cannot be read as parquet: {error.__cause__ or error}") from error
-    assert isinstance(rows, datasets.Dataset)
-    return rows
+        return parquet_table(path, lambda file: split is None or _belongs(file, split))
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
 
 
 def _belongs(file: Path, split: str) -> bool:

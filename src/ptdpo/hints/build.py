@@ -1,6 +1,5 @@
 """``ptdpo hints build``: a hint for every problem, checked, asked for again with the reasons when it is rejected."""
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +9,8 @@ from ptdpo.chat.client import ChatClient, RequestError
 from ptdpo.chat.jobs import Clients, Job, JobReport, Service, WorkFiles, count_lines, run_job
 from ptdpo.chat.lines import KeyedLines
 from ptdpo.chat.requests import ChatReply, ChatRequest, Sampling
-from ptdpo.data.prompts import strip_image_markers
+from ptdpo.data.identity import question_hash
+from ptdpo.data.rows import Reading
 from ptdpo.data.scan import refuse_empty, scan_problems
 from ptdpo.hints.decisions import Decisions
 from ptdpo.hints.prompt import HINT_SCHEMA, Rejection, SystemPrompt, hint_messages, parse_hint
@@ -30,6 +30,7 @@ class BuildSettings:
         attempts: hints asked of the first model before the fallback, or failure.
         fallback_attempts: hints asked of the fallback.
         recheck: check hints that are there already, and replace those that are rejected.
+        reading: how the rows of the problems file are read.
     """
 
     prompt: SystemPrompt
@@ -37,6 +38,7 @@ class BuildSettings:
     attempts: int = 3
     fallback_attempts: int = 2
     recheck: bool = False
+    reading: Reading = field(default_factory=Reading)
 
     def __post_init__(self) -> None:
         """Refuse settings that ask for nothing.
@@ -85,7 +87,7 @@ def build_hints(
         ValueError: if a file cannot be read or written, holds no problem, or no request can succeed.
         StoppedBySignal: after a signal, when what was in flight has been kept.
     """
-    refuse_empty(problems)
+    refuse_empty(problems, settings.reading)
     files = WorkFiles.beside(out)
     with KeyedLines(out, _made_for) as hints, Decisions.beside(out) as reviewed:
         if review is not None:
@@ -99,7 +101,7 @@ def build_hints(
 
         job = Job(
             label="hints",
-            problems=scan_problems(problems),
+            problems=scan_problems(problems, settings.reading),
             total=count_lines(problems) if problems.suffix == ".jsonl" else None,
             known=lambda problem: problem.id in hints,
             work=work,
@@ -129,16 +131,11 @@ def _made_for(row: Mapping[str, Any]) -> str:
     return str(row.get("question_hash", ""))
 
 
-def question_hash(problem: Problem) -> str:
-    """Return a short hash of question and answer, by which a hint made for another question is noticed."""
-    return hashlib.sha256(f"{strip_image_markers(problem.problem)}\0{problem.answer}".encode()).hexdigest()[:16]
-
-
 def _outdated(
     problems: Path, hints: KeyedLines, reviewed: Decisions, settings: BuildSettings, check: Check
 ) -> Iterator[str]:
     """Yield the ids whose line in the hints file must go."""
-    for problem in scan_problems(problems):
+    for problem in scan_problems(problems, settings.reading):
         if not isinstance(problem, Problem) or problem.id not in hints:
             continue
         made_for = hints.tag_of(problem.id)

@@ -10,7 +10,8 @@ from typing import Any
 
 from ptdpo.chat.jobs import WorkFiles
 from ptdpo.chat.store import AppendOnlyFile
-from ptdpo.data.files import as_text, read_jsonl
+from ptdpo.data.files import read_jsonl
+from ptdpo.data.rows import as_text
 from ptdpo.folders import regular_file
 from ptdpo.records import Hint
 

@@ -1,12 +1,14 @@
 """Hints files as people have them: every line is read or reported, none stops the rest."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ptdpo.data.files import as_text
-from ptdpo.records import Hint
+from ptdpo.data.files import made_hint
+from ptdpo.data.identity import MadeFor
+from ptdpo.data.rows import as_text
+from ptdpo.records import Hint, Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +19,11 @@ class HintLines:
     mistakes: list[str]
 
 
-def read_hint_lines(path: str | Path, known_ids: Collection[str]) -> HintLines:
-    """Read hints; broken lines, ids used twice and ids of no problem are listed, and the rest is kept.
+def read_hint_lines(path: str | Path, problems: Mapping[str, Problem], *, ignore_question: bool = False) -> HintLines:
+    """Read hints; what cannot be used is listed, and the rest is kept.
+
+    That are broken lines, ids used twice, ids of no problem and, unless ``ignore_question``, hints that were made for
+    another question or answer than the problem with their id now has.
 
     Of an id used twice the first line counts.
 
@@ -36,19 +41,21 @@ def read_hint_lines(path: str | Path, known_ids: Collection[str]) -> HintLines:
             if not line.strip():
                 continue
             try:
-                key, hint = _parse(line)
+                key, made = _parse(line)
                 if key in first_line:
                     raise ValueError(f"the id {key!r} is used twice, first in line {first_line[key]}")
                 first_line[key] = number
-                if key not in known_ids:
+                if key not in problems:
                     raise ValueError(f"the id {key!r} belongs to no problem")
-                hints[key] = hint
+                if not ignore_question and not made.fits(problems[key]):
+                    raise ValueError(f"the hint of {key!r} was made for another question or answer (--ignore-question)")
+                hints[key] = made.what
             except ValueError as error:
                 mistakes.append(f"{path}:{number}: {error}")
     return HintLines(hints, mistakes)
 
 
-def _parse(line: bytes) -> tuple[str, Hint]:
+def _parse(line: bytes) -> tuple[str, MadeFor[Hint]]:
     try:
         row = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -62,4 +69,4 @@ def _parse(line: bytes) -> tuple[str, Hint]:
     hint = row.get("hint")
     if not isinstance(hint, dict) or not all(isinstance(hint.get(part), str) for part in ("look", "reason")):
         raise ValueError('expected "hint": {"look": text, "reason": text}')
-    return as_text(row["id"], "id"), Hint(hint["look"], hint["reason"])
+    return as_text(row["id"], "id"), made_hint(row, "hint")

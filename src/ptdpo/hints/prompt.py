@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ptdpo.chat.requests import ChatMessage, ResponseSchema
-from ptdpo.data.prompts import strip_image_markers
+from ptdpo.data.prompts import IMAGE_MARKER, placed_text
 from ptdpo.folders import regular_file
 from ptdpo.records import Hint, Problem
 
@@ -67,8 +67,11 @@ class Rejection:
 
 def hint_messages(problem: Problem, prompt: SystemPrompt, last: Rejection | None = None) -> tuple[ChatMessage, ...]:
     """Return the conversation that asks for a hint; after a rejection it shows the last hint and what was wrong."""
-    question = f"Question:\n{strip_image_markers(problem.problem)}\n\nVerified answer:\n{problem.answer}"
-    asked = (ChatMessage("system", prompt.text), ChatMessage("user", question, problem.images))
+    question = f"Question:\n{placed_text(problem.problem)}\n\nVerified answer:\n{problem.answer}"
+    asked = (
+        ChatMessage("system", prompt.text),
+        ChatMessage("user", question, problem.images, IMAGE_MARKER in question),
+    )
     if last is None:
         return asked
     wrong = "\n".join(f"- {reason}" for reason in last.reasons)

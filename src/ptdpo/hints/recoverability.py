@@ -9,9 +9,10 @@ from pathlib import Path
 
 from ptdpo.chat.jobs import Clients, Job, JobReport, Service, WorkFiles, run_job
 from ptdpo.chat.requests import ChatMessage, ChatRequest, Sampling
-from ptdpo.data.files import read_hints, write_jsonl
+from ptdpo.data.files import write_jsonl
 from ptdpo.data.prompts import hint_text
-from ptdpo.hints.measured import hinted_problems
+from ptdpo.data.rows import Reading
+from ptdpo.hints.measured import checked_hints, hinted_problems
 from ptdpo.records import Hint, Problem
 from ptdpo.rewards.extraction import last_boxed
 from ptdpo.rewards.keys import AnswerKey, answer_key, answers_match
@@ -135,11 +136,13 @@ def _binomial_tail(least: int, draws: int, chance: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class RecoverySettings:
-    """How many guesses, how they are drawn, and when a hint is rejected."""
+    """How many guesses, how they are drawn, when a hint is rejected, and how files are read."""
 
     guesses: int = 8
     alpha: float = 0.01
     sampling: Sampling = field(default_factory=lambda: Sampling(max_tokens=2048))
+    reading: Reading = field(default_factory=Reading)
+    ignore_question: bool = False
 
     def __post_init__(self) -> None:
         """Refuse settings that measure nothing.
@@ -159,16 +162,16 @@ def measure_recoverability(
     Answered requests are kept beside the output, so that a stopped run goes on.
 
     Raises:
-        ValueError: if a file cannot be read, or no request can succeed.
+        ValueError: if a file cannot be read, hints were made for other questions, or no request can succeed.
         StoppedBySignal: after a signal, when what was in flight has been kept.
     """
-    known = read_hints(hints)
+    known = checked_hints(problems, hints, settings.reading, ignore_question=settings.ignore_question)
 
     async def work(clients: Clients, problem: Problem) -> Guessed:
         return await _guess(clients, problem, known[problem.id], settings)
 
     guessed: list[Guessed] = []
-    rows = hinted_problems(problems, known)
+    rows = hinted_problems(problems, known, settings.reading)
     job = Job("guessing", rows, len(known), lambda _: False, work, guessed.append)
     report = run_job(job, service, WorkFiles.beside(out))
     judged = judge_recovery(guessed, settings.alpha)

@@ -1,6 +1,5 @@
 """The review page: one self-contained HTML file in which a person accepts and rejects hints."""
 
-import base64
 import hashlib
 import io
 import json
@@ -11,7 +10,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from ptdpo.data.images import open_image
+from ptdpo.data.images import data_url_of, open_image
 from ptdpo.hints.quality import REASONS, HintVerdict
 from ptdpo.records import Hint, Problem
 
@@ -152,4 +151,4 @@ def small_image_url(path: str | Path, size: int) -> str:
     kind, settings = ("png", {"optimize": True}) if plain else ("jpeg", {"quality": _JPEG_QUALITY})
     stored = io.BytesIO()
     image.save(stored, format=kind, **settings)
-    return f"data:image/{kind};base64,{base64.b64encode(stored.getvalue()).decode()}"
+    return data_url_of(stored.getvalue(), kind.upper())

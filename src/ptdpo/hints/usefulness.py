@@ -11,9 +11,10 @@ from ptdpo.chat.client import ChatClient
 from ptdpo.chat.jobs import Clients, Job, JobReport, Service, WorkFiles, run_job
 from ptdpo.chat.requests import ChatMessage, ChatRequest, Sampling
 from ptdpo.data.checks import BadRow
-from ptdpo.data.files import read_hints, write_jsonl
-from ptdpo.data.prompts import THINKING_INSTRUCTION, hint_text, question_text, with_hint
-from ptdpo.hints.measured import hinted_problems
+from ptdpo.data.files import write_jsonl
+from ptdpo.data.prompts import IMAGE_MARKER, THINKING_INSTRUCTION, hint_text, question_text, with_hint
+from ptdpo.data.rows import Reading
+from ptdpo.hints.measured import checked_hints, hinted_problems
 from ptdpo.records import Answered, Hint, Problem
 from ptdpo.rewards import Mode, check_mode, grade_many, read_options
 from ptdpo.statistics import Estimate, mean_interval, pass_at_k
@@ -96,12 +97,14 @@ def summarise(compared: Sequence[Compared]) -> Usefulness:
 
 @dataclass(frozen=True, slots=True)
 class UsefulnessSettings:
-    """Draws with and without the hint, how they are drawn and graded, and the instruction behind the question."""
+    """Draws with and without the hint, how they are drawn and graded, the instruction, and how files are read."""
 
     draws: int = 8
     sampling: Sampling = field(default_factory=lambda: Sampling(max_tokens=4096))
     instruction: str = THINKING_INSTRUCTION
     grading: Mode = "sound"
+    reading: Reading = field(default_factory=Reading)
+    ignore_question: bool = False
 
     def __post_init__(self) -> None:
         """Refuse settings that measure nothing.
@@ -122,16 +125,16 @@ def measure_usefulness(
     Answered requests are kept beside the output, so that a stopped run goes on.
 
     Raises:
-        ValueError: if a file cannot be read, or no request can succeed.
+        ValueError: if a file cannot be read, hints were made for other questions, or no request can succeed.
         StoppedBySignal: after a signal, when what was in flight has been kept.
     """
-    known = read_hints(hints)
+    known = checked_hints(problems, hints, settings.reading, ignore_question=settings.ignore_question)
 
     async def work(clients: Clients, problem: Problem) -> Compared:
         return await _compare(clients.main, problem, known[problem.id], settings)
 
     compared: list[Compared] = []
-    rows = hinted_problems(problems, known)
+    rows = hinted_problems(problems, known, settings.reading)
     job = Job("answering", rows, len(known), lambda _: False, work, compared.append)
     report = run_job(job, service, WorkFiles.beside(out))
     write_jsonl(out, map(usefulness_line, compared))
@@ -144,8 +147,8 @@ def hinted_texts(problems: Path, hints: Path, settings: UsefulnessSettings) -> I
     Raises:
         ValueError: if a file cannot be read, or a hint or a problem cannot be used.
     """
-    known = read_hints(hints)
-    for row in hinted_problems(problems, known):
+    known = checked_hints(problems, hints, settings.reading, ignore_question=settings.ignore_question)
+    for row in hinted_problems(problems, known, settings.reading):
         if isinstance(row, BadRow):
             raise ValueError(f"{row.id}: {row.reason}")
         yield row, *_texts(row, known[row.id], settings)
@@ -188,7 +191,7 @@ def _request(client: ChatClient, problem: Problem, text: str, sample: int, setti
     return ChatRequest(
         id=problem.id,
         model=client.endpoint.model,
-        messages=(ChatMessage("user", text, problem.images),),
+        messages=(ChatMessage("user", text, problem.images, IMAGE_MARKER in text),),
         sampling=settings.sampling,
         sample=sample,
         prompt_version=_VERSION,

@@ -1,13 +1,12 @@
 """One self-contained HTML page per comparison of runs."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from ptdpo.data.images import image_url
 from ptdpo.records import Hint, Problem, TutoredExample
 from ptdpo.report.curves import Curve, Rows, group_chart, line_chart
 
@@ -79,9 +78,3 @@ def _shown(shown: ShownExample) -> dict[str, Any]:
             for token, nats in zip(shown.example.tokens, shown.example.divergence, strict=True)
         ],
     }
-
-
-def image_url(path: str) -> str:
-    """Return an image file as a data URL."""
-    kind = {".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".gif": "gif"}.get(Path(path).suffix.lower(), "png")
-    return f"data:image/{kind};base64,{base64.b64encode(Path(path).read_bytes()).decode()}"

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ptdpo.data.files import as_text
+from ptdpo.data.rows import as_text
 from ptdpo.records import Answered, Verdict
 from ptdpo.rewards.choices import read_options
 from ptdpo.rewards.extraction import UNFINISHED, follows_format

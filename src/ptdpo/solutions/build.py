@@ -12,7 +12,8 @@ from ptdpo.chat.jobs import Clients, Job, JobReport, Service, WorkFiles, count_l
 from ptdpo.chat.lines import KeyedLines
 from ptdpo.chat.requests import ChatMessage, ChatReply, ChatRequest, Sampling
 from ptdpo.data.files import sharegpt_row
-from ptdpo.data.prompts import THINKING_INSTRUCTION, question_text
+from ptdpo.data.prompts import IMAGE_MARKER, THINKING_INSTRUCTION, question_text
+from ptdpo.data.rows import Reading
 from ptdpo.data.scan import refuse_empty, scan_problems
 from ptdpo.records import Answered, Problem, Verdict
 from ptdpo.rewards import Mode, check_mode, grade_many, read_options
@@ -39,6 +40,7 @@ class SolutionSettings:
         reverse_samples: responses of the last pass, which sees the answer; 0 for none.
         instruction: after the question, in the requests and in what is stored.
         grading: how responses are graded, see ``ptdpo.rewards.grade_many``.
+        reading: how the rows of the problems file are read.
     """
 
     samples: int = 4
@@ -48,6 +50,7 @@ class SolutionSettings:
     reverse_samples: int = 2
     instruction: str = THINKING_INSTRUCTION
     grading: Mode = "sound"
+    reading: Reading = field(default_factory=Reading)
 
     def __post_init__(self) -> None:
         """Refuse settings that ask for nothing.
@@ -93,7 +96,7 @@ def build_solutions(
         ValueError: if a file cannot be read or written, holds no problem, or no request can succeed.
         StoppedBySignal: after a signal, when what was in flight has been kept.
     """
-    refuse_empty(problems)
+    refuse_empty(problems, settings.reading)
     stages: Counter[str] = Counter()
     folder = out.parent
     with KeyedLines(out, _asked) as lines:
@@ -109,7 +112,7 @@ def build_solutions(
 
         job = Job(
             label="solutions",
-            problems=scan_problems(problems),
+            problems=scan_problems(problems, settings.reading),
             total=count_lines(problems) if problems.suffix == ".jsonl" else None,
             known=lambda problem: problem.id in lines,
             work=work,
@@ -119,13 +122,13 @@ def build_solutions(
 
 
 def _asked(row: Mapping[str, Any]) -> str:
-    return str(hash(row["conversations"][0]["value"]))
+    return str(hash((row["conversations"][0]["value"], row.get("question_hash"))))
 
 
 def _changed(problems: Path, lines: KeyedLines, settings: SolutionSettings) -> list[Problem]:
     return [
         p
-        for p in scan_problems(problems)
+        for p in scan_problems(problems, settings.reading)
         if isinstance(p, Problem)
         and p.id in lines
         and lines.tag_of(p.id) != _asked(sharegpt_row(p, question_text(p, settings.instruction), "", lines.path.parent))
@@ -180,7 +183,7 @@ def _request(one: _Pass, problem: Problem, settings: SolutionSettings, number: i
     return ChatRequest(
         id=problem.id,
         model=one.client.endpoint.model,
-        messages=(ChatMessage("user", text, problem.images),),
+        messages=(ChatMessage("user", text, problem.images, IMAGE_MARKER in text),),
         sampling=one.sampling,
         sample=number,
         prompt_version=f"{_VERSION}-{one.stage}",

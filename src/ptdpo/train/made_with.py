@@ -9,6 +9,7 @@ from typing import Any
 from trl import SFTConfig
 
 from ptdpo.config import Recipe
+from ptdpo.data.load import data_hash, source_of
 from ptdpo.folders import differences, flat, read_claim, refuse_other
 from ptdpo.presets import SFT, preset_settings
 from ptdpo.train.settings import PTDConfig
@@ -23,6 +24,7 @@ _LAYOUT = {
     "train.generation_batch_size",
     "train.steps_per_generation",
 }
+_NAMING = {"columns", "allow_unknown", "ignore_question"}
 _LENGTH = {"train.max_steps", "train.num_train_epochs"}
 # What is reported, where it runs, and what it costs; the numbers are the same.
 _BESIDE = {
@@ -44,7 +46,11 @@ def made_with(recipe: Recipe) -> dict[str, Any]:
     content = dataclasses.asdict(recipe)
     del content["evaluate"], content["grid"]
     content["train"] = {key: value for key, value in recipe.train.items() if key != "output_dir"}
-    return json.loads(json.dumps({**content, "layout": _layout(recipe)}, default=str))
+    # How rows are named is not what they hold: that is in the hash of the files.
+    content["data"] = {name: value for name, value in content["data"].items() if name not in _NAMING}
+    content["data"]["source"] = source_of(recipe.data)
+    read = {"read_from": {"data": data_hash(recipe.data)}}
+    return json.loads(json.dumps({**content, **read, "layout": _layout(recipe)}, default=str))
 
 
 def check_same(path: Path, asked: Mapping[str, Any], remedy: str, *, may_go_on: bool = False) -> None:

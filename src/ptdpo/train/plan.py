@@ -84,8 +84,7 @@ def make_plan(recipe: Recipe) -> Plan:
     check_model(recipe.model)
     data = load_data(
         recipe.data,
-        processor=_processor_if_local(recipe.model),
-        image_folder=images_folder(settings),
+        processor=processor_if_local(recipe.model),
         context=context_of(settings),
     )
     plan = plan_of(recipe, settings, data)
@@ -144,12 +143,7 @@ def _steps(settings: Settings, epoch: int) -> int:
     return settings.max_steps if settings.max_steps > 0 else math.ceil(epoch * settings.num_train_epochs)
 
 
-def images_folder(settings: Settings) -> Path:
-    """Return where images that lie inside parquet files are written."""
-    return Path(settings.output_dir or "runs") / "images"
-
-
-def _processor_if_local(model: str) -> Any:
+def processor_if_local(model: str) -> Any:
     """Return the processor if the model is a folder here; a dry run downloads nothing."""
     if not Path(model).is_dir():
         return None

@@ -23,7 +23,7 @@ from ptdpo.train.checkpoints.stopping import own_signals_only, stop_after_step
 from ptdpo.train.checkpoints.whole import naming_what_is_left
 from ptdpo.train.made_with import FINISHED, STARTED, check_same, made_with
 from ptdpo.train.model_card import MODEL_CARD, model_card
-from ptdpo.train.plan import Plan, Settings, context_of, images_folder, plan_of, resolved_settings
+from ptdpo.train.plan import Plan, Settings, context_of, plan_of, resolved_settings
 from ptdpo.train.settings import PTDConfig
 from ptdpo.train.sft import WholeSFTTrainer, make_sft_trainer
 from ptdpo.train.start import whole_start
@@ -58,7 +58,6 @@ def train_recipe(recipe: Recipe) -> Path:
     data = load_data(
         recipe.data,
         processor=processor,
-        image_folder=images_folder(settings),
         context=context_of(settings),
     )
     plan = plan_of(recipe, settings, data)

@@ -30,6 +30,7 @@ from transformers import PreTrainedModel
 from trl import GRPOTrainer
 from trl.trainer.utils import get_config_model_id
 
+from ptdpo.data.readable import readable_row
 from ptdpo.models.adapters import refuse_adapter
 from ptdpo.models.family import without_empty_images
 from ptdpo.models.loading import load_processor
@@ -213,9 +214,9 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         engine, method = self.engine, self.method
-        rows: Any = inputs
+        rows: Any = [readable_row(row) for row in inputs]
         if engine.training:
-            rows, rollouts = method.before_grading(inputs)
+            rows, rollouts = method.before_grading(rows)
             assert rollouts is None or isinstance(rollouts, TrlRollouts)
             self._handed.rollouts = rollouts
         check_images(self.args, engine.processes, rows)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 
 from ptdpo.data.contexts import Row
+from ptdpo.data.readable import readable_row
 from ptdpo.train.engine import Engine, Rollouts
 from ptdpo.train.method_settings import ResamplingSettings
 from ptdpo.tutor.context import privileged_prompt
@@ -69,7 +70,8 @@ def _draw(engine: Engine, seed: int, groups: int, attempt: int) -> list[Row]:
     data = engine.rows
     chosen = random.Random(place).sample(range(len(data)), min(groups, len(data)))
     chosen += chosen[:1] * (groups - len(chosen))
-    return [dict(data[index]) for index in chosen for _ in range(engine.generations)]
+    rows = [readable_row(data[index]) for index in chosen]
+    return [dict(row) for row in rows for _ in range(engine.generations)]
 
 
 def _rows_of(pairs: Sequence[tuple[int, int]], generations: int) -> dict[int, int]:

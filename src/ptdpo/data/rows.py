@@ -1,0 +1,178 @@
+"""One row of a file as a problem, whatever kind of file: which keys it may have and what its cells may hold."""
+
+import difflib
+import math
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ptdpo.records import Problem
+
+Row = Mapping[str, Any]
+
+FIELDS = ("id", "images", "problem", "answer", "source", "prompt_with_hint")
+# What people call these fields; the nearest name by spelling would be another.
+_MEANT: Mapping[str, Sequence[str]] = {
+    "problem": ("question", "prompt", "query", "text", "instruction"),
+    "answer": ("label", "ground_truth", "groundtruth", "gt", "target", "solution"),
+    "id": ("qid", "uid", "index", "key"),
+}
+_IMAGE_LIKE = re.compile(r"(image|img|pic|picture|photo)s?[_ -]?(path|file|url|byte|name|data)?s?", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How rows are read.
+
+    Attributes:
+        columns: our field -> the key or column that holds it.
+        allow_unknown: pass over keys that are none of ours.
+    """
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    allow_unknown: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a field that does not exist.
+
+        Raises:
+            ValueError: names it and the fields.
+        """
+        for name in self.columns:
+            if name not in FIELDS:
+                raise ValueError(f"columns: {name!r} is no field of a problem (fields: {', '.join(FIELDS)})")
+
+    def key(self, name: str) -> str:
+        """Return the key that holds a field."""
+        return self.columns.get(name, name)
+
+
+def unknown_key(row: Row, reading: Reading) -> str:
+    """Return what is wrong with the keys of a row; empty if nothing is.
+
+    A key that looks like an image is never passed over where the row has no images: the row would lose it.
+    """
+    unknown = [key for key in row if key not in {reading.key(name) for name in FIELDS}]
+    if reading.allow_unknown:
+        unknown = [key for key in unknown if looks_like_image(key) and not row.get(reading.key("images"))]
+    if not unknown:
+        return ""
+    meant = nearest_field(unknown[0], [name for name in FIELDS if reading.key(name) not in row])
+    guess = f"; did you mean {meant!r}?" if meant else ""
+    more = f" (and {', '.join(map(repr, unknown[1:4]))})" if unknown[1:] else ""
+    way = "" if reading.allow_unknown else "; extra keys are passed over with --allow-unknown (data.allow_unknown=true)"
+    return f"unknown key {unknown[0]!r}{more}{guess}{way}"
+
+
+def looks_like_image(key: str) -> bool:
+    """Return whether a key is one under which people keep images."""
+    return _IMAGE_LIKE.fullmatch(key) is not None
+
+
+def nearest_field(key: str, free: Collection[str]) -> str | None:
+    """Return the field that a key may have been meant for, among those that the row lacks; ``None`` if none is near."""
+    if looks_like_image(key):
+        return "images" if "images" in free else None
+    for name, others in _MEANT.items():
+        if name in free and key.lower() in others:
+            return name
+    near = difflib.get_close_matches(key.lower(), list(free), n=1, cutoff=0.6)
+    return near[0] if near else None
+
+
+def problem_of(row: Row, images: Sequence[str], key: str, where: str, reading: Reading, source: str = "") -> Problem:
+    """Return the problem in a row.
+
+    Args:
+        row: with the fields under the keys that ``reading`` names.
+        images: paths of its images.
+        key: its id; empty if it is to be made from its content.
+        where: the row stands, for messages.
+        reading: names the keys.
+        source: where the row does not say.
+
+    Raises:
+        ValueError: on a mistyped field; begins with ``where``.
+    """
+    hinted = row.get(reading.key("prompt_with_hint"))
+    return Problem(
+        id=key,
+        images=tuple(images),
+        problem=optional_text(row.get(reading.key("problem")), reading.key("problem"), where),
+        # Without an answer the row is a bad one, which the checks report with all the others.
+        answer=unboxed(optional_text(row.get(reading.key("answer")), reading.key("answer"), where)),
+        source=optional_text(row.get(reading.key("source")), reading.key("source"), where) or source,
+        prompt_with_hint=None if hinted is None else optional_text(hinted, reading.key("prompt_with_hint"), where),
+    )
+
+
+def unboxed(answer: str) -> str:
+    r"""Return an answer without the \\boxed{} that it stands in as a whole, as in ViRL39K."""
+    text = answer.strip()
+    if not (text.startswith("\\boxed{") and text.endswith("}")):
+        return answer
+    inner, depth = text[len("\\boxed{") : -1], 0
+    for sign in inner:
+        depth += (sign == "{") - (sign == "}")
+        if depth < 0:
+            return answer
+    return inner if depth == 0 else answer
+
+
+def as_text(value: Any, name: str, where: str = "") -> str:
+    """Return a text or a number as text, as people write ids and answers; nothing else has one obvious spelling.
+
+    Args:
+        value: what a field holds.
+        name: of the field.
+        where: it stands, for the message; empty if whoever catches it knows.
+
+    Raises:
+        ValueError: if it is anything else, a truth value, null or a number that is not finite included, or a text that
+            is not Unicode; begins with ``where``.
+    """
+    place = f"{where}: " if where else ""
+    if isinstance(value, str):
+        return _unicode(value, name, place)
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return str(value)
+    found = "null" if is_missing(value) else f"{type(value).__name__}: {str(value)[:40]}"
+    raise ValueError(f"{place}the field {name!r} must be a text or a number, found {found}")
+
+
+def _unicode(value: str, name: str, place: str) -> str:
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{place}the field {name!r} holds half of a character ({value[error.start]!a} at {error.start}), which no "
+            "tokenizer reads"
+        ) from error
+    return value
+
+
+def is_missing(value: Any) -> bool:
+    """Return whether a value is none: null, or NaN, which is how tables write it."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def optional_text(value: Any, name: str, where: str) -> str:
+    """Return ``as_text`` of a value, and an empty text for a missing one.
+
+    Raises:
+        ValueError: if it is neither missing, nor a text, nor a number; begins with ``where``.
+    """
+    return "" if is_missing(value) else as_text(value, name, where)
+
+
+def id_text(value: Any, name: str, where: str) -> str:
+    """Return an id as text.
+
+    Raises:
+        ValueError: as ``as_text``, or if it is empty.
+    """
+    text = as_text(value, name, where)
+    if not text.strip():
+        raise ValueError(f"{where}: the field {name!r} is empty")
+    return text
