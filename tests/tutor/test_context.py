@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import datasets
 import pytest
 
@@ -130,7 +132,7 @@ def test_a_context_is_one_entry_of_the_table(monkeypatch, processor):
     assert privileged_prompt(rows[1], "source") is None
     checked = find_bad_rows(problems, processor=processor, max_prompt_tokens=60, context="source", instruction="")
     assert [(row.id, row.reason.split(" of ")[0]) for row in checked.bad] == [("1", "prompt with its source")]
-    settings = {"tutoring_weight": 0.5, "tutoring_context": "source"}
+    settings = SimpleNamespace(tutors=True, tutoring_weight=0.5, tutoring_context="source")
     check_contexts(settings, LoadedData(problems, {}, {}, ""))
     with pytest.raises(ValueError, match="no problem says where it comes from"):
         check_contexts(settings, LoadedData(problems[1:], {}, {}, ""))

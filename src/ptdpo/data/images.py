@@ -119,7 +119,7 @@ def faithful_bytes(path: str | Path) -> tuple[bytes, str] | None:
         ValueError: as ``open_image``.
     """
     file = regular_file(path, "image")
-    with _readable(path), Image.open(io.BytesIO(file.read_bytes())) as image:
+    with _readable(path), Image.open(io.BytesIO(content := file.read_bytes())) as image:
         image.load()
         plain = image.mode in _PLAIN_MODES and not image.has_transparency_data and _orientation(image) == 1
         one_frame = getattr(image, "n_frames", 1) == 1
