@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -139,7 +138,7 @@ def test_tables_show_both_and_warn_below_five_seeds(tmp_path):
     assert replace(few.plan, seeds=tuple(range(5))).warnings == []
 
 
-def test_the_warning_comes_before_the_work(monkeypatch, capsys):
+def test_the_warning_comes_before_the_work(tmp_path, monkeypatch, capsys):
     def stop(*_):
         raise KeyboardInterrupt
 
@@ -149,5 +148,5 @@ def test_the_warning_comes_before_the_work(monkeypatch, capsys):
 
     plan = ComparePlan((SimpleNamespace(name="a"),), (0, 1))
     with pytest.raises(KeyboardInterrupt):
-        run_comparison(Path("x"), plan)
+        run_comparison(tmp_path, plan)
     assert "warning: 2 seeds say little" in capsys.readouterr().err
