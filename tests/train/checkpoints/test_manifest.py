@@ -13,6 +13,7 @@ from ptdpo.train.checkpoints.manifest import (
     read_manifest,
     write_manifest,
 )
+from ptdpo.train.checkpoints.whole import remove_oldest
 
 FILES = ("model.safetensors", "optimizer.pt", "rng_state.pth", "sub/shard_0.pt", "trainer_state.json")
 
@@ -24,6 +25,14 @@ def save(folder, step):
         (path / name).write_bytes(f"{name} of step {step}".encode())
     write_manifest(path, step=step, resumable=True, inside_generation=False, layout=Layout(1, 4, 2, 2))
     return path
+
+
+def test_old_checkpoints_leave_whole(tmp_path, monkeypatch):
+    for step in (2, 4, 6, 10):
+        save(tmp_path, step)
+    monkeypatch.setattr("shutil.rmtree", lambda *_, **__: None)  # as if the process died before it deleted anything
+    remove_oldest(tmp_path, 2, str(tmp_path / "checkpoint-2"))
+    assert [path.name for path in checkpoints_in(tmp_path)] == ["checkpoint-10", "checkpoint-6", "checkpoint-2"]
 
 
 def lose(path):

@@ -11,7 +11,6 @@ from accelerate.utils import broadcast_object_list
 from safetensors import SafetensorError
 from transformers import TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import rotate_checkpoints
 
 from ptdpo.folders import put_in_place
 from ptdpo.train.checkpoints.buffer import buffer_file, read_buffer, write_buffer
@@ -183,10 +182,8 @@ class WholeCheckpoints(_Trainer):
                 layout=self._layout(),
             )
             put_in_place(staged, final)
+        remove_oldest(final.parent, self.args.save_total_limit, self.state.best_model_checkpoint)
         shutil.rmtree(staged.parent, ignore_errors=True)
-        rotate_checkpoints(
-            str(final.parent), self.args.save_total_limit, self.state.best_model_checkpoint, use_mtime=True
-        )
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         """Do nothing: the checkpoint is pushed from its place, once it is there."""
@@ -228,6 +225,17 @@ def _or_nearest(chosen: Path) -> str:
         if not manifest.inside_generation and manifest.step < step:
             return f", or delete {chosen.name}: {path.name} is the nearest that another layout can go on from"
     return ""
+
+
+def remove_oldest(run: Path, limit: int | None, best: str | None) -> None:
+    """Keep the newest checkpoints and the best; the others leave by a rename, so that none is there in part."""
+    for old in checkpoints_in(run)[limit:] if limit and limit > 0 else []:
+        if best is None or Path(best).name != old.name:
+            gone = run / SAVING / f"gone-{old.name}"
+            gone.parent.mkdir(exist_ok=True)
+            shutil.rmtree(gone, ignore_errors=True)
+            old.rename(gone)
+            shutil.rmtree(gone, ignore_errors=True)
 
 
 @contextmanager
