@@ -1,35 +1,63 @@
 """``ptdpo analyze``."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ptdpo.analysis import ANALYSES
+from ptdpo.analysis import ANALYSES, SAMPLED, Analysis, Draws, Sampler
 from ptdpo.commands.outputs import refuse_unwritable_folder
 from ptdpo.commands.printing import out, print_table
 from ptdpo.commands.report import names_of, run_view
+from ptdpo.config import read_recipe
+from ptdpo.data.dataset import rl_dataset
+from ptdpo.data.load import instruction_of, load_data
+from ptdpo.models import load_model, load_processor
 
-AnalysisName = StrEnum("AnalysisName", {name: name for name in ANALYSES})
+AnalysisName = StrEnum("AnalysisName", {name: name for name in (*ANALYSES, *SAMPLED)})
 
 
 def analyze(
     name: Annotated[AnalysisName, typer.Argument(help="What to look at.")],
-    runs: Annotated[list[Path], typer.Argument(help="Folders of runs, finished or in progress.")],
+    paths: Annotated[list[Path], typer.Argument(help="Folders of runs, or one recipe.")],
     folder: Annotated[Path, typer.Option("--out", help="Where table and plot are written.")] = Path("analysis"),
+    questions: Annotated[int, typer.Option(min=1, help="Of the recipe's data.")] = 32,
+    samples: Annotated[int, typer.Option(min=1, help="Responses per question and context.")] = 8,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Where a response is cut.")] = 256,
+    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
 ) -> None:
-    """Analyse the records of runs: a table, a plot (SVG and PNG), JSON, and one sentence on what is seen.
+    """Analyse: a table, a plot (SVG and PNG), JSON, and one sentence on what is seen.
 
-    groups: composition of groups over training. entropy: of tutored and untutored groups. overlap: of student's and
-    teacher's leading tokens, by kind of token.
+    Of the records of runs: **groups**, their composition over training; **entropy** of tokens in tutored and untutored
+    groups; **overlap** of student's and teacher's leading tokens, by kind of token.
+
+    Of the start model and data of a recipe, by sampling (the same command goes on): **contexts**, what question,
+    answer, hint and solution change along failed rollouts; **recovery** of questions that always fail under each;
+    **support**, how far Top-K is from the full divergence.
 
     Example: `ptdpo analyze groups runs/grpo runs/ptd-grpo --out analysis`
     """
     refuse_unwritable_folder("--out", folder)
-    views = [run_view(path, named) for path, named in zip(runs, names_of(runs), strict=True)]
-    analysis = ANALYSES[name.value](views)
-    paths = analysis.write(folder)
+    if name.value in ANALYSES:
+        views = [run_view(path, named) for path, named in zip(paths, names_of(paths), strict=True)]
+        analysis = ANALYSES[name.value](views)
+    else:
+        draws = Draws(questions, samples, max_new_tokens, seed=seed)
+        analysis = _sampled(name.value, paths, draws, folder)
+    written = analysis.write(folder)
     print_table(analysis.columns, analysis.cells())
-    out.print(analysis.sentence, soft_wrap=True)
-    out.print("wrote " + ", ".join(map(str, paths)), soft_wrap=True)
+    out.print(analysis.sentence, soft_wrap=True, markup=False)
+    out.print("wrote " + ", ".join(map(str, written)), soft_wrap=True, markup=False)
+
+
+def _sampled(name: str, paths: Sequence[Path], draws: Draws, folder: Path) -> Analysis:
+    if len(paths) != 1 or paths[0].is_dir():
+        raise ValueError(f"analyze {name}: give one recipe, whose model and data it samples from")
+    recipe = read_recipe(paths[0])
+    data = load_data(recipe.data, image_folder=folder / "images")
+    rows = rl_dataset(data.problems, data.hints, instruction=instruction_of(recipe.data), solutions=data.solutions)
+    made_with = {"model": recipe.model, "data": str(recipe.data)}
+    model, processor = load_model(recipe.model), load_processor(recipe.model)
+    return SAMPLED[name](Sampler(model, processor, rows, draws, folder, made_with, typer.echo))

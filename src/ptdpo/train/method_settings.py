@@ -85,7 +85,7 @@ class RecordSettings:
 
     steps: int = 1
     groups: int = 16
-    tokens: int = 1024
+    tokens: int = 512
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,20 +139,21 @@ class Recorder:
         accuracy = batch.groups.mine(batch.groups.accuracy).tolist()
         weights, generations = advantages.tolist(), batch.groups.generations
         lengths = batch.response_mask.sum(dim=1).tolist()
-        return {
-            row: RolloutLine(
+        lines = {}
+        for row, text in zip(rows, texts, strict=True):
+            found = find_answer(text)
+            lines[row] = RolloutLine(
                 rollout=(batch.groups.first_row + row) % generations,
                 response=text,
                 tokens=lengths[row],
                 reward=None if batch.rewards is None else _number(batch.rewards[row].item()),
                 accuracy=_number(accuracy[row]),
-                extracted=find_answer(text).text or None,
+                extracted=found.text or None,
                 advantage=round(weights[row], 6),
                 reason=reasons[row],
-                place=find_answer(text).place,
+                place=found.place,
             )
-            for row, text in zip(rows, texts, strict=True)
-        }
+        return lines
 
     def _drawn(self, line: RolloutLine, ids: Sequence[int]) -> RolloutLine:
         text = self._engine.texts(torch.tensor([list(ids)]))[0]

@@ -135,7 +135,7 @@ class PTDConfig(GRPOConfig):
     engine_check_nats: Annotated[float, NOT_NEGATIVE] | None = setting(None, "Most that vLLM may differ, in nats.")
     record_steps: Annotated[int, NOT_NEGATIVE] = setting(1, "Steps between kept records; 0: none.")
     record_groups: Annotated[int, NOT_NEGATIVE] = setting(16, "Groups kept of each batch of rollouts.")
-    record_tokens: Annotated[int, NOT_NEGATIVE] = setting(1024, "Tokens kept one by one of each batch of rollouts.")
+    record_tokens: Annotated[int, NOT_NEGATIVE] = setting(512, "Tokens kept one by one of each batch of rollouts.")
     ban_special_tokens: bool = setting(True, "Never sample special tokens but the end.")
 
     @classmethod

@@ -1,0 +1,73 @@
+"""How far the Top-K divergence is from that over the whole vocabulary, over K, on the states of failed rollouts."""
+
+from collections.abc import Sequence
+
+from ptdpo.algo.divergence import full_divergence, topk_agreement, topk_divergence
+from ptdpo.analysis.overlap import KINDS, kind_of
+from ptdpo.analysis.result import Analysis, mean, plot, said
+from ptdpo.analysis.sampling import QUESTION, Sampler
+
+SIZES = (1, 5, 10, 20, 50, 100, 200)
+
+
+def support(sampler: Sampler, context: str = "hint", rollouts: int = 2) -> Analysis:
+    """Return, for each K and kind of token, overlap, tails, and the error of the Top-K against the full JSD.
+
+    Args:
+        sampler: draws and scores; its model is student and teacher, as at the first step.
+        context: what the teacher is shown.
+        rollouts: at most so many failed rollouts of each question are read.
+
+    Raises:
+        ValueError: if no rollout failed where there is such a context.
+    """
+    found: dict[tuple[int, str], list[tuple[float, float, float, float, float]]] = {}
+    for row in sampler.rows:
+        plain = sampler.draw(row, QUESTION)
+        assert plain is not None
+        failed = [text for text, right in zip(plain.texts, plain.right, strict=True) if not right and text]
+        for text in failed[:rollouts]:
+            ids = sampler.ids(text)
+            student, teacher = (sampler.distributions(row, one, ids) for one in (QUESTION, context))
+            if student is None or teacher is None:
+                continue
+            full = full_divergence(student, teacher)
+            kinds = [kind_of(sampler.text(one)) for one in ids]
+            for k in (size for size in SIZES if size <= student.size(1)):
+                near, agreed = topk_divergence(student, teacher, k=k), topk_agreement(student, teacher, k=k)
+                values = zip(
+                    full.tolist(), near.tolist(), agreed.overlap.tolist(), agreed.student_tail.tolist(),
+                    agreed.teacher_tail.tolist(), strict=True,
+                )  # fmt: skip
+                for kind, value in zip(kinds, values, strict=True):
+                    found.setdefault((k, kind), []).append(value)
+    if not found:
+        raise ValueError(f"no rollout failed on a question that has the context {context!r}")
+    return _analysis(found)
+
+
+def _analysis(found: dict[tuple[int, str], list[tuple[float, float, float, float, float]]]) -> Analysis:
+    rows: list[Sequence[str | int | float | None]] = []
+    figure, axes = plot()
+    sizes = sorted({k for k, _ in found})
+    errors: dict[str, list[float]] = {}
+    for kind in (*KINDS, "all"):
+        for k in sizes:
+            cells = [values for (size, one), values in found.items() if size == k and kind in (one, "all")]
+            own = [value for values in cells for value in values]
+            if not own:
+                continue
+            full, near, overlap, student, teacher = (mean([value[n] for value in own]) or 0.0 for n in range(5))
+            error = (full - near) / full if full else 0.0
+            rows.append([kind, k, len(own), overlap, student, teacher, full, near, error])
+            errors.setdefault(kind, []).append(error)
+    for kind, values in errors.items():
+        axes.plot(sizes[: len(values)], values, "o-", label=kind)
+    axes.set_xscale("log")
+    axes.set_xlabel("K")
+    axes.set_ylabel("share of the full JSD that is lost")
+    axes.legend(frameon=False, fontsize=8)
+    least, most = errors["all"][0], errors["all"][-1]
+    sentence = f"With K={sizes[0]} the Top-K loses {said(least)} of the full JSD, with K={sizes[-1]} {said(most)}."
+    columns = ["kind", "K", "tokens", "overlap", "student tail", "teacher tail", "full JSD", "Top-K JSD", "lost"]
+    return Analysis("support", sentence, columns, rows, figure)

@@ -1,0 +1,107 @@
+"""Analyses by sampling, on a tiny model whose gold is known by construction."""
+
+import pytest
+import torch
+
+from ptdpo.analysis import Draws, Sampler
+from ptdpo.analysis.contexts import contexts
+from ptdpo.analysis.recovery import recovery
+from ptdpo.analysis.sampling import Drawn
+from ptdpo.analysis.support import support
+
+DRAWS = Draws(questions=2, samples=2, max_new_tokens=6)
+
+
+@pytest.fixture
+def sampler(tmp_path, model, processor, train_rows):
+    return Sampler(model, processor, train_rows, DRAWS, tmp_path, {"model": "tiny"}, lambda _: None)
+
+
+def test_a_second_call_draws_nothing_anew(tmp_path, sampler, model, processor, train_rows):
+    first = sampler.draw(sampler.rows[0], "hint")
+    told = []
+    with (tmp_path / "samples.jsonl").open("a") as file:
+        file.write('{"id": "x", "cont')
+    again = Sampler(model, processor, train_rows, DRAWS, tmp_path, {"model": "tiny"}, told.append)
+    assert again.draw(again.rows[0], "hint") == first
+    assert told == []
+    drawn = again.draw(again.rows[1], "hint")
+    third = Sampler(model, processor, train_rows, DRAWS, tmp_path, {"model": "tiny"}, told.append)
+    assert third.draw(third.rows[1], "hint") == drawn, "a line after one that a kill cut is read"
+    with pytest.raises(ValueError, match="samples=2, but now samples=3"):
+        Sampler(model, processor, train_rows, Draws(2, 3, 6), tmp_path, {"model": "tiny"})
+
+
+def test_a_row_without_a_context_has_no_draw(sampler):
+    assert sampler.draw({**sampler.rows[0], "solution": None}, "solution") is None
+
+
+def test_distributions_are_those_of_a_plain_forward(sampler, model, processor):
+    from ptdpo.data.prompts import attach_images
+    from ptdpo.tutor.context import images_of
+
+    row, ids = sampler.rows[0], [50, 90, 120]
+    found = sampler.distributions(row, "question", ids)
+    messages = attach_images(row["prompt"], images_of(row))
+    inputs = processor.apply_chat_template(
+        [messages], tokenize=True, add_generation_prompt=True, return_dict=True, return_tensors="pt"
+    )
+    inputs["input_ids"] = torch.cat([inputs["input_ids"], torch.tensor([ids])], dim=1)
+    inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+    if "mm_token_type_ids" in inputs:
+        inputs["mm_token_type_ids"] = torch.nn.functional.pad(inputs["mm_token_type_ids"], (0, len(ids)))
+    with torch.no_grad():
+        expected = model(**inputs).logits[0, -1 - len(ids) : -1].log_softmax(-1)
+    assert torch.allclose(found, expected, atol=2e-5)
+    assert torch.allclose(found.exp().sum(1), torch.ones(3), atol=1e-4)
+
+
+def test_contexts_compare_with_the_question_alone(sampler):
+    rows = {row[0]: row[1:] for row in contexts(sampler, rollouts=1).rows}
+    assert set(rows) == {"question", "answer", "hint"}, "these rows have no solution"
+    assert rows["question"][1:3] == pytest.approx([0.0, 0.0], abs=1e-9)
+    assert rows["hint"][2] > 0
+    assert rows["hint"][0] == rows["question"][0]
+
+
+def test_support_loses_less_with_more(sampler):
+    rows = [row for row in support(sampler, rollouts=1).rows if row[0] == "all"]
+    lost = [row[-1] for row in rows]
+    assert lost == sorted(lost, reverse=True)
+    assert lost[0] > lost[-1] >= -1e-6
+
+
+class Known:
+    """A sampler whose draws are given."""
+
+    samples = 4
+
+    def __init__(self, right):
+        self.rows, self.right = [{"id": one} for one in right], right
+
+    def draw(self, row, context):
+        found = self.right[row["id"]].get(context)
+        return None if found is None else Drawn(row["id"], context, [""] * 4, [1] * 4, [n < found for n in range(4)])
+
+
+def test_recovery_counts_on_questions_that_always_fail():
+    known = Known({
+        "never": {"question": 0, "hint": 2, "answer": 4}, "hard": {"question": 0, "hint": 0, "answer": 4},
+        "easy": {"question": 1, "hint": 4, "answer": 4},
+    })  # fmt: skip
+    found = recovery(known)
+    assert [list(row) for row in found.rows] == [
+        ["question", 2, 0.0, 0.0, 0], ["answer", 2, 1.0, 1.0, 2], ["hint", 2, 0.25, 0.5, 1],
+    ]  # fmt: skip
+    assert found.sentence.startswith("2 of 3 questions fail 4 times")
+    with pytest.raises(ValueError, match="answered at least once"):
+        recovery(Known({"easy": {"question": 1}}))
+
+
+def test_the_command_refuses_a_run_where_it_needs_a_recipe(tmp_path):
+    from typer.testing import CliRunner
+
+    from ptdpo.cli import app
+
+    found = CliRunner().invoke(app, ["analyze", "recovery", str(tmp_path), "--out", str(tmp_path / "out")])
+    assert "give one recipe" in str(found.exception)
