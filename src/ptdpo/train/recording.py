@@ -239,13 +239,13 @@ def _cpu(values: Tensor | None) -> Tensor | None:
 def _leading(top: TeacherTopK | None) -> Leading | None:
     if top is None:
         return None
-    probs = top.log_probs[:, :LEADING].float().exp()
-    return Leading(top.ids[:, :LEADING].tolist(), [[round(p, 4) for p in five] for five in probs.tolist()])
+    probs = top.log_probs[:, :LEADING].double().exp().round(decimals=4)
+    return Leading(top.ids[:, :LEADING].tolist(), probs.tolist())
 
 
 def _rounded(values: Tensor) -> list[float]:
     # Six digits behind the point of a nat; NaN is no JSON.
-    return [round(v, 6) if math.isfinite(v) else 0.0 for v in values.tolist()]
+    return values.double().nan_to_num(0.0, 0.0, 0.0).round(decimals=6).tolist()
 
 
 def _number(value: float) -> float | None:
