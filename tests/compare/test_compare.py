@@ -184,7 +184,7 @@ def test_what_could_not_be_answered_after_training_is_refused_before(recipe_file
             run_comparison(tmp_path / "out", make_compare_plan([path], (0, 1)))
     path.write_text(yaml.safe_dump(content))
     write_problems(tmp_path / "held_out.jsonl", [Problem("1", (), "q?", " ")])
-    with pytest.raises(ValueError, match=r"held_out.jsonl.*label without an answer.*mend them or take them out"):
+    with pytest.raises(ValueError, match=r"held_out.jsonl.*empty answer.*mend them or take them out"):
         run_comparison(tmp_path / "out", make_compare_plan([path], (0, 1)))
     assert not untrained
 

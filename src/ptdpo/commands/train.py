@@ -82,13 +82,14 @@ def sft(
     read = read_rows(problems, reading.reading_from(columns, allow_unknown))
     made = read_made_solutions(solutions)
     responses = fitting(made, read.problems, str(solutions), "solutions", ignore=ignore_question)
-    checked = find_bad_rows(
-        read.problems, processor=load_processor(model), solutions=responses, context="solution", instruction=instruction
-    )
-    bad = [*read.bad, *checked.bad]
-    if bad:
-        raise ValueError(f"{describe_bad_rows(bad, str(problems))}; mend them or take them out")
-    rows = solution_rows(checked.good, responses, instruction)
+    good, bad = read.problems, read.bad
+    # What is bad whatever model reads it is said before one is looked for.
+    for processor in (lambda: None, lambda: load_processor(model)):
+        checked = find_bad_rows(good, processor=processor(), solutions=responses, instruction=instruction)
+        good, bad = checked.good, [*bad, *checked.bad]
+        if bad:
+            raise ValueError(f"{describe_bad_rows(bad, str(problems))}; mend them or take them out")
+    rows = solution_rows(good, responses, instruction)
     with sole_writer(folder, "sft"):
         fine_tune_on_cpu(model, rows, folder, batch_size=batch_size, learning_rate=learning_rate, seed=seed)
     out.print(f"{len(rows)} solutions; saved to {folder}")
