@@ -244,7 +244,7 @@ def test_routing_needs_the_accuracy_reward(tmp_path, tiny_path, processor, train
         return [0.0] * len(completions)
 
     with pytest.raises(ValueError, match="style_reward"):
-        make_trainer(tmp_path, tiny_path, processor, train_rows, reward=[style_reward])
+        make_trainer(tmp_path, tiny_path, processor, train_rows, reward=[style_reward], accuracy_reward="graded")
 
 
 def test_a_graded_reward_in_place_of_the_accuracy_is_refused(tmp_path, tiny_path, processor, train_rows):
