@@ -60,7 +60,9 @@ def test_a_full_disk_names_the_file_and_leaves_it_as_it_was(tmp_path):
 def test_processes_that_share_a_file_write_beside_each_other(tmp_path):
     path = tmp_path / "image.png"
     with replacing(path, shared=True) as mine:
-        assert str(os.getpid()) in mine.name
+        with replacing(path, shared=True) as other:
+            assert mine.name != other.name
+            other.write_bytes(b"y")
         mine.write_bytes(b"x")
         path.write_bytes(b"x")
     assert names(tmp_path) == ["image.png"]

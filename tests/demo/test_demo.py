@@ -74,7 +74,8 @@ def test_a_world_is_made_once_and_holds_what_the_recipes_name(tmp_path):
 
 
 def test_the_warm_start_teaches_form_and_hints_but_not_every_rule(tmp_path):
-    warm = WarmStart(naming_rows=10, adding_rows=10, score_rows=200, habit_rows=400)
+    warm_start = WarmStart(naming_rows=10, adding_rows=10, score_rows=200, habit_rows=400)
+    warm = DemoSettings(warm_start=warm_start, arms={})
     skills, habits = skill_rows(tmp_path, 0, warm), habit_rows(tmp_path, 0, warm)
     assert (len(skills), len(habits)) == (220, 400)
     for _, _, response in skills + habits:

@@ -151,7 +151,7 @@ def test_every_setting_is_written_beside_the_results(tmp_path, tiny_path, proble
     }  # fmt: skip
     assert {"ptdpo", "torch", "transformers", "datasets", "pillow"} <= settings["versions"].keys()
     assert len(settings["model"]["revision"]) == 32
-    assert settings["grading"] == {"mode": "mathruler", "second_opinion": False}
+    assert settings["grading"] == {"mode": "sound", "second_opinion": False}
     data = settings["benchmarks"]["mine"]
     assert (data["questions"], data["found"], data["instruction"], data["left_out"]) == (5, 5, "", [])
     assert data["prompt"].startswith("<image>what is the")

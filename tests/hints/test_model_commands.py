@@ -174,7 +174,7 @@ def test_attach_hints(ptdpo, folder):
         (["--attempts", "0"], "--attempts=0: must be at least 1"),
         (["--rpm", "0"], "--rpm=0.0: must be above 0"),
         (["--extra", "{"], "not valid JSON"),
-        (["--system-prompt", "absent.txt"], "absent.txt: the system prompt cannot be read"),
+        (["--system-prompt", "absent.txt"], "absent.txt: no such system prompt"),
         (["--fallback-base-url", "http://x"], "without --fallback-model"),
         (["--problems", "absent.jsonl"], "absent.jsonl: no such file"),
     ],

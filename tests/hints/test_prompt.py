@@ -76,5 +76,5 @@ def test_an_own_prompt_has_its_own_version(tmp_path):
     path.write_text(" ")
     with pytest.raises(ValueError, match="empty"):
         system_prompt(path)
-    with pytest.raises(ValueError, match="cannot be read"):
+    with pytest.raises(ValueError, match="no such system prompt"):
         system_prompt(tmp_path / "absent")

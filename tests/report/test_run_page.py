@@ -25,7 +25,7 @@ def page_of(*folders):
 
 
 def test_a_hundred_steps_stay_below_five_megabytes(tmp_path):
-    page = page_of(make_run(tmp_path / "run", steps=100, groups=4, rollouts=6, spots=12))
+    page = page_of(make_run(tmp_path / "run", steps=100, groups=4, rollouts=6))
     assert len(page.encode()) < 5e6
     content = data_of(page)
     steps = [group["step"] for group in content["viewer"]["groups"]]

@@ -12,6 +12,7 @@ from datasets import load_from_disk
 from peft import LoraConfig
 from safetensors.torch import save_file
 
+from ptdpo.data.dataset import readable
 from ptdpo.models import load_processor
 from tests.train.distributed_worker import SETTINGS, fixed_rollouts
 from tests.train.helpers import make_trainer, parameters
@@ -51,7 +52,7 @@ def whole(model, stage):
 
 def main():
     job = json.loads(Path(sys.argv[1]).read_text())
-    rows, processor = load_from_disk(job["rows"]), load_processor(job["model"])
+    rows, processor = load_from_disk(job["rows"]).with_transform(readable), load_processor(job["model"])
     stage = job["stage"]
     if stage is not None:
         allow_cpu()

@@ -10,6 +10,7 @@ from datasets import load_from_disk
 from safetensors.torch import save_file
 
 import ptdpo.train.trl.token_batches
+from ptdpo.data.dataset import readable
 from ptdpo.models import load_processor
 from ptdpo.train.trl.token_batches import split_by_tokens
 from tests.train.helpers import make_trainer
@@ -81,7 +82,7 @@ def unequal_parts(groups, *_, **__):
 
 def main():
     job = json.loads(Path(sys.argv[1]).read_text())
-    rows, processor = load_from_disk(job["rows"]), load_processor(job["model"])
+    rows, processor = load_from_disk(job["rows"]).with_transform(readable), load_processor(job["model"])
     for name, pattern in job["patterns"].items():
         settings = {**settings_of(name), "per_device_train_batch_size": 4}
         if name.endswith("in-parts"):

@@ -45,7 +45,7 @@ pytestmark = [
 def trained(tmp_path_factory, tiny_path, train_rows):
     """Folders with parameters and log of every run, by ZeRO stage; ``None``: without DeepSpeed."""
     base = tmp_path_factory.mktemp("deepspeed")
-    train_rows.save_to_disk(str(base / "rows"))
+    train_rows.with_format(None).save_to_disk(str(base / "rows"))
     folders = {}
     for stage in (None, 2, 3):
         folder = folders[stage] = base / f"stage-{stage}"

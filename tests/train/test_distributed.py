@@ -35,7 +35,7 @@ TUTORED = {"papo": 0, "papo_dapo-in-parts": 0, "hdpo-on-second": 2, "hdpo-everyw
 def two_processes(tmp_path_factory, tiny_path, train_rows):
     """Parameters and metrics after one optimiser step on two processes, per pattern."""
     folder = tmp_path_factory.mktemp("ddp")
-    train_rows.save_to_disk(str(folder / "rows"))
+    train_rows.with_format(None).save_to_disk(str(folder / "rows"))
     job = {"model": tiny_path, "rows": str(folder / "rows"), "out": str(folder), "patterns": PATTERNS | RESAMPLED}
     (folder / "job.json").write_text(json.dumps(job))
     torchrun(WORKER, folder / "job.json")

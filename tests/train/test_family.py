@@ -209,7 +209,10 @@ def test_another_vocabulary_is_refused_when_the_model_brings_its_processor(tmp_p
         ({"tutoring_ema_rate": 0.0}, "tutoring_ema_rate=0.0"),
         ({"tutoring_context": "telepathy"}, "tutoring_context='telepathy'"),
         ({"tutoring_use": "advantage", "tutoring_support": "full"}, "sampled token only"),
-        ({"tutoring_schedule": "sudden"}, "tutoring_schedule='sudden'"),
+        (
+            {"tutoring_schedule": "sudden"},
+            "tutoring_schedule: expected one of .*, found 'sudden'",
+        ),
         ({"tutoring_support": "full", "head": "dense"}, "leave head=fused"),
     ],
 )

@@ -115,10 +115,10 @@ def test_patches_are_black_or_untouched():
     ("settings", "message"),
     [
         ({"masked_entropy_weight": 0.1, "perception_masked": "rollout"}, "trains nothing"),
-        ({"perception_weight": -1.0}, "perception_weight=-1.0: must be at least 0"),
+        ({"perception_weight": -1.0}, "perception_weight=-1.0: must be in \\[0, 1000\\]"),
         ({"perception_mask_share": 0.0}, "perception_mask_share=0.0"),
         ({"perception_patch": 0}, "perception_patch=0"),
-        ({"perception_estimator": "best"}, "perception_estimator='best'"),
+        ({"perception_estimator": "best"}, "perception_estimator: expected one of .*, found 'best'"),
         ({"loss_type": "bnpo"}, "loss_type='bnpo': perception"),
     ],
 )

@@ -162,7 +162,7 @@ def test_longer_responses_widen_the_batch():
         ({"tutoring_ratio_clip": 2.0}, r"tutoring_ratio_clip=2\.0: .* no importance ratio"),
         ({"tutoring_context": "question", "tutoring_teacher": "frozen"}, "nothing is drawn anew"),
         ({"scale_rewards": "group"}, "set scale_rewards=none"),
-        ({"tutoring_rollouts": "nobody"}, "tutoring_rollouts='nobody'"),
+        ({"tutoring_rollouts": "nobody"}, "tutoring_rollouts: expected one of student, teacher, found 'nobody'"),
         ({"tutoring_divergence": "reverse_kl"}, "infinite"),
     ],
 )

@@ -86,6 +86,7 @@ def _same_model(answered: object, asked: str) -> bool:
         return True
     if not isinstance(answered, str):
         return False
-    one, other = answered.casefold(), asked.casefold()
+    # transformers serve adds the revision.
+    one, other = answered.casefold().partition("@")[0], asked.casefold().partition("@")[0]
     short = min(one, other, key=len)
     return one == other or one.startswith(f"{other}-") or max(one, other, key=len).endswith(f"/{short}")

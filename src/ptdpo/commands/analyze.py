@@ -1,7 +1,6 @@
 """``ptdpo analyze``."""
 
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -16,11 +15,17 @@ from ptdpo.data.dataset import rl_dataset
 from ptdpo.data.load import instruction_of, load_data
 from ptdpo.models import load_model, load_processor
 
-AnalysisName = StrEnum("AnalysisName", {name: name for name in (*ANALYSES, *SAMPLED)})
+_KNOWN = (*ANALYSES, *SAMPLED)
+
+
+def _known(name: str) -> str:
+    if name not in _KNOWN:
+        raise typer.BadParameter(f"{name!r}: choose among {', '.join(_KNOWN)}")
+    return name
 
 
 def analyze(
-    name: Annotated[AnalysisName, typer.Argument(help="What to look at.")],
+    name: Annotated[str, typer.Argument(help=f"One of {', '.join(_KNOWN)}.", callback=_known)],
     paths: Annotated[list[Path], typer.Argument(help="Folders of runs, or one recipe.")],
     folder: Annotated[Path, typer.Option("--out", help="Where table and plot are written.")] = Path("analysis"),
     questions: Annotated[int, typer.Option(min=1, help="Of the recipe's data.")] = 32,
@@ -40,12 +45,12 @@ def analyze(
     Example: `ptdpo analyze groups runs/grpo runs/ptd-grpo --out analysis`
     """
     refuse_unwritable_folder("--out", folder)
-    if name.value in ANALYSES:
+    if name in ANALYSES:
         views = [run_view(path, named) for path, named in zip(paths, names_of(paths), strict=True)]
-        analysis = ANALYSES[name.value](views)
+        analysis = ANALYSES[name](views)
     else:
         draws = Draws(questions, samples, max_new_tokens, seed=seed)
-        analysis = _sampled(name.value, paths, draws, folder)
+        analysis = _sampled(name, paths, draws, folder)
     written = analysis.write(folder)
     print_table(analysis.columns, analysis.cells())
     out.print(analysis.sentence, soft_wrap=True, markup=False)

@@ -48,11 +48,14 @@ def rl_dataset(
         {"id": _TEXT, "prompt": _MESSAGES, "images": _IMAGES, "answer": _TEXT, **told, "instruction": _TEXT}
     )
     columns = {name: [row[name] for row in rows] for name in features}
-    return datasets.Dataset.from_dict(columns, features=features).with_transform(_readable)
+    return datasets.Dataset.from_dict(columns, features=features).with_transform(readable)
 
 
-def _readable(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-    """Return rows as models read them; an image that several of them show is opened once."""
+def readable(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """Return rows as models read them; an image that several of them show is opened once.
+
+    A data set that was saved to disk has lost this: ``load_from_disk(FOLDER).with_transform(readable)``.
+    """
     if "images" not in batch:
         return batch
     pictures = {path: open_image(path) for paths in batch["images"] for path in paths}
@@ -83,4 +86,6 @@ def sft_dataset(rows: Iterable[tuple[Sequence[str], str, str]]) -> datasets.Data
         columns["images"].append(list(images))
         columns["completion"].append([{"role": "assistant", "content": response}])
     features = datasets.Features({"prompt": _MESSAGES, "images": _IMAGES, "completion": _MESSAGES})
-    return datasets.Dataset.from_dict(columns, features=features).with_transform(_readable)
+    dataset = datasets.Dataset.from_dict(columns, features=features)
+    # TRL tokenizes text beforehand, and takes no transform there.
+    return dataset.with_transform(readable) if any(columns["images"]) else dataset

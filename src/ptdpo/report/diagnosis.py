@@ -20,7 +20,7 @@ class Finding:
     """One thing that stands out.
 
     Attributes:
-        kind: a short name, also that of the row in docs/troubleshooting.md.
+        kind: a short name, also that of the row in docs/report.md.
         weight: ``warning``, or ``note``.
         says: in one sentence.
         evidence: the numbers.

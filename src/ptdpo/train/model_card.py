@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from ptdpo.data.load import source_of
 from ptdpo.train.settings import PTDConfig
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def model_card(plan: "Plan", settings: "Settings") -> str:
     rows = [
         ("preset", recipe.preset),
         ("base model", recipe.model),
-        ("data", f"{data.path or data.source} ({data.source}), {plan.problems} problems"),
+        ("data", f"{data.path or source_of(data)} ({source_of(data)}), {plan.problems} problems"),
         ("optimiser steps", str(plan.optimiser_steps)),
         ("learning rate", str(settings.learning_rate)),
     ]
