@@ -28,4 +28,4 @@ def test_what_was_not_done_is_not_said():
     assert "| tutoring | none |" in shown
     assert "library_name: peft" in shown
     assert "h.jsonl" not in shown
-    assert "rollouts" not in card(Recipe("sft", "m", data=DataSettings(solutions="s.jsonl")))
+    assert "rollouts" not in card(Recipe("sft", "m", data=DataSettings(path="p.jsonl", solutions="s.jsonl")))
