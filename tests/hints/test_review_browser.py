@@ -29,6 +29,8 @@ def page_file(tmp_path_factory):
         problem = Problem(f"p{n}", (str(folder / "a.png"),), f"question {n}?", f"answer {n}", "photos")
         verdict = HintVerdict(False, ["answer: found here"]) if n % 4 == 0 else HintVerdict(True, [])
         rows.append(ReviewRow(problem, Hint(f"look {n}", f"reason {n}"), verdict))
+    placed = Problem("placed", (str(folder / "a.png"),) * 2, "First: <image> Second: <image> which?", "1")
+    rows[18] = ReviewRow(placed, Hint("l", "r"), HintVerdict(True, []))
     rows[1] = ReviewRow(Problem("evil", (), HOSTILE, HOSTILE), Hint(HOSTILE, HOSTILE), HintVerdict(True, []))
     (folder / "review.html").write_text(review_page(rows, "hints.jsonl").html, encoding="utf-8")
     return folder / "review.html"
@@ -156,6 +158,13 @@ def test_answers_can_be_hidden_and_shown_one_by_one(opened):
     assert page.locator(".answer output:visible").count() == 0
     page.locator(".answer button").nth(2).click()
     assert page.locator(".answer output:visible").all_text_contents() == ["answer 2"]
+
+
+def test_images_stand_where_the_question_puts_them(opened):
+    card = opened().locator(".card").nth(18)
+    shown = card.locator(".question").evaluate("node => [...node.childNodes].map((part) => part.nodeName)")
+    assert shown == ["#text", "BUTTON", "#text", "BUTTON", "#text"]
+    assert card.locator(".pictures").count() == 0
 
 
 def test_an_image_can_be_enlarged(opened):

@@ -1,3 +1,4 @@
+import re
 from xml.etree import ElementTree
 
 import pytest
@@ -66,3 +67,12 @@ def test_charts_are_valid_svg_and_smoothing_is_a_trailing_mean():
 def test_more_runs_than_colours_are_all_drawn():
     chart = line_chart({f"run-{n}": ROWS for n in range(14)}, Curve("accuracy", "accuracy"))
     assert all(f"run-{n}" in chart for n in range(14))
+
+
+def test_images_of_an_example_stand_where_the_question_puts_them(scenes):
+    images = scenes[0].problem.images * 2
+    problem = Problem("1", images, "first <image> second <image> which?", "1")
+    example = TutoredExample(1, "1", ("a",), (0.1,))
+    html = render(Page("t", "i", (), (), {}, [ShownExample(problem, None, example)]))
+    asked = html[html.index("<p><b>") : html.index("</b>", html.index("<p><b>"))]
+    assert re.sub(r"<img [^>]*>", "IMAGE", asked) == "<p><b>first IMAGE  second IMAGE  which?"

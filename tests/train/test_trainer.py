@@ -8,7 +8,9 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+from datasets import Dataset
 from peft import LoraConfig
+from PIL import Image
 from trl import GRPOTrainer
 
 from ptdpo.data.dataset import rl_dataset
@@ -369,3 +371,30 @@ def test_trl_still_has_the_attributes_that_are_read(run):
     assert isinstance(trainer._tokenizer.pad_token_id, int)
     assert isinstance(trainer, PTDTrainer)
     assert isinstance(PTDConfig(output_dir="x", **small_settings()), PTDConfig)
+
+
+PARTS = [{"type": "image"}, {"type": "text", "text": "what colour?"}]
+IN_PLACE = [
+    {"type": "text", "text": "first "},
+    {"type": "image"},
+    {"type": "text", "text": " second "},
+    {"type": "image"},
+]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "images"),
+    [
+        ([{"role": "user", "content": PARTS}], 1),
+        ([{"role": "user", "content": IN_PLACE}], 2),
+        ([{"role": "user", "content": "first <image> second <image>"}], 2),
+        ("what colour?", 0),
+    ],
+)
+def test_prompts_in_every_form_are_tutored(tmp_path, tiny_path, processor, prompt, images):
+    row = {"prompt": prompt, "answer": "red", "hint": "look"}
+    pictures = {"images": [Image.new("RGB", (32, 32), "red")] * images} if images else {}
+    rows = Dataset.from_list([{**row, **pictures} for _ in range(4)])
+    trainer = make_trainer(tmp_path, tiny_path, processor, rows, reward=always_wrong)
+    trainer.train()
+    assert trainer.teacher.rows_read > 0

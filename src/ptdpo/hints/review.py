@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from ptdpo.data.images import data_url_of, open_image
+from ptdpo.data.prompts import placed_text
 from ptdpo.hints.quality import REASONS, HintVerdict
 from ptdpo.records import Hint, Problem
 
@@ -119,7 +120,7 @@ def _shown(row: ReviewRow, pictures: _Pictures) -> _Shown:
         id=row.problem.id,
         key=key,
         source=row.problem.source,
-        problem=row.problem.problem,
+        problem=placed_text(row.problem.problem),
         answer=row.problem.answer,
         look=row.hint.look,
         reason=row.hint.reason,

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ptdpo.data.images import image_url
+from ptdpo.data.prompts import interleave_images, placed_text
 from ptdpo.records import Hint, Problem, TutoredExample
 from ptdpo.report.curves import Curve, Rows, group_chart, line_chart
 
@@ -66,13 +68,19 @@ def _is_logged(runs: Mapping[str, Rows], key: str) -> bool:
     return any(key in row for rows in runs.values() for row in rows)
 
 
+def _question_parts(problem: Problem) -> list[dict[str, str]]:
+    """Return texts and images, as data URLs, in the order in which a model reads them."""
+    mixed = interleave_images(placed_text(problem.problem), [Path(path) for path in problem.images])
+    return [{"text": part} if isinstance(part, str) else {"image": image_url(part)} for part in mixed]
+
+
 def _shown(shown: ShownExample) -> dict[str, Any]:
     strongest = max(shown.example.divergence, default=0.0) or 1.0
     return {
         "problem": shown.problem,
+        "question": _question_parts(shown.problem),
         "hint": shown.hint,
         "step": shown.example.step,
-        "images": [image_url(path) for path in shown.problem.images],
         "tokens": [
             {"text": token, "nats": nats, "alpha": round(nats / strongest, 3)}
             for token, nats in zip(shown.example.tokens, shown.example.divergence, strict=True)

@@ -121,10 +121,18 @@ function reasons(row) {
   return element("ul", { class: "why", "aria-label": "Why the rules reject it" }, ...lines);
 }
 
+// Images whose places the text names stand there; the others beside it.
+function questionParts(row) {
+  const pieces = row.problem.split("<image>");
+  if (pieces.length === 1 || pieces.length !== row.images.length + 1) return [row.problem];
+  return pieces.flatMap((piece, n) => n === 0 ? [piece] : [picture(row, row.images[n - 1], n - 1), piece]);
+}
+
 function cardOf(row, position) {
   const title = `question-${position}`;
   const card = element("article", { class: "card", tabindex: "-1", "aria-labelledby": title });
-  if (row.images.length) {
+  const question = questionParts(row);
+  if (row.images.length && question.length === 1) {
     card.classList.add("with-picture");
     card.append(element("div", { class: "pictures" }, ...row.images.map((number, n) => picture(row, number, n))));
   }
@@ -136,7 +144,7 @@ function cardOf(row, position) {
     element("div", {}, element("dt", {}, "Look"), element("dd", {}, row.look)),
     element("div", {}, element("dt", {}, "Reason"), element("dd", {}, row.reason)));
   const text = element("div", { class: "text" }, meta,
-    element("h2", { class: "question", id: title, style: "color: inherit" }, row.problem), answerLine(row), hint);
+    element("h2", { class: "question", id: title, style: "color: inherit" }, ...question), answerLine(row), hint);
   if (!row.ok) text.append(reasons(row));
   const button = (mark, label, key) => element("button",
     { type: "button", class: `button ${label.toLowerCase()}`, onclick: () => { point(position, false); setMark(row, mark, card); } },
