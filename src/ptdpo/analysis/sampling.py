@@ -11,7 +11,7 @@ import torch
 
 from ptdpo.chat.store import repair_last_line
 from ptdpo.data.contexts import Row
-from ptdpo.data.prompts import attach_images
+from ptdpo.data.rendering import formed
 from ptdpo.folders import append_line, claim
 from ptdpo.models.loading import tokenizer_of
 from ptdpo.models.sampling import generate_batch
@@ -91,7 +91,7 @@ class Sampler:
             if prompt is None:
                 return None
             self._say(f"{key[0]}, {context}")
-            shown: Any = attach_images(prompt, images_of(row))
+            shown: Any = formed(self._processor, prompt, images_of(row))
             # A stream of its own for each question and context: a run that goes on draws the same.
             seed = hash_of(self._draws.seed, *key)
             settings = {"max_new_tokens": self._draws.max_new_tokens, "temperature": self._draws.temperature}

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -11,6 +11,7 @@ from ptdpo.commands.outputs import refuse_unwritable_folder
 from ptdpo.commands.printing import out, print_table
 from ptdpo.commands.report import names_of, run_view
 from ptdpo.config import read_recipe
+from ptdpo.data.contexts import Row
 from ptdpo.data.dataset import rl_dataset
 from ptdpo.data.load import instruction_of, load_data
 from ptdpo.models import load_model, load_processor
@@ -65,4 +66,6 @@ def _sampled(name: str, paths: Sequence[Path], draws: Draws, folder: Path) -> An
     rows = rl_dataset(data.problems, data.hints, instruction=instruction_of(recipe.data), solutions=data.solutions)
     made_with = {"model": recipe.model, "data": str(recipe.data)}
     model, processor = load_model(recipe.model), load_processor(recipe.model)
-    return SAMPLED[name](Sampler(model, processor, rows, draws, folder, made_with, typer.echo))
+    # A data set is read row by row, as a sequence is.
+    sampler = Sampler(model, processor, cast(Sequence[Row], rows), draws, folder, made_with, typer.echo)
+    return SAMPLED[name](sampler)

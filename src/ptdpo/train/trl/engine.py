@@ -14,6 +14,7 @@ from trl.trainer.utils import split_pixel_values_by_grid
 
 from ptdpo.data.contexts import Row
 from ptdpo.data.prompts import Prompt, attach_images
+from ptdpo.data.rendering import images_in
 from ptdpo.models.family import IMAGE_FIELDS, PIXELS, TOKEN_TYPES
 from ptdpo.runlog import RecordWriter
 from ptdpo.runlog.lines import Line
@@ -87,7 +88,8 @@ class TrlEngine:
         images = [images_of(row) for row in rows]
         if any(images):
             prompts = [
-                prompt if isinstance(prompt, str) else attach_images(prompt, own)
+                # A prompt that holds its images already is complete.
+                prompt if isinstance(prompt, str) or images_in(prompt) else attach_images(prompt, own)
                 for prompt, own in zip(prompts, images, strict=True)
             ]
         with nullcontext() if logged else self._unlogged():
