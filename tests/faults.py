@@ -34,7 +34,6 @@ from tests.chat.loopback import LoopbackServer, Say, user_text
 from tests.torchrun import free_port
 
 LONG = {"train": 40, "train-2": 10, "hints": 10, "solutions": 10, "evaluate": 10, "compare": 10}
-TRIES = 4
 # Numbers that say how long something took differ between two runs.
 _CLOCKS = ("seconds/", "elapsed", "step_time", "train_runtime", "seconds_per_step")
 
@@ -157,10 +156,13 @@ def torment(case: Case, home: Path, kills: int, rng: random.Random, tell: Callab
         )
     expected, operations = case.left(calm), int((calm / "operations.txt").read_text())
     folder = home / case.name
+    # Kills that hit a run which is not done yet: whether they were survived shows when it is.
+    undecided = 0
     while tally.tried < kills:
         if not folder.exists():
             folder.mkdir()
         tally.tried += 1
+        undecided += 1
         number = rng.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM))
         if rng.random() < 0.5:
             how = f"kill at file operation {(die_at := rng.randint(1, operations))} of {operations}"
@@ -173,21 +175,31 @@ def torment(case: Case, home: Path, kills: int, rng: random.Random, tell: Callab
         fault = "" if all(code in (0, REQUEUE) or code < 0 for code in codes) else f"ended with {codes}"
         # Some kills hit one run in a row; the last of them is followed by a run that nobody disturbs.
         if tally.tried < kills and rng.random() < 0.3 and not fault:
-            tally.survived += 1
             tell(f"{case.name} {tally.tried}: {how}, {codes}; killed again before it is done")
             continue
-        codes = wait(start(case.arguments(folder), folder, case.processes))
-        if not fault and any(codes):
-            fault = f"the next run ended with {codes}: {(folder / 'said.txt').read_text()[-300:]}"
-        if not fault and case.left(folder) != expected:
-            fault = "left something else than the undisturbed run"
-        tally.survived += not fault
+        if not fault:
+            fault = _fault_of_next_run(case, folder, expected)
+        tally.survived += 0 if fault else undecided
         tell(f"{case.name} {tally.tried}: {how}: {fault or 'survived'}")
+        undecided = 0
         if fault:
             shutil.move(folder, home / f"{case.name}-fault-{tally.tried}")
         else:
             shutil.rmtree(folder)
     return tally
+
+
+def _fault_of_next_run(case: Case, folder: Path, expected: object) -> str:
+    """Return what is wrong with a run that nobody disturbs, or with what it leaves; empty if nothing is."""
+    codes = wait(start(case.arguments(folder), folder, case.processes))
+    if any(codes):
+        return f"the next run ended with {codes}: {(folder / 'said.txt').read_text()[-300:]}"
+    try:
+        same = case.left(folder) == expected
+    except (OSError, ValueError, KeyError) as error:
+        # A file that is missing or cut off, or a checkpoint that is not whole.
+        return f"left what cannot be read ({' '.join(str(error).split())})"
+    return "" if same else "left something else than the undisturbed run"
 
 
 # -- the commands ----------------------------------------------------------------------------------------------
