@@ -17,6 +17,7 @@ from ptdpo.values import NOT_NEGATIVE, SHARE, STRICT_KEYS, Count, Number, Text, 
 
 Source = Literal["jsonl", "parquet", "hub", "easy-vqa"]
 BadRows = Literal["refuse", "drop"]
+WithoutImage = Literal["refuse", "drop"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +36,10 @@ class DataSettings:
         limit: use only so many rows, drawn at random with ``seed``.
         seed: of that draw.
         instruction: appended to every question; ``None`` for the standard thinking instruction.
-        ignore_question: use hints and solutions that were made for another question or answer under the same id.
+        ignore_question: use hints and solutions that were made for another question, image or answer under the same id.
         bad_rows: ``refuse`` the data if any row is bad, or ``drop`` bad rows; both list them by id.
+        without_image: what several processes do where some problems have an image and others none: ``refuse`` the data,
+            or ``drop`` those without, with a count; one process trains on both.
         max_prompt_tokens: longer prompts, images and whatever the teacher reads included (a hint always; answer or
             solution if the preset shows it), are bad rows.
         grading: how rollouts and a comparison's answers are graded: ``sound``, or ``mathruler`` for parity with
@@ -54,6 +57,7 @@ class DataSettings:
     seed: Whole = 0
     instruction: str | None = None
     bad_rows: BadRows = "refuse"
+    without_image: WithoutImage = "refuse"
     max_prompt_tokens: Count = 8192
     grading: Grading = "sound"
     columns: Mapping[str, str] = field(default_factory=dict)

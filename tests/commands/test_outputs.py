@@ -54,6 +54,10 @@ COMMANDS = {
     "usefulness": ("hints", "usefulness", "h.jsonl", "--problems", "p.jsonl", "--out", "p.jsonl", *SERVER),
     "usefulness review": ("hints", "usefulness", "h.jsonl", "--problems", "p.jsonl", "--out", "o.jsonl",
                           "--review-out", "p.jsonl", *SERVER),
+    "build beside foreign failures": ("hints", "build", "--problems", "p.jsonl", "--out", "f.jsonl", *SERVER),
+    "solutions beside foreign requests": ("solutions", "build", "--problems", "p.jsonl", "--out", "g.jsonl", *SERVER),
+    "usefulness beside foreign failures": ("hints", "usefulness", "h.jsonl", "--problems", "p.jsonl", "--out",
+                                           "f.jsonl", *SERVER),
     "solutions": ("solutions", "build", "--problems", "p.jsonl", "--out", "p.jsonl", *SERVER),
     "evaluate": ("evaluate", "model", "p.jsonl", "--out", "results"),
     "evaluate compare": ("evaluate", "compare", "results", "results", "--out", "results"),
@@ -66,6 +70,8 @@ COMMANDS = {
 def test_no_command_writes_over_what_it_reads_or_did_not_make(inputs, name, monkeypatch, capsys):
     monkeypatch.chdir(inputs)
     (inputs / "x.hints.jsonl").write_text("mine\n")
+    (inputs / "f.failed.jsonl").write_text('{"id": "1", "reason": "r"}\n{"id": "1", "error": "mine"}\n')
+    (inputs / "g.requests.jsonl").write_text("mine")
     for made in ("world/data/notes.txt", "results/table.md", "results/comparison.md"):
         (inputs / made).parent.mkdir(parents=True, exist_ok=True)
         (inputs / made).write_text("mine\n")

@@ -328,3 +328,19 @@ def test_texts():
     assert question_text(problem).startswith("how many?\n\nThink first")
     assert conversation("q", system="s")[0] == {"role": "system", "content": "s"}
     assert attach_images(conversation("q"), [])[0]["content"] == [{"type": "text", "text": "q"}]
+
+
+def test_problems_without_images_are_refused_or_dropped_where_several_processes_train(tmp_path, scenes):
+    problems = [scenes[0].problem, dataclasses.replace(scenes[1].problem, id="bare", images=())]
+    write_problems(tmp_path / "p.jsonl", problems)
+    settings = DataSettings(path=str(tmp_path / "p.jsonl"))
+    assert len(load_data(settings).problems) == 2
+    with pytest.raises(ValueError, match=r"1 of 2 problems have no image .*'bare'.*data.without_image=drop"):
+        load_data(settings, processes=2)
+    kept = load_data(dataclasses.replace(settings, without_image="drop"), processes=2)
+    assert [problem.id for problem in kept.problems] == [problems[0].id]
+    assert kept.report.startswith("1 of 2 problems have no image (the first is 'bare')")
+    alone = load_data(dataclasses.replace(settings, without_image="drop"))
+    assert len(alone.problems) == 2, "one process trains on both"
+    write_problems(tmp_path / "p.jsonl", problems[1:])
+    assert len(load_data(settings, processes=2).problems) == 1, "all alike"

@@ -13,7 +13,7 @@ from PIL import Image
 
 from ptdpo.config import DataSettings, Recipe
 from ptdpo.data.files import read_made_hints, write_jsonl
-from ptdpo.data.identity import content_id, fitting, question_hash
+from ptdpo.data.identity import MadeFor, content_id, fitting, question_hash
 from ptdpo.data.images import open_image
 from ptdpo.data.load import load_data, source_of
 from ptdpo.data.parquet import images_cache
@@ -210,10 +210,23 @@ def test_what_was_made_for_another_question_is_refused_and_counted(data, made, c
     given = {made: str(data / f"{made[0]}.jsonl")}
     settings = DataSettings(path=str(data / "p.jsonl"), **given)
     if refused:
-        with pytest.raises(ValueError, match=rf"1 of 4 {made} were made for another question or answer .*\(2\)"):
+        with pytest.raises(ValueError, match=rf"1 of 4 {made} were made for another question, image or answer .*\(2\)"):
             load_data(settings)
     read = load_data(DataSettings(path=settings.path, ignore_question=True, **given))
     assert len(getattr(read, made)) == 4
+
+
+def test_what_was_made_for_another_image_is_refused_unless_it_says_words_only(tmp_path):
+    for name, content in (("a.png", RED), ("b.png", BLUE)):
+        (tmp_path / name).write_bytes(content)
+    red, blue = (Problem("1", (str(tmp_path / name),), "q", "a") for name in ("a.png", "b.png"))
+    made = {"1": MadeFor("hint", question_hash(red))}
+    assert fitting(made, [red], "h", "hints") == {"1": "hint"}
+    with pytest.raises(ValueError, match=r"1 of 1 hints were made for another question, image or answer"):
+        fitting(made, [blue], "h", "hints")
+    before_images_counted = MadeFor("hint", question_hash(Problem("1", (), "q", "a")))
+    assert before_images_counted.fits(blue)
+    assert not before_images_counted.fits(Problem("1", blue.images, "q", "b"))
 
 
 def test_a_file_that_does_not_say_what_it_was_made_for_is_taken_at_its_word(data):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,10 @@ from PIL import Image
 
 from ptdpo.chat.client import ClientSettings, Endpoint, EndpointError
 from ptdpo.chat.jobs import Service, WorkFiles, read_failures
-from ptdpo.data.files import read_hints, write_problems
+from ptdpo.data.attach import write_data
+from ptdpo.data.files import read_hints, write_jsonl, write_problems
+from ptdpo.data.identity import question_hash
+from ptdpo.data.scan import count_rows, read_problems
 from ptdpo.hints import check_hint
 from ptdpo.hints.build import BuildSettings, build_hints
 from ptdpo.hints.decisions import BY_REVIEWER, Decisions
@@ -199,6 +203,35 @@ def test_a_question_that_changed_gets_a_new_hint(problems, out):
         problems.write_text(problems.read_text().replace("question 5", "other 5"))
         assert build(server, problems, out).done == 1
     assert read_hints(out)["5"].look == "other 5"
+
+
+def test_an_image_that_changed_gets_a_new_hint_and_hashes_of_words_alone_are_taken(problems, out, tmp_path):
+    with LoopbackServer(lambda *_: hint()) as server:
+        build(server, problems, out, limit=2)
+        Image.new("RGB", (8, 8), "blue").save(tmp_path / "a.png")
+        assert build(server, problems, out, limit=2).done == 2
+        words = [question_hash(Problem(str(n), (), f"question {n}", f"answer {n}")) for n in range(2)]
+        rows = {row["id"]: {**row, "question_hash": words[int(row["id"])]} for row in lines(out)}
+        write_jsonl(out, rows.values())
+        assert build(server, problems, out, limit=2).known == 2
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_a_limit_takes_the_first_rows_and_the_bar_knows_how_many_there_are(problems, out, tmp_path, kind, monkeypatch):
+    path, totals = tmp_path / f"p.{kind}", []
+    write_data(path, read_problems(problems))
+    monkeypatch.setattr("ptdpo.chat.jobs.UsageBar", lambda label, total, *_: totals.append(total) or nullcontext(Bar()))
+    with LoopbackServer(lambda *_: hint()) as server:
+        assert build(server, path, out, limit=3).done == 3
+        assert {row["id"] for row in lines(out)} == {"0", "1", "2"}
+        assert build(server, path, out).known == 3
+    assert totals == [3, 20]
+    assert count_rows(path, 30) == 20
+
+
+class Bar:
+    def known(self): ...
+    def done(self): ...
 
 
 def test_a_torn_last_line_of_the_output_is_repaired(problems, out):

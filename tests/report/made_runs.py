@@ -12,7 +12,7 @@ WORDS = ["<think>", " the", " star", " stands", " left", " of", " 12", " blue", 
 LENGTH = 14
 
 
-def make_run(folder, steps=6, groups=2, rollouts=4, seed=0, images=True, **metrics):
+def make_run(folder, steps=6, groups=2, rollouts=4, seed=0, images=True, question="", pictures=0, **metrics):
     """Write a run whose accuracy rises; ``metrics`` overrides values by step -> value."""
     rng = random.Random(seed)
     folder.mkdir(parents=True, exist_ok=True)
@@ -34,9 +34,11 @@ def make_run(folder, steps=6, groups=2, rollouts=4, seed=0, images=True, **metri
             for number in range(groups):
                 one = f"q{(step * groups + number) % 7}"
                 picture = Image.new("RGB", (48, 48), ["teal", "orange", "purple"][number % 3])
-                names = writer.keep_images([picture]) if images else ()
+                shown = pictures or question.count("<image>") or int(images)
+                names = writer.keep_images([picture] * shown)
                 hint = "Look: the left column\nReason: count the blue cells"
-                lines = [QuestionLine(step, one, "ab12cd34", f"Which score has {one}?", "12", "hint", hint, names)]
+                asked = question or f"Which score has {one}?"
+                lines = [QuestionLine(step, one, "ab12cd34", asked, "12", "hint", hint, names)]
                 own = [_rollout(rng, place, right=rng.random() < share) for place in range(rollouts)]
                 lines.append(GroupLine(step, number, one, "ab12cd34", "accuracy_reward", own))
                 lines += [_tokens(rng, step, number, each, texts) for each in own]

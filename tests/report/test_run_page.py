@@ -100,6 +100,25 @@ def test_images_beyond_their_budget_are_left_out(tmp_path):
     assert set(viewer_data([view], image_budget=10).images) == {None}
 
 
+def test_images_stand_where_the_question_puts_them(tmp_path):
+    folder = make_run(tmp_path / "run", steps=1, groups=1, question="First: <image> Second: <image> which?")
+    (question,) = viewer_data([run_view(folder, "run")]).questions
+    assert question["parts"] == ["First: ", 0, " Second: ", 0, " which?"]
+
+
+@pytest.mark.parametrize("text", ["which?", "<image> and <image> of three"])
+def test_images_without_places_of_their_own_come_first(tmp_path, text):
+    folder = make_run(tmp_path / "run", steps=1, groups=1, question=text, pictures=3)
+    (question,) = viewer_data([run_view(folder, "run")]).questions
+    assert question["parts"] == [0, 0, 0, text]
+
+
+def test_a_long_question_is_cut_and_keeps_its_images(tmp_path):
+    folder = make_run(tmp_path / "run", steps=1, groups=1, question="a" * 5000 + "<image>" + "b" * 10 + "<image>")
+    (question,) = viewer_data([run_view(folder, "run")]).questions
+    assert question["parts"] == ["a" * 4000, 0, "", 0]
+
+
 def test_the_command(tmp_path):
     make_run(tmp_path / "run")
     found = CliRunner().invoke(app, ["report", str(tmp_path / "run"), "--out", str(tmp_path / "r.html")])

@@ -144,12 +144,14 @@ def test_one_refused_response_fails_only_its_problem(problems, tmp_path):
     assert (report.done, [row.id for row in report.failed]) == (2, ["1"])
 
 
-def test_a_changed_question_is_solved_again(problems, tmp_path):
+def test_a_changed_question_or_image_is_solved_again(problems, tmp_path):
     out = tmp_path / "s.jsonl"
     with LoopbackServer(lambda *_: Say(RIGHT)) as server:
         build(server, problems, out, samples=1)
         problems.write_text(problems.read_text().replace("question 2", "other 2"))
         assert build(server, problems, out, samples=1)[0].done == 1
+        Image.new("RGB", (8, 8), "green").save(problems.with_name("a.png"))
+        assert build(server, problems, out, samples=1, limit=2)[0].done == 2
     assert len(read_solutions(out)) == 3
 
 

@@ -1,7 +1,6 @@
 """Teacher, context, route and divergence as settings: the presets beyond PTD-PO."""
 
 import json
-from dataclasses import replace
 
 import pytest
 import torch
@@ -300,17 +299,6 @@ def test_a_reference_that_moves_cannot_be_frozen(tmp_path, tiny_path, processor,
 def test_parts_by_tokens_refuse_losses_over_whole_micro_batches(tmp_path, setting):
     with pytest.raises(ValueError, match="look at whole micro-batches"):
         PTDConfig(output_dir=str(tmp_path), micro_batch_tokens=9, use_cpu=True, bf16=False, **setting)
-
-
-def test_problems_with_and_without_images_need_one_process(scenes):
-    from ptdpo.data.load import LoadedData
-    from ptdpo.train.plan import check_images
-
-    problems = [scenes[0].problem, replace(scenes[1].problem, id="bare", images=())]
-    check_images(1, LoadedData(problems, {}, {}, ""))
-    check_images(2, LoadedData(problems[:1], {}, {}, ""))
-    with pytest.raises(ValueError, match=r"1 of 2 problems have no image .*'bare'"):
-        check_images(2, LoadedData(problems, {}, {}, ""))
 
 
 def test_more_ids_than_the_head_has_are_refused(tmp_path, tiny_path, processor, rows, monkeypatch):

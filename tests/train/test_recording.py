@@ -7,6 +7,7 @@ from ptdpo.runlog import GroupLine, QuestionLine, TokenLine, read_records
 from ptdpo.train.method import Method
 from ptdpo.train.method_settings import MethodSettings, RecordSettings, TutoringSettings
 from ptdpo.train.metrics import read_metrics
+from ptdpo.train.recording import asked_text
 from ptdpo.tutor.head import Divergence
 from tests.train.fake_engine import FakeEngine, FakeTeacher, scored
 from tests.train.helpers import Alternating, make_trainer
@@ -22,6 +23,20 @@ def rows():
         for n, hint in ((0, {"look": "left", "reason": "count"}), (1, None))
         for _ in range(2)
     ]
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("q", "q"),
+        ([{"type": "image"}, {"type": "text", "text": "q"}], "q"),
+        ([{"type": "text", "text": "First: "}, {"type": "image"}, {"type": "text", "text": " which?"}],
+         "First: <image> which?"),
+    ],
+)  # fmt: skip
+def test_a_recorded_question_says_where_its_images_stand(content, text):
+    prompt = [{"role": "system", "content": "s"}, {"role": "user", "content": content}]
+    assert asked_text(prompt) == text
 
 
 def recorded(records, accuracy=(0.0, 1.0, 0.0, 0.0), **settings):

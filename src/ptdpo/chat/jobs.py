@@ -16,6 +16,7 @@ from ptdpo.chat.progress import Usage, UsageBar
 from ptdpo.chat.store import RequestStore
 from ptdpo.data.checks import BadRow
 from ptdpo.data.files import write_jsonl
+from ptdpo.folders import regular_file
 from ptdpo.records import Problem
 
 Result = TypeVar("Result")
@@ -62,6 +63,40 @@ class WorkFiles:
         """Return the files that belong to an output file."""
         stem = out.name.removesuffix(".jsonl")
         return cls(out, *(out.with_name(f"{stem}.{kind}.jsonl") for kind in ("requests", "failed", "reviews")))
+
+    def refuse_foreign(self) -> None:
+        """Refuse files of these names beside the output that no job wrote.
+
+        Raises:
+            ValueError: naming the file and its first line that is none of ours.
+        """
+        for path, first_only in ((self.requests, True), (self.failed, False), (self.reviews, True)):
+            if not path.exists():
+                continue
+            with regular_file(path).open("rb") as lines:
+                for number, line in enumerate(lines, start=1):
+                    if not _ours(line):
+                        raise ValueError(
+                            f"{path}:{number}: not a line that this command writes, and the file would be written "
+                            "over: name another --out, or insist with --overwrite"
+                        )
+                    if first_only:
+                        break
+
+
+_LINES = (
+    {"id", "reason"}, {"key", "id", "sample", "model", "prompt", "reply"},
+    {"rejected", "hint", "reason"}, {"accepted"}, {"applied", "file"},
+)  # fmt: skip
+
+
+def _ours(line: bytes) -> bool:
+    """Return whether a line beside an output is of a kind that jobs write, or the torn beginning of one."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return not line.endswith(b"\n") and line.startswith(b"{")
+    return isinstance(row, dict) and row.keys() in _LINES
 
 
 @dataclass(slots=True)
@@ -176,12 +211,6 @@ def _write_failures(path: Path, failed: list[BadRow]) -> None:
         write_jsonl(path, ({"id": row.id, "reason": row.reason} for row in failed))
     else:
         path.unlink(missing_ok=True)
-
-
-def count_lines(path: Path) -> int:
-    """Return the number of lines of a file, quickly."""
-    with path.open("rb") as file:
-        return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
 
 
 def read_failures(path: Path) -> dict[str, str]:

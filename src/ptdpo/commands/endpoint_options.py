@@ -24,6 +24,7 @@ FallbackApiKeyEnv = Annotated[
     str | None, typer.Option(help="Variable with its key; by default the same.", rich_help_panel=_SERVER)
 ]
 GradingMode = Annotated[str, typer.Option("--grading", help="sound, or mathruler for parity with published runs.")]
+Limit = Annotated[int | None, typer.Option(help="Only so many rows, the first of the file.")]
 MaxTokens = Annotated[int, typer.Option(help="Length at which a response is cut.", rich_help_panel=_SERVER)]
 Temperature = Annotated[float, typer.Option(help="Sampling temperature; below 0: not sent.", rich_help_panel=_SERVER)]
 TopP = Annotated[float, typer.Option(help="Nucleus; below 0: not sent.", rich_help_panel=_SERVER)]

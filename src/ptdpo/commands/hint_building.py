@@ -30,6 +30,7 @@ def build(
         Path | None, typer.Option(help="List from the review page: accepted, rejected ids.")
     ] = None,
     recheck: Annotated[bool, typer.Option(help="Check hints that are there, replace those rejected.")] = False,
+    limit: options.Limit = None,
     columns: reading.Columns = None,
     allow_unknown: reading.AllowUnknown = False,
     max_tokens: options.MaxTokens = 16_384,
@@ -65,7 +66,8 @@ def build(
     refuse_inputs_of_job(out, (problems, system_prompt, apply_review), overwrite=overwrite)
     sampling = options.sampling_from(max_tokens, temperature, top_p, extra)
     how = reading.reading_from(columns, allow_unknown)
-    settings = BuildSettings(read_prompt(system_prompt), sampling, attempts, fallback_attempts, recheck, how)
+    prompt = read_prompt(system_prompt)
+    settings = BuildSettings(prompt, sampling, attempts, fallback_attempts, recheck, how, limit)
     service = options.service_from(given)
     report = build_hints(problems, out, service, settings, check=check_hint, review=apply_review)
     options.report_and_exit(report, out, WorkFiles.beside(out).failed)

@@ -141,7 +141,7 @@ def refuse_input(option: str, path: Path, inputs: Iterable[Path | str | None], *
 
 
 def refuse_inputs_of_job(out: Path, inputs: Iterable[Path | None], *, overwrite: bool) -> None:
-    """Refuse a job over a server that would write to what it reads: its output or a file beside it.
+    """Refuse a job over a server whose output, or a file beside it, is what it reads or was made by others.
 
     Raises:
         ValueError: naming the file.
@@ -152,6 +152,8 @@ def refuse_inputs_of_job(out: Path, inputs: Iterable[Path | None], *, overwrite:
     files = WorkFiles.beside(out)
     for path in (files.out, files.requests, files.failed, files.reviews):
         refuse_input("--out", path, inputs, overwrite=overwrite)
+    if not overwrite:
+        files.refuse_foreign()
 
 
 def refuse_unwritable_file(option: str, path: Path) -> None:

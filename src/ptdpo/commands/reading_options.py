@@ -12,7 +12,7 @@ Columns = Annotated[
     typer.Option("--column", help="FIELD=NAME: a field of a problem has another key or column, e.g. problem=question."),
 ]
 IgnoreQuestion = Annotated[
-    bool, typer.Option("--ignore-question", help="Use what was made for another question or answer under the same id.")
+    bool, typer.Option("--ignore-question", help="Use what was made for another question, image or answer.")
 ]
 
 

@@ -34,6 +34,7 @@ def build(
     reverse_samples: Annotated[int, typer.Option(help="More for those still unsolved, shown the answer.")] = 2,
     grading: options.GradingMode = "sound",
     instruction: Annotated[str | None, typer.Option(help="Instead of the standard thinking instruction.")] = None,
+    limit: options.Limit = None,
     columns: reading.Columns = None,
     allow_unknown: reading.AllowUnknown = False,
     max_tokens: options.MaxTokens = 16_384,
@@ -76,6 +77,7 @@ def build(
         THINKING_INSTRUCTION if instruction is None else instruction,
         check_mode(grading, "--grading"),
         reading.reading_from(columns, allow_unknown),
+        limit,
     )
     refuse_inputs_of_job(out, (problems,), overwrite=overwrite)
     report, stages = build_solutions(problems, out, options.service_from(given), settings)

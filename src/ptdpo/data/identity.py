@@ -16,13 +16,25 @@ _LISTED = 10
 
 
 def question_hash(problem: Problem) -> str:
-    """Return a short hash of question and answer, by which a hint made for another question is noticed."""
-    return _hash(strip_image_markers(problem.problem), problem.answer)
+    """Return a short hash of question, images (their bytes) and answer: what is made for others is noticed by it."""
+    return _hash(strip_image_markers(problem.problem), problem.answer, *map(_file_hash, problem.images))
 
 
 def content_id(problem: Problem) -> str:
-    """Return an id made from question, images (their bytes) and answer: it stays when rows move."""
-    return _hash(strip_image_markers(problem.problem), problem.answer, *map(_file_hash, problem.images))
+    """Return an id made from question, images and answer: it stays when rows move."""
+    return question_hash(problem)
+
+
+def made_for(problem: Problem, stored: str) -> bool:
+    """Return whether a stored ``question_hash`` is that of a problem; one that says nothing fits all.
+
+    Files that were made before images counted hold a hash of question and answer only, which is taken too.
+    """
+    return stored in ("", _words_hash(problem)) or stored == question_hash(problem)
+
+
+def _words_hash(problem: Problem) -> str:
+    return _hash(strip_image_markers(problem.problem), problem.answer)
 
 
 def _hash(*texts: str) -> str:
@@ -61,7 +73,7 @@ class MadeFor(Generic[Made]):
 
     Attributes:
         what: it is.
-        question_hash: of the question and answer that it was made for; empty if it does not say.
+        question_hash: of the question, images and answer that it was made for; empty if it does not say.
         question: what was asked, as text; empty if it does not say.
     """
 
@@ -72,7 +84,7 @@ class MadeFor(Generic[Made]):
     def fits(self, problem: Problem) -> bool:
         """Return whether it was made for this problem, as far as it says."""
         if self.question_hash:
-            return self.question_hash == question_hash(problem)
+            return made_for(problem, self.question_hash)
         asked = strip_image_markers(problem.problem)
         return not self.question or asked in strip_image_markers(self.question)
 
@@ -90,14 +102,14 @@ def fitting(
         ignore: use them all the same.
 
     Raises:
-        ValueError: if some were made for other questions or answers; counts and lists them.
+        ValueError: if some were made for other questions, images or answers; counts and lists them.
     """
     wrong = [p.id for p in problems if p.id in made and not made[p.id].fits(p)]
     if wrong and not ignore:
         listed = ", ".join(wrong[:_LISTED]) + (" ..." if len(wrong) > _LISTED else "")
         raise ValueError(
-            f"{origin}: {len(wrong)} of {len(made)} {kind} were made for another question or answer than the problem "
-            f"with their id now has ({listed}): make them anew, or use them as they are with --ignore-question "
+            f"{origin}: {len(wrong)} of {len(made)} {kind} were made for another question, image or answer than the "
+            f"problem with their id now has ({listed}): make them anew, or use them as they are with --ignore-question "
             "(data.ignore_question=true)"
         )
     return {key: one.what for key, one in made.items()}

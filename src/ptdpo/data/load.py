@@ -48,7 +48,12 @@ class LoadedData:
 
 
 def load_data(
-    settings: DataSettings, *, processor: Any = None, image_folder: str | Path | None = None, context: str = "hint"
+    settings: DataSettings,
+    *,
+    processor: Any = None,
+    image_folder: str | Path | None = None,
+    context: str = "hint",
+    processes: int = 1,
 ) -> LoadedData:
     """Load, draw and check the problems of a recipe.
 
@@ -57,10 +62,12 @@ def load_data(
         processor: of the model that will read them, see ``find_bad_rows``; ``None``: it is not asked.
         image_folder: where images inside parquet files are written; by default the cache of all runs.
         context: what the teacher will read: it counts as part of a prompt, see ``find_bad_rows``.
+        processes: how many train on it.
 
     Raises:
-        ValueError: on unreadable data, bad rows under ``refuse``, or hints or solutions that belong to no
-            problem, or to one whose question or answer has changed.
+        ValueError: on unreadable data, bad rows under ``refuse``, problems with and without an image for several
+            processes unless the latter are dropped, or hints or solutions that belong to no
+            problem, or to one whose question, images or answer have changed.
     """
     origin = settings.path or source_of(settings)
     read = _read(settings, None if image_folder is None else Path(image_folder))
@@ -78,7 +85,28 @@ def load_data(
     )
     everything = CheckedProblems(checked.good, [*read.bad, *checked.bad])
     good, report = keep_good(everything, settings.bad_rows, origin)
+    good, without = _alike(good, settings, processes)
+    report = "; ".join(filter(None, (report, without)))
     return LoadedData(good, hints, solutions, report, tuple(everything.bad))
+
+
+def _alike(problems: list[Problem], settings: DataSettings, processes: int) -> tuple[list[Problem], str]:
+    """Return the problems that several processes can train on together, and a count of those that are dropped.
+
+    Processes wait for each other at every part of the model, at the vision tower too.
+    """
+    seeing = [problem for problem in problems if problem.images]
+    without = len(problems) - len(seeing)
+    if processes == 1 or not seeing or not without:
+        return problems, ""
+    first = next(problem.id for problem in problems if not problem.images)
+    counted = f"{without} of {len(problems)} problems have no image (the first is {first!r})"
+    if settings.without_image == "refuse":
+        raise ValueError(
+            f"{counted}: several processes train on problems with images or on those without; leave these out with "
+            "data.without_image=drop, or train on the two kinds in separate runs"
+        )
+    return seeing, f"{counted}, which {processes} processes cannot train on beside the others"
 
 
 def instruction_of(settings: DataSettings) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -10,6 +11,7 @@ from ptdpo.data.files import parse_problem, scan_jsonl
 from ptdpo.data.parquet import parquet_table, scan_table
 from ptdpo.data.prompts import IMAGE_MARKER
 from ptdpo.data.rows import Reading, as_text
+from ptdpo.folders import regular_file
 from ptdpo.records import BadRow, Problem
 
 
@@ -22,7 +24,7 @@ class Read:
 
 
 def scan_problems(
-    path: str | Path, reading: Reading | None = None, *, images: Path | None = None
+    path: str | Path, reading: Reading | None = None, *, images: Path | None = None, limit: int | None = None
 ) -> Iterator[Problem | BadRow]:
     """Yield every problem of a JSONL or parquet file, and a ``BadRow`` in place of each that cannot be used.
 
@@ -32,11 +34,12 @@ def scan_problems(
         path: a JSONL file, a parquet file, or a folder of parquet files.
         reading: how rows are read.
         images: where images inside parquet files are written; by default the cache of all runs.
+        limit: only so many rows, the first ones; ``None`` for all.
 
     Raises:
         ValueError: if there is no such file, or a parquet file is broken or lacks a column.
     """
-    for problem in unique(scan_file(path, reading, images)):
+    for problem in islice(unique(scan_file(path, reading, images)), limit):
         fault = "" if isinstance(problem, BadRow) else text_fault(problem)
         yield BadRow(problem.id, fault) if fault else problem
 
@@ -101,6 +104,21 @@ def text_fault(problem: Problem) -> str:
         if markers not in (0, images):
             return f"the {name} has {markers} {IMAGE_MARKER} markers, but there are {images} images"
     return ""
+
+
+def count_rows(path: str | Path, limit: int | None = None) -> int:
+    """Return how many rows ``scan_problems`` yields, without reading them.
+
+    Raises:
+        ValueError: if there is no such file, or a parquet file is broken.
+    """
+    path = Path(path)
+    if path.suffix != ".jsonl":
+        count = parquet_table(path).count
+    else:
+        with regular_file(path).open("rb") as lines:
+            count = sum(bool(line.strip()) for line in lines)
+    return count if limit is None else min(count, limit)
 
 
 def refuse_empty(path: str | Path, reading: Reading | None = None) -> None:

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from ptdpo.chat.client import ChatClient, RequestError
-from ptdpo.chat.jobs import Clients, Job, JobReport, Service, WorkFiles, count_lines, run_job
+from ptdpo.chat.jobs import Clients, Job, JobReport, Service, WorkFiles, run_job
 from ptdpo.chat.lines import KeyedLines
 from ptdpo.chat.requests import ChatReply, ChatRequest, Sampling
-from ptdpo.data.identity import question_hash
+from ptdpo.data.identity import made_for, question_hash
 from ptdpo.data.rows import Reading
-from ptdpo.data.scan import refuse_empty, scan_problems
+from ptdpo.data.scan import count_rows, refuse_empty, scan_problems
 from ptdpo.hints.decisions import Decisions
 from ptdpo.hints.prompt import HINT_SCHEMA, Rejection, SystemPrompt, hint_messages, parse_hint
 from ptdpo.hints.quality import HintVerdict
@@ -31,6 +31,7 @@ class BuildSettings:
         fallback_attempts: hints asked of the fallback.
         recheck: check hints that are there already, and replace those that are rejected.
         reading: how the rows of the problems file are read.
+        limit: only so many rows, the first of the file; ``None`` for all.
     """
 
     prompt: SystemPrompt
@@ -39,6 +40,7 @@ class BuildSettings:
     fallback_attempts: int = 2
     recheck: bool = False
     reading: Reading = field(default_factory=Reading)
+    limit: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse settings that ask for nothing.
@@ -72,8 +74,8 @@ def build_hints(
 ) -> JobReport:
     """Write a hint for every problem of a file that has none in ``out`` yet.
 
-    Lines whose question or answer has changed since, and those that a review rejects, are replaced. What failed is
-    listed beside the output, see ``WorkFiles``.
+    Lines whose question, images or answer have changed since, and those that a review rejects, are replaced. What
+    failed is listed beside the output, see ``WorkFiles``.
 
     Args:
         problems: JSONL or parquet.
@@ -89,7 +91,7 @@ def build_hints(
     """
     refuse_empty(problems, settings.reading)
     files = WorkFiles.beside(out)
-    with KeyedLines(out, _made_for) as hints, Decisions.beside(out) as reviewed:
+    with KeyedLines(out, _stored_hash) as hints, Decisions.beside(out) as reviewed:
         if review is not None:
             reviewed.apply(review, lambda problem_id: _hint_in(hints.row_of(problem_id)))
         hints.drop(_outdated(problems, hints, reviewed, settings, check))
@@ -101,8 +103,8 @@ def build_hints(
 
         job = Job(
             label="hints",
-            problems=scan_problems(problems, settings.reading),
-            total=count_lines(problems) if problems.suffix == ".jsonl" else None,
+            problems=scan_problems(problems, settings.reading, limit=settings.limit),
+            total=count_rows(problems, settings.limit),
             known=lambda problem: problem.id in hints,
             work=work,
             keep=lambda built: hints.append(_line(built)),
@@ -125,7 +127,7 @@ def _hint_in(row: Mapping[str, Any]) -> Hint:
     return Hint(row["hint"]["look"], row["hint"]["reason"])
 
 
-def _made_for(row: Mapping[str, Any]) -> str:
+def _stored_hash(row: Mapping[str, Any]) -> str:
     """Return the hash of the question that a line was made for; empty if it does not say."""
     _hint_in(row)  # raises if the line is not a hint
     return str(row.get("question_hash", ""))
@@ -135,11 +137,10 @@ def _outdated(
     problems: Path, hints: KeyedLines, reviewed: Decisions, settings: BuildSettings, check: Check
 ) -> Iterator[str]:
     """Yield the ids whose line in the hints file must go."""
-    for problem in scan_problems(problems, settings.reading):
+    for problem in scan_problems(problems, settings.reading, limit=settings.limit):
         if not isinstance(problem, Problem) or problem.id not in hints:
             continue
-        made_for = hints.tag_of(problem.id)
-        if made_for and made_for != question_hash(problem):
+        if not made_for(problem, hints.tag_of(problem.id)):
             yield problem.id
         elif settings.recheck or reviewed.count(problem.id):
             hint = _hint_in(hints.row_of(problem.id))

@@ -23,7 +23,7 @@ def read_hint_lines(path: str | Path, problems: Mapping[str, Problem], *, ignore
     """Read hints; what cannot be used is listed, and the rest is kept.
 
     That are broken lines, ids used twice, ids of no problem and, unless ``ignore_question``, hints that were made for
-    another question or answer than the problem with their id now has.
+    another question, image or answer than the problem with their id now has.
 
     Of an id used twice the first line counts.
 
@@ -48,7 +48,9 @@ def read_hint_lines(path: str | Path, problems: Mapping[str, Problem], *, ignore
                 if key not in problems:
                     raise ValueError(f"the id {key!r} belongs to no problem")
                 if not ignore_question and not made.fits(problems[key]):
-                    raise ValueError(f"the hint of {key!r} was made for another question or answer (--ignore-question)")
+                    raise ValueError(
+                        f"the hint of {key!r} was made for another question, image or answer (--ignore-question)"
+                    )
                 hints[key] = made.what
             except ValueError as error:
                 mistakes.append(f"{path}:{number}: {error}")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ptdpo.data.prompts import IMAGE_MARKER, interleave_images
 from ptdpo.report.run_view import RunView, spread
 from ptdpo.runlog import GroupLine, Leading, RolloutLine, TokenLine
 
@@ -21,7 +22,7 @@ class ViewerData:
 
     Attributes:
         groups: of all runs.
-        questions: with hints and the numbers of their images.
+        questions: with hints; their parts are texts, and the numbers of the images between them.
         images: data URLs; ``None``: a file that is missing or did not fit.
         texts: of each run, the text of each token id.
         left_out: recorded groups that did not fit.
@@ -115,9 +116,9 @@ class _Filling:
         if key not in self._questions:
             self._questions[key] = len(self._data.questions)
             shown = {
-                "text": question.question[:MOST_CHARACTERS], "answer": question.answer[:MOST_CHARACTERS],
+                "parts": _parts(question.question, [self._image(name) for name in question.images]),
+                "answer": question.answer[:MOST_CHARACTERS],
                 "context": question.context, "hint": question.hint[:MOST_CHARACTERS], "hint_id": question.hint_id,
-                "images": [self._image(name) for name in question.images],
             }  # fmt: skip
             self._room -= len(json.dumps(shown))
             self._data.questions.append(shown)
@@ -132,6 +133,18 @@ class _Filling:
             self._images[name] = len(self._data.images)
             self._data.images.append(url)
         return self._images[name]
+
+
+def _parts(text: str, images: list[int]) -> list[str | int]:
+    """Return a question as texts with the numbers of its images between them."""
+    mixed = interleave_images(text, images) if text.count(IMAGE_MARKER) == len(images) else [*images, text]
+    shown: list[str | int] = []
+    room = MOST_CHARACTERS
+    for part in mixed:
+        if isinstance(part, str):
+            part, room = part[:room], max(0, room - len(part))
+        shown.append(part)
+    return shown
 
 
 def _leading(leading: Leading | None) -> list[list[list[float]]] | None:

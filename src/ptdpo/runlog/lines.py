@@ -19,7 +19,7 @@ class QuestionLine:
         step: at which that was.
         id: of the row of the data set; empty if the data has none.
         hint_id: of what the teacher is shown, as in ``GroupLine``.
-        question: what the policy reads, as text.
+        question: what the policy reads, as text; a marker ``<image>`` for each image unless all come first.
         answer: the verified one.
         context: the teacher's context, such as ``hint``; empty without tutoring.
         hint: what the teacher is shown of it, as text; empty where the row has nothing.

@@ -2,19 +2,20 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ptdpo.chat.client import ChatClient
-from ptdpo.chat.jobs import Clients, Job, JobReport, Service, WorkFiles, count_lines, run_job
+from ptdpo.chat.jobs import Clients, Job, JobReport, Service, WorkFiles, run_job
 from ptdpo.chat.lines import KeyedLines
 from ptdpo.chat.requests import ChatMessage, ChatReply, ChatRequest, Sampling
 from ptdpo.data.files import sharegpt_row
-from ptdpo.data.prompts import IMAGE_MARKER, THINKING_INSTRUCTION, question_text
+from ptdpo.data.identity import made_for
+from ptdpo.data.prompts import IMAGE_MARKER, THINKING_INSTRUCTION, marked_text, question_text
 from ptdpo.data.rows import Reading
-from ptdpo.data.scan import refuse_empty, scan_problems
+from ptdpo.data.scan import count_rows, refuse_empty, scan_problems
 from ptdpo.records import Answered, Problem, Verdict
 from ptdpo.rewards import Mode, check_mode, grade_many, read_options
 from ptdpo.solutions.screening import shows_given_answer
@@ -41,6 +42,7 @@ class SolutionSettings:
         instruction: after the question, in the requests and in what is stored.
         grading: how responses are graded, see ``ptdpo.rewards.grade_many``.
         reading: how the rows of the problems file are read.
+        limit: only so many rows, the first of the file; ``None`` for all.
     """
 
     samples: int = 4
@@ -51,6 +53,7 @@ class SolutionSettings:
     instruction: str = THINKING_INSTRUCTION
     grading: Mode = "sound"
     reading: Reading = field(default_factory=Reading)
+    limit: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse settings that ask for nothing.
@@ -87,7 +90,8 @@ def build_solutions(
 ) -> tuple[JobReport, Counter[str]]:
     """Write a solution for every problem that has none in ``out`` yet, in ShareGPT's form.
 
-    Unsolved problems are listed beside the output, see ``WorkFiles``. A line whose question has changed is replaced.
+    Unsolved problems are listed beside the output, see ``WorkFiles``. A line whose question, images or answer
+    have changed is replaced.
 
     Returns:
         What the run did, and how many solutions came from each pass.
@@ -100,7 +104,7 @@ def build_solutions(
     stages: Counter[str] = Counter()
     folder = out.parent
     with KeyedLines(out, _asked) as lines:
-        lines.drop([p.id for p in _changed(problems, lines, settings)])
+        lines.drop(_changed(problems, lines, settings))
 
         async def work(clients: Clients, problem: Problem) -> Solved:
             return await solve(clients, problem, settings)
@@ -112,8 +116,8 @@ def build_solutions(
 
         job = Job(
             label="solutions",
-            problems=scan_problems(problems, settings.reading),
-            total=count_lines(problems) if problems.suffix == ".jsonl" else None,
+            problems=scan_problems(problems, settings.reading, limit=settings.limit),
+            total=count_rows(problems, settings.limit),
             known=lambda problem: problem.id in lines,
             work=work,
             keep=keep,
@@ -122,17 +126,18 @@ def build_solutions(
 
 
 def _asked(row: Mapping[str, Any]) -> str:
-    return str(hash((row["conversations"][0]["value"], row.get("question_hash"))))
+    """Return the hash of the question that stands in a line, and the hash that the line itself holds."""
+    return f"{hash(row['conversations'][0]['value'])} {row.get('question_hash') or ''}"
 
 
-def _changed(problems: Path, lines: KeyedLines, settings: SolutionSettings) -> list[Problem]:
-    return [
-        p
-        for p in scan_problems(problems, settings.reading)
-        if isinstance(p, Problem)
-        and p.id in lines
-        and lines.tag_of(p.id) != _asked(sharegpt_row(p, question_text(p, settings.instruction), "", lines.path.parent))
-    ]
+def _changed(problems: Path, lines: KeyedLines, settings: SolutionSettings) -> Iterator[str]:
+    """Yield the ids of lines that were made for another question, image or answer than their problem now has."""
+    for p in scan_problems(problems, settings.reading, limit=settings.limit):
+        if isinstance(p, Problem) and p.id in lines:
+            asked, _, stored = lines.tag_of(p.id).partition(" ")
+            now = marked_text(question_text(p, settings.instruction), len(p.images))
+            if asked != str(hash(now)) or not made_for(p, stored):
+                yield p.id
 
 
 async def solve(clients: Clients, problem: Problem, settings: SolutionSettings) -> Solved:

@@ -86,6 +86,7 @@ def make_plan(recipe: Recipe) -> Plan:
         recipe.data,
         processor=processor_if_local(recipe.model),
         context=context_of(settings),
+        processes=recipe.processes,
     )
     plan = plan_of(recipe, settings, data)
     if isinstance(settings, PTDConfig):
@@ -110,7 +111,6 @@ def plan_of(recipe: Recipe, settings: Settings, data: LoadedData) -> Plan:
         ValueError: if the data holds too little for one generation or lacks what the teacher reads, or batches do
             not make up whole groups and generations.
     """
-    check_images(recipe.processes, data)
     made = _sft_plan(recipe, settings, data) if isinstance(settings, SFTConfig) else _rl_plan(recipe, settings, data)
     check_recipe_settings(settings, recipe.processes)
     return made
@@ -172,16 +172,6 @@ def check_contexts(settings: PTDConfig, data: LoadedData) -> None:
     if not context.needs_group and not data.shows(context):
         raise ValueError(
             f"tutoring_weight={settings.tutoring_weight} and tutoring_context={context.name}, but {context.missing}"
-        )
-
-
-def check_images(processes: int, data: LoadedData) -> None:
-    """Engines wait for each other at every part of the model, the vision tower too."""
-    without = [problem.id for problem in data.problems if not problem.images]
-    if processes > 1 and 0 < len(without) < len(data.problems):
-        raise ValueError(
-            f"{len(without)} of {len(data.problems)} problems have no image (the first is {without[0]!r}): with "
-            "several processes train on problems with images and on those without in separate runs"
         )
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ptdpo.algo.teacher_topk import TeacherTopK
 from ptdpo.data.contexts import Row
-from ptdpo.data.prompts import Prompt, written_parts
+from ptdpo.data.prompts import IMAGE_MARKER, Prompt, placed_text, written_parts
 from ptdpo.rewards.fallbacks import find_answer
 from ptdpo.runlog.lines import LEADING, GroupLine, Leading, Line, QuestionLine, RolloutLine, TokenLine
 from ptdpo.train.engine import Engine, Kept, MicroBatch, RolloutBatch
@@ -167,7 +167,7 @@ class Recorder:
             self._questions.add((asked.id, asked.hint_id))
             images = self._engine.keep_images(images_of(row))
             answer = "" if row.get("answer") is None else str(row["answer"])
-            question = prompt_text(row["prompt"])
+            question = asked_text(row["prompt"])
             line = QuestionLine(step, asked.id, asked.hint_id, question, answer, self._context, asked.hint, images)
             written.append(line)
         return asked
@@ -187,14 +187,20 @@ def leading_positions(micro: MicroBatch) -> Tensor | None:
     return torch.tensor(rows, device=micro.response_mask.device).unsqueeze(1) & micro.response_mask
 
 
-def prompt_text(prompt: Prompt) -> str:
-    """Return the last user message of a prompt as text."""
+def asked_text(prompt: Prompt) -> str:
+    """Return the last user message of a prompt as text, a marker at each image unless all come first."""
+    return placed_text(prompt_text(prompt, IMAGE_MARKER))
+
+
+def prompt_text(prompt: Prompt, image: str = "") -> str:
+    """Return the last user message of a prompt as text, with ``image`` in the place of each image."""
     if isinstance(prompt, str):
         return prompt
     content = next((m["content"] for m in reversed(prompt) if m["role"] == "user"), "")
     if isinstance(content, str):
         return content
-    return "".join(part["text"] for part in written_parts(content) if part["type"] == "text")
+    shown = {"text": lambda part: part["text"], "image": lambda _: image}
+    return "".join(shown[part["type"]](part) for part in written_parts(content) if part["type"] in shown)
 
 
 def _asked(row: Row, context: str) -> _Asked:

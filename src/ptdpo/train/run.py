@@ -59,6 +59,7 @@ def train_recipe(recipe: Recipe) -> Path:
         recipe.data,
         processor=processor,
         context=context_of(settings),
+        processes=recipe.processes,
     )
     plan = plan_of(recipe, settings, data)
     _say(f"dropped: {data.report}" if data.report else "")

@@ -14,8 +14,8 @@ const isTutored = (group) => group.rollouts.some((rollout) => rollout.reason ===
 function haystack(group) {
   if (group.haystack === undefined) {
     const question = viewer.questions[group.question] || {};
-    const texts = [group.id, question.text, question.answer, question.hint, question.hint_id, ...group.rollouts.map((rollout) => rollout.text)];
-    group.haystack = texts.filter(Boolean).join("\n").toLowerCase();
+    const texts = [group.id, ...(question.parts || []), question.answer, question.hint, question.hint_id, ...group.rollouts.map((rollout) => rollout.text)];
+    group.haystack = texts.filter((text) => typeof text === "string").join("\n").toLowerCase();
   }
   return group.haystack;
 }
@@ -52,10 +52,13 @@ function openGroup(group, rollout) {
 function questionOf(group) {
   const question = viewer.questions[group.question];
   if (!question) return make("p", `The question ${group.id} is not in the records.`, { class: "quiet" });
-  const images = question.images.map((number) => (viewer.images[number]
-    ? make("img", null, { src: viewer.images[number], alt: `image of question ${group.id}` })
-    : make("p", "(an image that is missing, or did not fit into the page)", { class: "quiet" })));
-  const parts = [make("p", visible(question.text), { class: "pre" }), make("p", ["Answer ", make("b", visible(question.answer))])];
+  const shown = question.parts.map((part) => (typeof part === "string" ? visible(part) : viewer.images[part]
+    ? make("img", null, { src: viewer.images[part], alt: `image of question ${group.id}` })
+    : make("span", "(an image that is missing, or did not fit into the page)", { class: "quiet" })));
+  // Images in front of all words stand beside them, others among them.
+  const words = question.parts.findIndex((part) => typeof part === "string");
+  const images = shown.splice(0, words < 0 ? shown.length : words);
+  const parts = [make("p", shown, { class: "pre" }), make("p", ["Answer ", make("b", visible(question.answer))])];
   if (question.hint) parts.push(make("p", [make("b", `Only the teacher sees (${question.context}, ${question.hint_id}): `), visible(question.hint)], { class: "pre hint" }));
   else if (question.context) parts.push(make("p", `The teacher has nothing to read here (${question.context}).`, { class: "quiet" }));
   return make("div", [...images, make("div", parts)], { class: "question" });
