@@ -15,7 +15,9 @@ from ptdpo.config import Recipe, read_recipe
 from ptdpo.presets import PRESETS
 from ptdpo.train import PTDConfig
 from ptdpo.train.plan import resolved_settings
-from ptdpo.train.setting_types import Loss
+from ptdpo.train.setting_checks import check_correction
+from ptdpo.train.setting_types import RENAMED, Loss, typed_settings
+from ptdpo.train.settings import settings_as_written
 
 ROOT = Path(__file__).parents[1] / "recipes"
 RECIPES = sorted(
@@ -246,3 +248,25 @@ def test_several_bad_values_are_named_at_once_by_their_paths(tmp_path):
         ValueError, match=r"data.limit=0: must be at least 1; data.seed: expected .*; lora: unknown key"
     ):
         read_recipe(path)
+
+
+@pytest.mark.parametrize(("installed", "missing"), [(0, 1), (1, 0)])
+@pytest.mark.parametrize("pair", RENAMED)
+def test_a_renamed_setting_may_bear_either_name(installed, missing, pair):
+    """As transformers before 5.20 and after it have them: one of the two fields only."""
+    value = {"use_reentrant": False} if pair[0].endswith("kwargs") else False
+    one = dataclasses.make_dataclass("OneName", [(pair[installed], bool | dict | None, None)])
+    for asked in pair:
+        assert typed_settings(one, {asked: value}, "setting") == {pair[installed]: value}
+    with pytest.raises(ValueError, match=f"{pair[missing]}=True with {pair[installed]}="):
+        typed_settings(one, {pair[missing]: True, pair[installed]: value}, "setting")
+
+
+@pytest.mark.parametrize("truncated", [{"top_p": 0.99}, {"top_k": 20}, {"min_p": 0.1}])
+def test_ratios_of_whole_responses_are_refused_where_vllm_truncates(truncated):
+    settings = settings_as_written(PTDConfig, {"use_vllm": True, **truncated})
+    with pytest.raises(ValueError, match="vllm_importance_sampling_mode=sequence_mask with top_p="):
+        check_correction(settings)
+    token = {"vllm_importance_sampling_mode": "token_truncate"}
+    for other in ({"use_vllm": True, **truncated, **token}, truncated, {"use_vllm": True}):
+        check_correction(settings_as_written(PTDConfig, other))

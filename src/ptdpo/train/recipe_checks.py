@@ -12,6 +12,7 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK,
 from transformers.utils import is_liger_kernel_available
 from trl.import_utils import is_vllm_available
 
+from ptdpo.train.setting_checks import check_correction
 from ptdpo.train.settings import PTDConfig
 from ptdpo.values import unknown_name
 
@@ -109,6 +110,7 @@ def _check_schedule(settings: TrainingArguments) -> None:
 
 
 def _check_rl(settings: PTDConfig) -> None:
+    check_correction(settings)
     if settings.generation_batch_size and settings.steps_per_generation:
         raise ValueError(
             f"generation_batch_size={settings.generation_batch_size} with steps_per_generation="

@@ -61,6 +61,7 @@ def check_combinations(args: "PTDConfig") -> None:
         )
     if args.micro_batch_tokens is not None:
         _check_splitting(args)
+    check_correction(args)
     if args.perceives:
         _check_perception(args)
     if args.sync_ref_model and args.beta == 0:
@@ -95,6 +96,32 @@ def check_combinations(args: "PTDConfig") -> None:
         )
     if args.tutoring_support == "full" and args.head == "dense":
         raise ValueError("head=dense: the full vocabulary has one implementation; leave head=fused")
+
+
+def truncates(args: "PTDConfig") -> bool:
+    """Return whether tokens are sampled from a part of the vocabulary only: top-p, top-k or min-p."""
+    return args.top_p < 1 or args.top_k not in (None, 0, -1) or bool(args.min_p)
+
+
+def check_correction(args: "PTDConfig") -> None:
+    """Refuse a correction for vLLM by whole responses where vLLM reports probabilities of a truncated distribution.
+
+    Each token's probability is then larger than the trainer's, so a ratio of whole responses falls with their length
+    (0.26 at 400 tokens with top_p=0.99), and with it the update.
+
+    Raises:
+        ValueError: naming the mode, and what to set.
+    """
+    mode = str(args.vllm_importance_sampling_mode)
+    if not (args.use_vllm and args.vllm_importance_sampling_correction and mode.startswith("sequence")):
+        return
+    if truncates(args):
+        raise ValueError(
+            f"vllm_importance_sampling_mode={mode} with top_p={args.top_p}, top_k={args.top_k}, min_p={args.min_p}: "
+            "vLLM reports probabilities of the truncated distribution, and ratios of whole responses then go to 0 with "
+            "their length, and with them the update: set vllm_importance_sampling_mode=token_truncate, or top_p=1, "
+            "top_k=0 and no min_p"
+        )
 
 
 def _check_perception(args: "PTDConfig") -> None:

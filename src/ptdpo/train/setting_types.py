@@ -64,6 +64,11 @@ _RANGES: Mapping[str, Range] = {
     "top_k": Range(-1),
     "max_steps": Range(-1),
 }
+# Old and new names of one setting: transformers 5.20 renamed them. Recipes may use either with any version.
+RENAMED = (
+    ("gradient_checkpointing", "activation_checkpointing"),
+    ("gradient_checkpointing_kwargs", "activation_checkpointing_kwargs"),
+)
 # Where annotations are not what is taken.
 _HINTS: Mapping[str, Any] = {
     "accelerator_config": Any,
@@ -109,15 +114,31 @@ def typed_settings(kind: type, settings: Mapping[str, Any], called: str) -> dict
 
     Raises:
         ValueError: on an unknown name (suggests the nearest), or a value of the wrong type or out of range, or a file
-            that does not exist.
+            that does not exist, or the two names of one setting with two values.
     """
     known = setting_types(kind)
+    settings = _as_this_version_names(settings, known)
     for name in settings:
         if name not in known:
             raise unknown_name(called, name, known)
     typed = {name: read_as(known[name], value, "", name) for name, value in settings.items()}
     _check_files(typed)
     return typed
+
+
+def _as_this_version_names(settings: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings in which one that transformers has renamed bears the name that the installed version has."""
+    named = dict(settings)
+    for pair in RENAMED:
+        for asked, other in (pair, pair[::-1]):
+            if asked in known or asked not in named or other not in known:
+                continue
+            value = named.pop(asked)
+            if named.setdefault(other, value) != value:
+                raise ValueError(
+                    f"{asked}={value} with {other}={named[other]}: two names of one setting; leave one of them out"
+                )
+    return named
 
 
 def _check_files(settings: Mapping[str, Any]) -> None:

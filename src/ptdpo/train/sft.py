@@ -125,21 +125,22 @@ def cpu_sft_settings(
         seed: of the order of rows.
         in_order: take the rows in the order given instead of shuffling them.
     """
-    return SFTConfig(
-        output_dir=str(folder),
-        per_device_train_batch_size=batch_size,
-        num_train_epochs=1,
-        learning_rate=learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=30,
-        weight_decay=0.01,
-        adam_beta2=0.98,
-        seed=seed,
-        train_sampling_strategy="sequential" if in_order else "random",
-        logging_steps=25,
-        save_strategy="no",
-        report_to="none",
-        use_cpu=True,
-        bf16=False,
-        activation_checkpointing=False,
-    )
+    settings = {
+        "output_dir": str(folder),
+        "per_device_train_batch_size": batch_size,
+        "num_train_epochs": 1,
+        "learning_rate": learning_rate,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": 30,
+        "weight_decay": 0.01,
+        "adam_beta2": 0.98,
+        "seed": seed,
+        "train_sampling_strategy": "sequential" if in_order else "random",
+        "logging_steps": 25,
+        "save_strategy": "no",
+        "report_to": "none",
+        "use_cpu": True,
+        "bf16": False,
+        "activation_checkpointing": False,
+    }
+    return dataclasses.replace(settings_as_written(SFTConfig, settings))

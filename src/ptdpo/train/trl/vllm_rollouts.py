@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from transformers import ProcessorMixin
 
 from ptdpo.models.sampling import banned_token_ids
+from ptdpo.train.setting_checks import truncates
 from ptdpo.train.settings import PTDConfig
 from ptdpo.train.trl.engine_check import EngineCheck
 
@@ -156,5 +157,4 @@ def check_limit(args: PTDConfig) -> float | None:
     """
     if args.engine_check_nats is not None:
         return args.engine_check_nats or None
-    truncated = args.top_p < 1 or args.top_k not in (None, 0, -1) or bool(args.min_p)
-    return 0.02 if args.bf16 or args.fp16 or truncated else 0.002
+    return 0.02 if args.bf16 or args.fp16 or truncates(args) else 0.002
