@@ -13,6 +13,7 @@ from ptdpo.commands.evaluate import evaluate_app
 from ptdpo.commands.hints import hints_app
 from ptdpo.commands.merge import merge
 from ptdpo.commands.report import report
+from ptdpo.commands.screen import quiet_screen
 from ptdpo.commands.solutions import solutions_app
 from ptdpo.commands.train import sft, train
 from ptdpo.commands.watch import watch
@@ -36,7 +37,7 @@ app.add_typer(solutions_app, name="solutions")
 def main() -> None:
     """Run the command line; a ``ValueError`` or ``OSError`` is the user's mistake: one line, exit code 2."""
     try:
-        with ending_on_signals():
+        with ending_on_signals(), quiet_screen():
             app()
     except StoppedBySignal as stop:
         print(f"ptdpo: {stop}", file=sys.stderr)

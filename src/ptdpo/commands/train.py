@@ -1,6 +1,5 @@
 """``ptdpo train`` and ``ptdpo sft``."""
 
-import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -30,7 +29,6 @@ def train(
     from ptdpo.train.plan import make_plan, resolved_settings
     from ptdpo.train.run import output_folder, train_recipe
 
-    warnings.filterwarnings("once", category=FutureWarning)
     parsed = read_recipe(recipe, [*(overrides or []), *(assign or [])])
     check_model(parsed.model)
     data = parsed.data
