@@ -14,7 +14,7 @@ def free_port():
 
 
 def torchrun(worker, *arguments, **environment):
-    """Run ``worker`` with these arguments and environment variables; fails with its last words if it fails."""
+    """Run ``worker`` with these arguments and environment variables; return what it said, fail with it if it fails."""
     command = [
         sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port()),
         str(worker), *map(str, arguments),
@@ -25,3 +25,4 @@ def torchrun(worker, *arguments, **environment):
         command, capture_output=True, text=True, env={**os.environ, **environment}, check=False, timeout=400
     )
     assert done.returncode == 0, done.stderr[-4000:]
+    return done.stderr
