@@ -11,7 +11,7 @@ from PIL import Image
 
 from ptdpo.chat.images import ImageLimits, data_url
 from ptdpo.data.dataset import rl_dataset, sft_dataset
-from ptdpo.data.images import blacken_patches, image_url, open_image, plain_rgb, stored_image
+from ptdpo.data.images import blacken_patches, faithful_bytes, image_url, open_image, plain_rgb, stored_image
 from ptdpo.data.readable import readable_row
 from ptdpo.evaluate.prompts import chat_messages, prompt_parts
 from ptdpo.hints.review import small_image_url
@@ -186,3 +186,12 @@ def test_an_embedded_image_is_stored_once_and_mended_if_it_is_not_whole(tmp_path
     path.write_bytes(b"half")
     assert stored_image(b"\x89PNG content", tmp_path).read_bytes() == b"\x89PNG content"
     assert [file.name for file in tmp_path.rglob("*") if file.is_file()] == [path.name]
+
+
+@pytest.mark.parametrize("read", [open_image, faithful_bytes])
+def test_an_image_above_the_pixel_limit_is_refused_before_it_is_decoded(tmp_path, monkeypatch, read):
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "a.png")
+    monkeypatch.setattr("ptdpo.data.images.MOST_PIXELS", 63)
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda _: pytest.fail("it was decoded"))
+    with pytest.raises(ValueError, match=r"a\.png: .*8 x 8 pixels, more than 63"):
+        read(tmp_path / "a.png")

@@ -30,17 +30,20 @@ _PLAIN_MODES = {"1", "L", "P", "RGB"}
 # The largest value of the type that an image's values were meant for: the smallest that holds them all.
 _INTEGER_TOPS = (2**8 - 1, 2**16 - 1, 2**31 - 1)
 _FLOAT_TOPS = (1, 2**8 - 1, 2**16 - 1)
+# What a file of a few kilobytes may claim to hold; Pillow itself only warns here.
+MOST_PIXELS = 89_000_000
 
 
 def open_image(path: str | Path) -> Image.Image:
     """Return the image of a file as every reader sees it, see ``plain_rgb``; of several frames the first.
 
     Raises:
-        ValueError: if the file is missing or is not a readable image.
+        ValueError: if the file is missing, is not a readable image, or has more than ``MOST_PIXELS``.
     """
     # From memory: Pillow maps files of some TIFFs, and then mixes up the sides of those that lie sideways.
     file = regular_file(path, "image")
     with _readable(path), Image.open(io.BytesIO(file.read_bytes())) as image:
+        _refuse_huge(image)
         return plain_rgb(image)
 
 
@@ -63,6 +66,12 @@ def plain_rgb(image: Image.Image) -> Image.Image:
     # What said how to turn it, and which colour is transparent, has been done: not again.
     upright.info = {}
     return upright
+
+
+def _refuse_huge(image: Image.Image) -> None:
+    """Refuse an image by the size in its header, before anything is decoded."""
+    if image.width * image.height > MOST_PIXELS:
+        raise ValueError(f"{image.width} x {image.height} pixels, more than {MOST_PIXELS:,}: scale it down")
 
 
 def _orientation(image: Image.Image) -> int:
@@ -120,6 +129,7 @@ def faithful_bytes(path: str | Path) -> tuple[bytes, str] | None:
     """
     file = regular_file(path, "image")
     with _readable(path), Image.open(io.BytesIO(content := file.read_bytes())) as image:
+        _refuse_huge(image)
         image.load()
         plain = image.mode in _PLAIN_MODES and not image.has_transparency_data and _orientation(image) == 1
         one_frame = getattr(image, "n_frames", 1) == 1
