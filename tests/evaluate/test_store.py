@@ -1,4 +1,5 @@
 import json
+import math
 
 import pytest
 from hypothesis import given
@@ -40,6 +41,8 @@ def test_a_kill_at_any_byte_costs_at_most_the_line_it_hit(tmp_path_factory, cut)
         (None, "sample 0 of 'a' is there twice"),
         ({"id": "z"}, "'z' is no question of this benchmark"),
         ({"sample": 4}, "sample 4 of 'a', but 2 are asked for"),
+        ({"sample": 1, "accuracy": math.nan}, r"responses.jsonl:2: .*accuracy is nan: must be in \[0, 1\]"),
+        ({"sample": 1, "accuracy": "1"}, r"responses.jsonl:2: .*accuracy is str '1'"),
     ],
 )
 def test_a_broken_line_is_refused_by_number(tmp_path, line, message):
