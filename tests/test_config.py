@@ -15,6 +15,7 @@ from ptdpo.config import Recipe, read_recipe
 from ptdpo.presets import PRESETS
 from ptdpo.train import PTDConfig
 from ptdpo.train.plan import resolved_settings
+from ptdpo.train.run import launch_command
 from ptdpo.train.setting_checks import check_correction
 from ptdpo.train.setting_types import RENAMED, Loss, typed_settings
 from ptdpo.train.settings import settings_as_written
@@ -270,3 +271,22 @@ def test_ratios_of_whole_responses_are_refused_where_vllm_truncates(truncated):
     token = {"vllm_importance_sampling_mode": "token_truncate"}
     for other in ({"use_vllm": True, **truncated, **token}, truncated, {"use_vllm": True}):
         check_correction(settings_as_written(PTDConfig, other))
+
+
+def test_vllm_makes_room_for_the_longest_prompt_and_a_response():
+    path = ROOT / "qwen3_vl_8b_ptd_grpo.yaml"
+    assert resolved_settings(read_recipe(path)).vllm_max_model_length == 8192 + 4096
+    assert resolved_settings(read_recipe(path, ["vllm_max_model_length=6000"])).vllm_max_model_length == 6000
+    assert resolved_settings(read_recipe(path, ["use_vllm=false"])).vllm_max_model_length is None
+
+
+@pytest.mark.parametrize(
+    ("processes", "devices", "command"),
+    [
+        (2, 0, "`torchrun --nproc-per-node 2 -m ptdpo train RECIPE`"),
+        (8, 8, "`torchrun --nproc-per-node 8 -m ptdpo train RECIPE`"),
+        (16, 8, "--nnodes 2 --rdzv-backend c10d --rdzv-endpoint FIRST_HOST:29500 --nproc-per-node 8 -m ptdpo train"),
+    ],
+)
+def test_the_launch_command_starts_as_many_processes(processes, devices, command):
+    assert command in launch_command(processes, devices)

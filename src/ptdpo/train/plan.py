@@ -33,6 +33,7 @@ class Plan:
     optimiser_steps: int
     processes: int
     report: str
+    vllm_tokens: int | None = None
 
     def rows(self) -> list[tuple[str, str]]:
         """Return the cells to print."""
@@ -45,6 +46,7 @@ class Plan:
             *self._generation_rows(),
             ("optimiser steps", str(self.optimiser_steps)),
             ("processes", str(self.processes)),
+            *([("tokens that vLLM makes room for", str(self.vllm_tokens))] if self.vllm_tokens else []),
             *([("dropped", self.report)] if self.report else []),
         ]
 
@@ -64,11 +66,19 @@ Settings = PTDConfig | SFTConfig
 def resolved_settings(recipe: Recipe) -> Settings:
     """Return the settings of a recipe over those of its preset, and those over TRL's and ours, as written.
 
+    Without ``vllm_max_model_length``, vLLM makes room for the longest prompt that the data may have and a response.
+
     Raises:
         ValueError: on an unknown setting (suggests the nearest name), or a value of the wrong type or out of range.
     """
     given = {**preset_settings(recipe.preset), **recipe.train}
-    return sft_settings(given) if recipe.preset == SFT else settings_as_written(PTDConfig, given)
+    if recipe.preset == SFT:
+        return sft_settings(given)
+    settings = settings_as_written(PTDConfig, given)
+    if settings.use_vllm and settings.vllm_max_model_length is None and settings.max_completion_length is not None:
+        # Else vLLM makes room for as many positions as the model's configuration allows, which may be millions.
+        settings.vllm_max_model_length = recipe.data.max_prompt_tokens + settings.max_completion_length
+    return settings
 
 
 def make_plan(recipe: Recipe) -> Plan:
@@ -135,6 +145,7 @@ def _rl_plan(recipe: Recipe, settings: PTDConfig, data: LoadedData) -> Plan:
         _steps(settings, -(-micro_batches // layout.accumulation)),
         recipe.processes,
         data.report,
+        settings.vllm_max_model_length if settings.use_vllm else None,
     )
 
 

@@ -95,9 +95,24 @@ def check_processes(recipe: Recipe) -> None:
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if launched != recipe.processes:
         raise ValueError(
-            f"the recipe is laid out for {recipe.processes} processes but {launched} were launched: use "
-            f"torchrun --nproc-per-node, or set processes={launched} and adjust the batch sizes"
+            f"the recipe is laid out for {recipe.processes} processes but {launched} were launched: start it with "
+            f"{launch_command(recipe.processes, torch.cuda.device_count())}, or set processes={launched} and adjust "
+            "the batch sizes"
         )
+
+
+def launch_command(processes: int, devices: int) -> str:
+    """Return the command that starts a recipe on so many processes.
+
+    Args:
+        processes: over all machines.
+        devices: accelerators of this machine; 0: none, and then all processes are started here.
+    """
+    machines = processes // devices if devices and processes % devices == 0 else 1
+    here = f"--nproc-per-node {processes // machines} -m ptdpo train RECIPE"
+    if machines == 1:
+        return f"`torchrun {here}`"
+    return f"`torchrun --nnodes {machines} --rdzv-backend c10d --rdzv-endpoint FIRST_HOST:29500 {here}` on each machine"
 
 
 def _refuse_other_run(recipe: Recipe, folder: Path) -> None:
