@@ -4,30 +4,18 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ptdpo.algo.chunks import CACHED, NEVER, ChunkedHead, add_product, exp_, log_sum, slices, topk_ids
-from ptdpo.algo.divergence import Kind, Support, Tail, divergence_of, divergence_slope, is_in
+from ptdpo.algo.support import Compared, HeadSettings, compare_at, support_ids
 from ptdpo.algo.teacher_topk import TeacherTopK
 
 # Ids whose logits the backward pass holds at once.
 _BACKWARD_IDS = 2048
 # Rows that share one pass over the vocabulary in the backward pass.
 _BACKWARD_ROWS = 4_096
-
-
-class How(NamedTuple):
-    """The settings of one call of ``token_stats``."""
-
-    k: int
-    temperature: float
-    kind: Kind
-    support: Support
-    tail: Tail
-    row_chunk: int
-    vocab_chunk: int | None
 
 
 class _Support(NamedTuple):
@@ -39,14 +27,10 @@ class _Support(NamedTuple):
     slope: Float[Tensor, " s"]  # dD / d log p
 
 
-class _Compared(NamedTuple):
-    """Per compared token: the results, then what the backward pass needs."""
+class _Outside(NamedTuple):
+    """Per compared token, what the backward pass needs of the mass outside the support."""
 
-    divergence: Float[Tensor, " n"]
-    overlap: Float[Tensor, " n"]
-    student_tail: Float[Tensor, " n"]
-    teacher_tail: Float[Tensor, " n"]
-    log_outside: Float[Tensor, " n"]  # log-sum-exp of the student's logits outside the support
+    log_outside: Float[Tensor, " n"]  # log-sum-exp of the student's logits there
     tail_slope: Float[Tensor, " n"]  # dD / d log of the student's mass there
     total_slope: Float[Tensor, " n"]  # sum of all slopes, inside and outside
 
@@ -80,22 +64,25 @@ class FusedStats(torch.autograd.Function):
         targets: Int[Tensor, " n"],
         rows: Int[Tensor, " tutored"],
         teacher: TeacherTopK | None,
-        how: How,
+        settings: HeadSettings,
     ) -> tuple[Tensor, ...]:
         """Return log-probabilities [N], entropies [N], and divergence, overlap, both tails [n]."""
-        head = ChunkedHead(weight, bias, how.temperature)
-        buffer = head.buffer(hidden, how.row_chunk)
+        head = ChunkedHead(weight, bias, settings.temperature)
+        buffer = head.buffer(hidden, settings.row_chunk)
         log_prob, entropy, normaliser = buffer.new_empty(3, len(hidden))
-        supports, compared = [], []
+        supports, compared, outsides = [], [], []
         for part in slices(rows.numel(), len(buffer)):
             assert teacher is not None
             chunk = rows[part]
             padded = buffer[: len(chunk)]
             logits = head.logits(hidden[chunk], padded[:, : head.vocabulary])
             log_prob[chunk] = _at(logits, targets[chunk])
-            support, results, normaliser[chunk], entropy[chunk] = _compare(padded, logits, teacher[part], how)
+            support, results, outside, normaliser[chunk], entropy[chunk] = _compare(
+                padded, logits, teacher[part], settings
+            )
             supports.append(support._replace(row=support.row + part.start))
-            compared.append(results)
+            compared.append(results[:4])
+            outsides.append(outside)
         for chunk in _others(rows, hidden).split(len(buffer)):
             logits = head.logits(hidden[chunk], buffer[: len(chunk), : head.vocabulary])
             log_prob[chunk] = _at(logits, targets[chunk])
@@ -103,12 +90,13 @@ class FusedStats(torch.autograd.Function):
             entropy[chunk] = -mean
         none, no_ids = buffer.new_empty(0), rows.new_empty(0)
         support = _Support(*_joined(supports, (no_ids, no_ids, none, none)))
-        results = _Compared(*_joined(compared, tuple(none.clone() for _ in _Compared._fields)))
-        ctx.temperature, ctx.vocab_chunk = how.temperature, how.vocab_chunk
-        ctx.save_for_backward(hidden, weight, bias, targets, rows, normaliser, entropy, *support, *results[4:])
+        results = _joined(compared, tuple(none.clone() for _ in range(4)))
+        outside = _Outside(*_joined(outsides, (none, none, none)))
+        ctx.temperature, ctx.vocab_chunk = settings.temperature, settings.vocab_chunk
+        ctx.save_for_backward(hidden, weight, bias, targets, rows, normaliser, entropy, *support, *outside)
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*results[1:4])
-        return (log_prob - normaliser, entropy, *results[:4])
+        return (log_prob - normaliser, entropy, *results)
 
     @staticmethod
     @once_differentiable
@@ -149,89 +137,23 @@ def _products(
 
 
 def _compare(
-    padded: Float[Tensor, "n width"], logits: Float[Tensor, "n vocab"], teacher: TeacherTopK, how: How
-) -> tuple[_Support, _Compared, Float[Tensor, " n"], Float[Tensor, " n"]]:
+    padded: Float[Tensor, "n width"], logits: Float[Tensor, "n vocab"], teacher: TeacherTopK, settings: HeadSettings
+) -> tuple[_Support, Compared, _Outside, Float[Tensor, " n"], Float[Tensor, " n"]]:
     """Compare one chunk with its teacher; returns its normaliser and entropy too. Erases ``logits`` in the support."""
-    student_ids, teacher_ids = topk_ids(padded, logits.size(1), how.k), teacher.ids.long()
-    ids, counted = _union(student_ids, teacher_ids) if how.support == "union" else _alone(student_ids, teacher_ids, how)
+    student_ids = topk_ids(padded, logits.size(1), settings.k)
+    ids, counted = support_ids(student_ids, teacher.ids.long(), settings.support)
     inside = logits.gather(-1, ids).masked_fill(~counted, -torch.inf)
     logits.scatter_(-1, ids, NEVER)
     log_outside, mean_outside = log_sum(logits)
     normaliser = torch.logaddexp(inside.logsumexp(dim=-1), log_outside)
     log_p, log_p_tail = inside - normaliser.unsqueeze(-1), log_outside - normaliser
-    log_q, log_q_tail = _teacher_side(teacher, student_ids, teacher_ids, how.support, log_outside == -torch.inf)
     p, p_tail = log_p.exp(), log_p_tail.exp()
     entropy = -torch.special.xlogy(p, p).sum(dim=-1) - p_tail * (mean_outside + log_p_tail.clamp_min(NEVER))
-    log_q = log_q.masked_fill(~counted, -torch.inf)
-    q_tail = log_q_tail.exp()
-    if how.tail == "student":
-        log_q, log_q_tail = log_q.log_softmax(dim=-1), torch.full_like(log_q_tail, -torch.inf)
-    if how.tail != "none":
-        pair = torch.cat([log_p, log_p_tail.unsqueeze(-1)], -1), torch.cat([log_q, log_q_tail.unsqueeze(-1)], -1)
-    else:
-        pair = log_p.log_softmax(dim=-1), log_q.log_softmax(dim=-1)
-    slope = divergence_slope(how.kind, *pair)
-    if how.tail == "none":
-        slope = slope - pair[0].exp() * slope.sum(dim=-1, keepdim=True)
-        slope = torch.nn.functional.pad(slope, (0, 1))
+    compared = compare_at(log_p, log_p_tail, counted, student_ids, teacher, settings)
     row, slot = counted.nonzero(as_tuple=True)
-    support = _Support(row, ids[row, slot], p[row, slot], slope[row, slot])
-    results = _Compared(
-        divergence_of(how.kind, *pair),
-        is_in(student_ids, teacher_ids).to(p.dtype).mean(dim=-1),
-        p_tail,
-        q_tail,
-        log_outside,
-        slope[:, -1],
-        slope.sum(dim=-1),
-    )
-    return support, results, normaliser, entropy
-
-
-def _union(
-    student_ids: Int[Tensor, "n k"], teacher_ids: Int[Tensor, "n j"]
-) -> tuple[Int[Tensor, "n s"], Bool[Tensor, "n s"]]:
-    """Return the ids of both sides and which of them count: a teacher's id that the student names does not."""
-    counted = torch.cat([torch.ones_like(student_ids, dtype=torch.bool), ~is_in(teacher_ids, student_ids)], dim=-1)
-    return torch.cat([student_ids, teacher_ids], dim=-1), counted
-
-
-def _alone(
-    student_ids: Int[Tensor, "n k"], teacher_ids: Int[Tensor, "n j"], how: How
-) -> tuple[Int[Tensor, "n s"], Bool[Tensor, "n s"]]:
-    ids = student_ids if how.support == "student" else teacher_ids
-    return ids, torch.ones_like(ids, dtype=torch.bool)
-
-
-def _teacher_side(
-    teacher: TeacherTopK,
-    student_ids: Int[Tensor, "n k"],
-    teacher_ids: Int[Tensor, "n j"],
-    support: Support,
-    nothing_outside: Bool[Tensor, " n"],
-) -> tuple[Float[Tensor, "n s"], Float[Tensor, " n"]]:
-    """Return log q on the support, in the order of its ids, and the log of the teacher's mass outside it.
-
-    That mass is what the teacher left outside its own Top-K, less the student's other ids: nothing large is
-    subtracted, so that a small tail keeps its digits. Where the student has nothing outside (``nothing_outside`` [n]),
-    what rounding leaves of the teacher's mass is taken for nothing too: KL(teacher‖student) would be infinite.
-    """
-    if support == "teacher":
-        return teacher.log_probs, teacher.log_rest
-    same = student_ids.unsqueeze(-1) == teacher_ids.unsqueeze(-2)
-    kept = same.any(dim=-1)
-    known = teacher.log_probs.gather(-1, same.int().argmax(dim=-1))
-    log_q = torch.where(kept, known, teacher.log_probs_at(student_ids))
-    others = log_q.masked_fill(kept, -torch.inf).logsumexp(dim=-1)
-    share = (others - teacher.log_rest).exp().nan_to_num(0.0, posinf=1.0)
-    # What rounding leaves of a used-up rest is not 0: outside ids have some probability, and KL divides by it.
-    eps = torch.finfo(share.dtype).eps
-    left = teacher.log_rest + torch.log1p(-share.clamp_max(1.0 - eps))
-    left = left.masked_fill(nothing_outside & (share > 1.0 - 1e3 * eps), -torch.inf)
-    if support == "union":
-        return torch.cat([log_q, teacher.log_probs], dim=-1), left
-    missed = teacher.log_probs.masked_fill(same.any(dim=-2), -torch.inf).logsumexp(dim=-1)
-    return log_q, torch.logaddexp(left, missed)
+    support = _Support(row, ids[row, slot], p[row, slot], compared.slopes.inside[row, slot])
+    outside = _Outside(log_outside, compared.slopes.outside, compared.slopes.total)
+    return support, compared, outside, normaliser, entropy
 
 
 def _logit_gradient(

@@ -8,14 +8,18 @@ version, on whole logits, is ``ptdpo.algo.dense_head``.
 The module needs nothing but torch and its neighbours in ``ptdpo.algo``, and knows nothing of trainers.
 """
 
+from typing import Literal
+
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from ptdpo.algo.backends import Backend, chosen
 from ptdpo.algo.chunks import NEVER, ChunkedHead, log_sum, slices, topk_ids
 from ptdpo.algo.divergence import Kind, Support, Tail, check_settings
-from ptdpo.algo.fused import FusedStats, How
+from ptdpo.algo.fused import FusedStats
 from ptdpo.algo.sharded import whole
+from ptdpo.algo.support import HeadSettings
 from ptdpo.algo.teacher_topk import TeacherTopK, concatenate
 from ptdpo.algo.token_stats import TokenStats
 
@@ -34,6 +38,7 @@ def teacher_topk(
     k: int = 100,
     temperature: float = 1.0,
     row_chunk: int | None = None,
+    backend: Backend = "auto",
 ) -> TeacherTopK:
     """Reduce a teacher's distributions softmax((hidden weightᵀ + bias) / temperature) to their Top-K.
 
@@ -44,6 +49,7 @@ def teacher_topk(
         k: how many ids to keep; larger than the vocabulary means all.
         temperature: the sampling temperature.
         row_chunk: tokens whose logits are held at once; chosen by memory by default.
+        backend: ``torch``, ``triton``, or ``auto``: Triton on a GPU where it is installed. The numbers are the same.
 
     Raises:
         ValueError: for k < 1, a temperature that is not positive, integer or NaN hidden states, sizes that differ.
@@ -53,7 +59,13 @@ def teacher_topk(
     check_settings(k)
     with torch.autocast(hidden.device.type, enabled=False):
         head = ChunkedHead(weight, bias, temperature)
-        return _reduced(hidden, head, min(k, head.vocabulary), _rows_at_once(row_chunk, weight))
+        who = chosen(backend, hidden)
+        row_chunk = _rows_at_once(row_chunk, weight, who)
+        if who == "triton":
+            from ptdpo.algo.triton_head import reduced
+
+            return TeacherTopK(hidden, *reduced(hidden, head, min(k, len(weight)), row_chunk), temperature, weight, bias)
+        return _reduced(hidden, head, min(k, head.vocabulary), row_chunk)
 
 
 def token_stats(
@@ -71,6 +83,7 @@ def token_stats(
     tail: Tail = "bucket",
     row_chunk: int | None = None,
     vocab_chunk: int | None = None,
+    backend: Backend = "auto",
 ) -> TokenStats:
     """Score tokens and compare some of them with a teacher, in one pass over the hidden states.
 
@@ -90,7 +103,8 @@ def token_stats(
         support: ``union``, ``student`` or ``teacher``.
         tail: ``bucket``, ``none`` or ``student``.
         row_chunk: tokens whose logits the forward pass holds; chosen by memory by default.
-        vocab_chunk: ids whose logits the backward pass holds; chosen by memory by default.
+        vocab_chunk: ids whose logits the backward pass holds; chosen by memory by default, without use to Triton.
+        backend: as in ``teacher_topk``.
 
     Raises:
         ValueError: for settings out of range, sizes that do not fit, rows out of range or given twice, targets
@@ -108,9 +122,20 @@ def token_stats(
     if vocab_chunk is not None and vocab_chunk < 1:
         raise ValueError(f"vocab_chunk must be at least 1, got {vocab_chunk}")
     k = min(k, len(weight))
-    how = How(k, temperature, kind, support, tail, _rows_at_once(row_chunk, weight), vocab_chunk)
+    who = chosen(backend, hidden)
+    keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (hidden, weight, bias))
+    row_chunk = _rows_at_once(row_chunk, weight, who)
+    settings = HeadSettings(k, temperature, kind, support, tail, row_chunk, vocab_chunk, who, keep)
     with torch.autocast(hidden.device.type, enabled=False):
-        return TokenStats(*FusedStats.apply(hidden, weight, bias, targets, rows, teacher, how))
+        return TokenStats(*_function(who).apply(hidden, weight, bias, targets, rows, teacher, settings))
+
+
+def _function(backend: Literal["torch", "triton"]) -> type[torch.autograd.Function]:
+    if backend == "torch":
+        return FusedStats
+    from ptdpo.algo.triton_head import TritonStats
+
+    return TritonStats
 
 
 def _reduced(hidden: Float[Tensor, "n hidden"], head: ChunkedHead, k: int, row_chunk: int) -> TeacherTopK:
@@ -193,7 +218,13 @@ def _check_range(name: str, values: Shaped[Tensor, " n"], size: int, of: str) ->
             raise ValueError(f"{name} must lie in [0, {size}), the size of {of}; got {least} to {most}")
 
 
-def _rows_at_once(row_chunk: int | None, weight: Float[Tensor, "vocab hidden"]) -> int:
+def _rows_at_once(
+    row_chunk: int | None, weight: Float[Tensor, "vocab hidden"], backend: Literal["torch", "triton"]
+) -> int:
     if row_chunk is not None and row_chunk < 1:
         raise ValueError(f"row_chunk must be at least 1, got {row_chunk}")
+    if row_chunk is None and backend == "triton":
+        from ptdpo.algo.triton_head import rows_at_once
+
+        return rows_at_once(len(weight))
     return row_chunk or max(1, _FORWARD_LOGITS // len(weight))

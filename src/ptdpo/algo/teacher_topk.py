@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ptdpo.algo.chunks import CACHED, NEVER, slices
@@ -52,16 +52,36 @@ class TeacherTopK:
         """Return the record with this head, or without one."""
         return replace(self, weight=weight, bias=bias)
 
-    def log_probs_at(self, ids: Int[Tensor, "n s"]) -> Float[Tensor, "n s"]:
-        """Return log q [n, s] at any ids [n, s]: one dot product each, no product with the whole head."""
+    def log_probs_at(
+        self,
+        ids: Int[Tensor, "n s"],
+        needed: Bool[Tensor, "n s"] | None = None,
+        backend: Literal["torch", "triton"] = "torch",
+    ) -> Float[Tensor, "n s"]:
+        """Return log q [n, s] at any ids [n, s]: one dot product each, no product with the whole head.
+
+        Args:
+            ids: of the vocabulary.
+            needed: where the result will be used; elsewhere it may be anything. ``None``: everywhere.
+            backend: who computes the products.
+        """
         assert self.weight is not None, "the record was stored without its head"
-        values = self.log_probs.new_empty(ids.shape)
-        for rows in slices(len(self), max(1, 8 * CACHED // (ids.size(1) * self.weight.size(1)))):
-            states, chosen = self.hidden[rows].to(values.dtype), self.weight[ids[rows]].to(values.dtype)
-            values[rows] = torch.bmm(chosen, states.unsqueeze(-1)).squeeze(-1)
+        if backend == "triton":
+            from ptdpo.algo.triton_head import dots
+
+            values = dots(self.hidden, self.weight, ids, needed, self.log_probs.dtype)
+        else:
+            values = self._dots(self.weight, ids)
         if self.bias is not None:
             values += self.bias[ids].to(values.dtype).clamp_min(NEVER)
         return values / self.temperature - self.log_normaliser.unsqueeze(-1)
+
+    def _dots(self, weight: Float[Tensor, "vocab hidden"], ids: Int[Tensor, "n s"]) -> Float[Tensor, "n s"]:
+        values = self.log_probs.new_empty(ids.shape)
+        for rows in slices(len(self), max(1, 8 * CACHED // (ids.size(1) * weight.size(1)))):
+            states, chosen = self.hidden[rows].to(values.dtype), weight[ids[rows]].to(values.dtype)
+            values[rows] = torch.bmm(chosen, states.unsqueeze(-1)).squeeze(-1)
+        return values
 
     def _changed(self, change: Callable[[Tensor], Tensor]) -> "TeacherTopK":
         return replace(self, **{name: change(getattr(self, name)) for name in _PER_TOKEN})
