@@ -265,8 +265,8 @@ def dot_at(
     ids,
     needed,
     out,
-    hidden,
     width,
+    HIDDEN: tl.constexpr,
     SLOTS: tl.constexpr,
     SIZE: tl.constexpr,
 ):
@@ -277,11 +277,11 @@ def dot_at(
     wanted = here & (tl.load(needed + token * width + slot, mask=here, other=0) != 0)
     row = tl.load(ids + token * width + slot, mask=wanted, other=0).to(tl.int64)
     total = tl.zeros([SLOTS], dtype=out.dtype.element_ty)
-    for start in range(0, hidden, SIZE):
+    for start in range(0, HIDDEN, SIZE):
         column = start + tl.arange(0, SIZE)
-        inside = column < hidden
-        state = tl.load(states + token * hidden + column, mask=inside, other=0.0).to(out.dtype.element_ty)
-        at = row[:, None] * hidden + column[None, :]
+        inside = column < HIDDEN
+        state = tl.load(states + token * HIDDEN + column, mask=inside, other=0.0).to(out.dtype.element_ty)
+        at = row[:, None] * HIDDEN + column[None, :]
         weights = tl.load(weight + at, mask=wanted[:, None] & inside[None, :], other=0.0)
         total += tl.sum(weights.to(out.dtype.element_ty) * state[None, :], axis=1)
     tl.store(out + token * width + slot, total, mask=here)

@@ -112,8 +112,8 @@ def dots(
             ids.contiguous(),
             needed.contiguous().view(torch.uint8),
             out,
-            hidden,
             ids.size(1),
+            HIDDEN=hidden,
             SLOTS=slots,
             SIZE=min(256, triton.next_power_of_2(hidden)),
         )
