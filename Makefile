@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: demo test check bench faults clean
+.PHONY: demo test check bench gpu faults clean
 
 # torch first and pinned: an unpinned torch brings gigabytes of CUDA to a laptop. For a GPU machine install the
 # torch build you want into $(VENV) beforehand.
@@ -42,6 +42,10 @@ bench: $(READY)
 	$(BIN)/python benchmarks/grading.py
 	$(BIN)/python benchmarks/grading.py --agreement
 	$(BIN)/python benchmarks/hints.py
+
+# Correctness, speed and memory of the head on the GPU at hand, in about two minutes; goes on where it stopped.
+gpu: $(READY)
+	$(BIN)/python benchmarks/gpu.py
 
 # Kills commands and runs them again: docs/runs.md. About an hour.
 faults: $(READY)

@@ -2,11 +2,17 @@
 
 import os
 import tempfile
+from importlib.util import find_spec
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["PTDPO_CACHE"] = tempfile.mkdtemp(prefix="ptdpo-test-cache-")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+
+# Triton's kernels run as Python where there is no GPU; they are read before the hook below, which would change them.
+if find_spec("triton") is not None:
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+    import ptdpo.algo.kernels  # noqa: F401
 
 from jaxtyping import install_import_hook
 

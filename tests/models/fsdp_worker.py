@@ -31,7 +31,7 @@ def train(path, layout, head, inputs, mask):
     states = torch.randn(int(mask.sum()), teacher_head.weight.size(1), generator=torch.Generator().manual_seed(1))
     record = teacher_topk(states, teacher_head.weight.detach().clone(), k=10)
     view = TeacherView(mask, record)
-    request = ScoreRequest(targets, mask, teacher=view, divergence=Divergence(k=10), dense=head == "dense")
+    request = ScoreRequest(targets, mask, teacher=view, divergence=Divergence(k=10), head=head)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     for _ in range(5):
         scored = model(**inputs, score=request)

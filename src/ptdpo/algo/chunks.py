@@ -9,11 +9,18 @@ from torch import Tensor
 
 # Element-wise work goes over pieces of this many numbers, which stay in a core's cache.
 CACHED = 262_144
+# On a GPU pieces cost launches and save nothing.
+WHOLE = 2**62
 # Stands for -inf where inf - inf would make NaN; its exponential is 0 all the same.
 NEVER = -1e30
 # Top-K ids are searched among the blocks with the largest maxima instead of the whole row.
 _BLOCK = 64
 _LOG2_E = 1.4426950408889634
+
+
+def piece(tensor: Tensor) -> int:
+    """Return how many numbers element-wise work takes at once."""
+    return WHOLE if tensor.is_cuda else CACHED
 
 
 def slices(total: int, size: int) -> Iterator[slice]:
@@ -32,7 +39,7 @@ def product(a: Float[Tensor, "m k"], b: Float[Tensor, "k n"], out: Float[Tensor,
     if a.dtype == out.dtype:
         return torch.mm(a, b, out=out)
     if a.is_cuda:
-        return out.copy_(torch.mm(a, b, out_dtype=out.dtype))
+        return torch.mm(a, b, out_dtype=out.dtype, out=out)
     for columns in slices(b.size(1), max(1, CACHED * 8 // max(1, b.size(0)))):
         torch.mm(a.to(out.dtype), b[:, columns].to(out.dtype), out=out[:, columns])
     return out
@@ -106,7 +113,7 @@ def log_sum(logits: Float[Tensor, "rows ids"]) -> tuple[Float[Tensor, " rows"], 
     """
     top = logits.amax(dim=-1, keepdim=True)
     total, weighted = top.new_zeros(2, len(logits))
-    for ids in slices(logits.size(1), max(1, CACHED // max(1, len(logits)))):
+    for ids in slices(logits.size(1), max(1, piece(logits) // max(1, len(logits)))):
         below = logits[:, ids] - top
         share = exp_(below.clone())
         total += share.sum(dim=-1)

@@ -8,12 +8,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ptdpo.algo.chunks import CACHED, NEVER, ChunkedHead, add_product, exp_, log_sum, slices, topk_ids
+from ptdpo.algo.chunks import NEVER, ChunkedHead, add_product, exp_, log_sum, piece, slices, topk_ids
 from ptdpo.algo.support import Compared, HeadSettings, compare_at, support_ids
 from ptdpo.algo.teacher_topk import TeacherTopK
 
-# Ids whose logits the backward pass holds at once.
+# Ids whose logits the backward pass holds at once, on a CPU and on a GPU.
 _BACKWARD_IDS = 2048
+_BACKWARD_IDS_GPU = 16_384
 # Rows that share one pass over the vocabulary in the backward pass.
 _BACKWARD_ROWS = 4_096
 
@@ -107,8 +108,9 @@ class FusedStats(torch.autograd.Function):
         head, support = ChunkedHead(weight, bias, ctx.temperature), _Support(*rest[:4])
         scaled = [None if grad is None else grad / ctx.temperature for grad in grads[:3]]
         gradient = _logit_gradient(scaled, targets, rows, normaliser, entropy, support, *rest[4:])
+        width = _BACKWARD_IDS_GPU if hidden.is_cuda else _BACKWARD_IDS
         with torch.autocast(hidden.device.type, enabled=False):
-            sums = _products(head, hidden, gradient, ctx.vocab_chunk or _BACKWARD_IDS, ctx.needs_input_grad[:3])
+            sums = _products(head, hidden, gradient, ctx.vocab_chunk or width, ctx.needs_input_grad[:3])
         return (*sums, None, None, None, None)
 
 
@@ -216,8 +218,8 @@ def _chunks(
         width = ids.stop - ids.start
         to_logits = buffer[: len(states) * width].view(len(states), width)
         head.logits(states, to_logits, ids)
-        for piece in slices(len(states), max(1, CACHED // width)):
-            _fill(to_logits[piece], gradient, piece)
+        for part in slices(len(states), max(1, piece(states) // width)):
+            _fill(to_logits[part], gradient, part)
         here = slice(first, last)
         to_logits[gradient.set_row[here], gradient.set_id[here] - ids.start] = gradient.set_value[here]
         (row,) = ((gradient.targets >= ids.start) & (gradient.targets < ids.stop)).nonzero(as_tuple=True)

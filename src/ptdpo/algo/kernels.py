@@ -12,11 +12,11 @@ BLOCK = tl.constexpr(64)
 
 
 @triton.jit
-def _logits(raw, bias, ids, valid, inverse_temperature, HAS_BIAS: tl.constexpr):
+def _logits(raw, bias, ids, valid, TEMPERATURE: tl.constexpr, HAS_BIAS: tl.constexpr):
     z = tl.load(raw + ids, mask=valid, other=-float("inf"))
     if HAS_BIAS:
         z += tl.load(bias + ids, mask=valid, other=0.0).to(z.dtype)
-    return z * inverse_temperature
+    return z if TEMPERATURE == 1.0 else z / TEMPERATURE
 
 
 @triton.jit
@@ -26,14 +26,22 @@ def _finite(x):
 
 
 @triton.jit
+def _log(x):
+    """Return log x; of 0 the logarithm of a number too small to matter, so that 0 times it is 0."""
+    return tl.log(tl.maximum(x, 1e-37))
+
+
+@triton.jit
 def _sort_key(x):
     """Return integers that are ordered as the floats are."""
     x = x + 0.0  # -0.0 becomes 0.0
     if x.dtype == tl.float64:
-        bits = x.to(tl.int64, bitcast=True)
-        return tl.where(bits < 0, bits ^ 0x7FFFFFFFFFFFFFFF, bits)
-    bits = x.to(tl.int32, bitcast=True)
-    return tl.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
+        wide = x.to(tl.int64, bitcast=True)
+        key = tl.where(wide < 0, wide ^ 0x7FFFFFFFFFFFFFFF, wide)
+    else:
+        bits = x.to(tl.int32, bitcast=True)
+        key = tl.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
+    return key
 
 
 @triton.jit
@@ -61,12 +69,12 @@ def scan_blocks(
     raw,
     raw_stride,
     bias,
-    inverse_temperature,
     vocabulary,
     tops,
     totals,
     weighted,
     blocks,
+    TEMPERATURE: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     ENTROPY: tl.constexpr,
     STEP: tl.constexpr,
@@ -75,7 +83,7 @@ def scan_blocks(
     row = tl.program_id(0).to(tl.int64)
     block = tl.program_id(1) * STEP + tl.arange(0, STEP)
     ids = block[:, None] * BLOCK + tl.arange(0, BLOCK)[None, :]
-    z = _logits(raw + row * raw_stride, bias, ids, ids < vocabulary, inverse_temperature, HAS_BIAS)
+    z = _logits(raw + row * raw_stride, bias, ids, ids < vocabulary, TEMPERATURE, HAS_BIAS)
     top = tl.max(z, axis=1)
     below = z - _finite(top)[:, None]
     share = tl.exp(below)
@@ -83,7 +91,7 @@ def scan_blocks(
     tl.store(tops + at, top, mask=block < blocks)
     tl.store(totals + at, tl.sum(share, axis=1), mask=block < blocks)
     if ENTROPY:
-        products = tl.where(share > 0, below * share, 0.0)
+        products = tl.where(share > 0, below, 0.0) * share
         tl.store(weighted + at, tl.sum(products, axis=1), mask=block < blocks)
 
 
@@ -117,7 +125,7 @@ def sum_blocks(
     tl.store(largest + row, highest)
     if ENTROPY:
         inside = tl.load(weighted + row * blocks + block, mask=valid, other=0.0)
-        terms = tl.where(total * scale > 0, (inside + (top - log_sum) * total) * scale, 0.0)
+        terms = (inside + tl.where(total * scale > 0, top - log_sum, 0.0) * total) * scale
         tl.store(means + row, tl.sum(terms, axis=0) / whole)
     if CHOOSE:
         taken = _largest(_sort_key(top), valid, chosen_count)
@@ -126,7 +134,7 @@ def sum_blocks(
         others = tl.where(taken, -float("inf"), top)
         peak = tl.max(others, axis=0)
         rest = tl.sum(tl.where(taken, 0.0, total * tl.exp(others - _finite(peak))), axis=0)
-        tl.store(log_rest + row, peak + tl.log(rest))
+        tl.store(log_rest + row, peak + _log(rest))
 
 
 @triton.jit
@@ -134,7 +142,6 @@ def select_ids(
     raw,
     raw_stride,
     bias,
-    inverse_temperature,
     vocabulary,
     chosen,
     chosen_count,
@@ -142,6 +149,7 @@ def select_ids(
     logits_out,
     log_rest,
     k,
+    TEMPERATURE: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     WIDTH: tl.constexpr,
 ):
@@ -154,7 +162,7 @@ def select_ids(
     block = tl.load(chosen + row * chosen_count + slot, mask=slot < chosen_count, other=0)
     ids = block[:, None] * BLOCK + tl.arange(0, BLOCK)[None, :]
     valid = (slot < chosen_count)[:, None] & (ids < vocabulary)
-    z = _logits(raw + row * raw_stride, bias, ids, valid, inverse_temperature, HAS_BIAS)
+    z = _logits(raw + row * raw_stride, bias, ids, valid, TEMPERATURE, HAS_BIAS)
     z = tl.reshape(z, [WIDTH * BLOCK])
     ids = tl.reshape(ids, [WIDTH * BLOCK])
     valid = tl.reshape(valid, [WIDTH * BLOCK])
@@ -166,7 +174,7 @@ def select_ids(
     before = tl.load(log_rest + row)
     peak = tl.maximum(tl.max(left, axis=0), before)
     safe = _finite(peak)
-    tl.store(log_rest + row, peak + tl.log(tl.sum(tl.exp(left - safe), axis=0) + tl.exp(before - safe)))
+    tl.store(log_rest + row, peak + _log(tl.sum(tl.exp(left - safe), axis=0) + tl.exp(before - safe)))
 
 
 @triton.jit
@@ -174,7 +182,6 @@ def keep_shares(
     raw,
     raw_stride,
     bias,
-    inverse_temperature,
     vocabulary,
     ceilings,
     shares,
@@ -182,6 +189,7 @@ def keep_shares(
     peaks,
     sums,
     parts,
+    TEMPERATURE: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     KEEP: tl.constexpr,
     SIZE: tl.constexpr,
@@ -191,7 +199,7 @@ def keep_shares(
     part = tl.program_id(1)
     ids = part * SIZE + tl.arange(0, SIZE)
     valid = ids < vocabulary
-    z = _logits(raw + row * raw_stride, bias, ids, valid, inverse_temperature, HAS_BIAS)
+    z = _logits(raw + row * raw_stride, bias, ids, valid, TEMPERATURE, HAS_BIAS)
     if KEEP:
         share = tl.exp(z - tl.load(ceilings + row))
         tl.store(shares + row * shares_stride + ids, share.to(shares.dtype.element_ty), mask=valid)
@@ -205,7 +213,6 @@ def fill_gradient(
     raw,
     raw_stride,
     bias,
-    inverse_temperature,
     gradient,
     gradient_stride,
     vocabulary,
@@ -213,6 +220,7 @@ def fill_gradient(
     offsets,
     scales,
     slants,
+    TEMPERATURE: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     FROM_LOGITS: tl.constexpr,
     SLANTED: tl.constexpr,
@@ -228,20 +236,19 @@ def fill_gradient(
     at = gradient + row * gradient_stride + ids
     scale = tl.load(scales + row)
     if FROM_LOGITS:
-        x = _logits(raw + row * raw_stride, bias, ids, valid, inverse_temperature, HAS_BIAS) - tl.load(log_outside + row)
+        x = _logits(raw + row * raw_stride, bias, ids, valid, TEMPERATURE, HAS_BIAS)
+        x = tl.maximum(x - tl.load(log_outside + row), -1e30)
         share = tl.exp(x)
     else:
         offset = tl.load(offsets + row)
         kept = tl.load(at, mask=valid, other=0.0).to(scale.dtype)
         share = kept * tl.exp(offset)
         if SLANTED:
-            x = tl.log(kept) + offset
+            x = _log(kept) + offset
     if SLANTED:
         value = share * (scale + tl.load(slants + row) * x)
     else:
         value = share * scale
-    # Nothing is left of an id with share 0, and 0 times its logarithm is no number.
-    value = tl.where(share > 0, value, 0.0)
     tl.store(at, value.to(gradient.dtype.element_ty), mask=valid)
 
 

@@ -307,16 +307,24 @@ def _products(
     return to_hidden, to_weight, to_bias
 
 
-def _scan(raw: Float[Tensor, "r width"], head: ChunkedHead, k: int, *, entropy: bool) -> _Scan:
+def _scan(raw: Float[Tensor, "r vocab"], head: ChunkedHead, k: int, *, entropy: bool) -> _Scan:
     """Read the raw logits [r, V] of some tokens."""
     rows, blocks = len(raw), triton.cdiv(head.vocabulary, _BLOCK)
     tops, totals = raw.new_empty(2, rows, blocks)
     weighted = raw.new_empty(rows, blocks) if entropy else tops
     step = min(64, triton.next_power_of_2(blocks))
-    reading = (raw, raw.stride(0), _or(head.bias, raw), 1.0 / head.temperature, head.vocabulary)
+    reading = (raw, raw.stride(0), _or(head.bias, raw), head.vocabulary)
     biased = head.bias is not None
     kernels.scan_blocks[(rows, triton.cdiv(blocks, step))](
-        *reading, tops, totals, weighted, blocks, HAS_BIAS=biased, ENTROPY=entropy, STEP=step
+        *reading,
+        tops,
+        totals,
+        weighted,
+        blocks,
+        TEMPERATURE=head.temperature,
+        HAS_BIAS=biased,
+        ENTROPY=entropy,
+        STEP=step,
     )
     log_sum, mean, largest, log_rest = raw.new_empty(4, rows)
     count = min(k, blocks)
@@ -332,13 +340,14 @@ def _scan(raw: Float[Tensor, "r width"], head: ChunkedHead, k: int, *, entropy: 
         width = triton.next_power_of_2(count)
         kernels.select_ids[(rows,)](
             *reading, chosen, count, ids, logits, log_rest, k,
-            HAS_BIAS=biased, WIDTH=width, num_warps=4 if width <= 32 else 8 if width <= 128 else 16,
+            TEMPERATURE=head.temperature, HAS_BIAS=biased, WIDTH=width,
+            num_warps=4 if width <= 32 else 8 if width <= 128 else 16,
         )  # fmt: skip
     return _Scan(log_sum, mean, largest, ids.long(), logits, log_rest)
 
 
 def _keep(
-    raw: Float[Tensor, "r width"],
+    raw: Float[Tensor, "r vocab"],
     head: ChunkedHead,
     ceiling: Float[Tensor, " r"],
     shares: Float[Tensor, "kept width"] | None,
@@ -352,9 +361,9 @@ def _keep(
             continue
         room = raw[:1] if shares is None else shares
         kernels.keep_shares[(rows.stop - rows.start, parts)](
-            raw[rows], raw.stride(0), _or(head.bias, raw), 1.0 / head.temperature, head.vocabulary,
+            raw[rows], raw.stride(0), _or(head.bias, raw), head.vocabulary,
             ceiling[rows], room, room.stride(0), peaks[rows], sums[rows], parts,
-            HAS_BIAS=head.bias is not None, KEEP=keep, SIZE=_PART,
+            TEMPERATURE=head.temperature, HAS_BIAS=head.bias is not None, KEEP=keep, SIZE=_PART,
         )  # fmt: skip
     return (peaks + sums.log()).logsumexp(dim=-1)
 
@@ -364,15 +373,16 @@ def _fill(
     head: ChunkedHead,
     gradient: _Gradient,
     rows: slice,
-    raw: Float[Tensor, "r raw_width"] | None,
+    raw: Float[Tensor, "r vocab"] | None,
 ) -> None:
     """Write the gradient outside the supports, from raw logits or in place of the shares."""
     source, scale = block if raw is None else raw, gradient.scale[rows]
     slant = scale if gradient.slant is None else gradient.slant[rows]
     kernels.fill_gradient[(len(block), triton.cdiv(head.vocabulary, _PART))](
-        source, source.stride(0), _or(head.bias, scale), 1.0 / head.temperature, block, block.stride(0),
+        source, source.stride(0), _or(head.bias, scale), block, block.stride(0),
         head.vocabulary, gradient.log_outside[rows], gradient.offset[rows], scale, slant,
-        HAS_BIAS=head.bias is not None, FROM_LOGITS=raw is not None, SLANTED=gradient.slant is not None, SIZE=_PART,
+        TEMPERATURE=head.temperature, HAS_BIAS=head.bias is not None,
+        FROM_LOGITS=raw is not None, SLANTED=gradient.slant is not None, SIZE=_PART,
     )  # fmt: skip
 
 
@@ -394,9 +404,7 @@ def _place(block: Float[Tensor, "r width"], gradient: _Gradient, supports: _Supp
     )
 
 
-def _highest_outside(
-    scan: _Scan, ids: Int[Tensor, "r s"], counted: Bool[Tensor, "r s"]
-) -> Float[Tensor, " r"]:
+def _highest_outside(scan: _Scan, ids: Int[Tensor, "r s"], counted: Bool[Tensor, "r s"]) -> Float[Tensor, " r"]:
     """Return the largest of the Top-K logits outside the support, or if there is none the least of them."""
     named = ((scan.ids.unsqueeze(-1) == ids.unsqueeze(-2)) & counted.unsqueeze(-2)).any(dim=-1)
     least = scan.logits.amin(dim=-1)
@@ -404,9 +412,7 @@ def _highest_outside(
     return torch.maximum(highest, least).clamp_min(torch.finfo(least.dtype).min / 4)
 
 
-def _at(
-    raw: Float[Tensor, "r width"], head: ChunkedHead, ids: Int[Tensor, "r s"]
-) -> Float[Tensor, "r s"]:
+def _at(raw: Float[Tensor, "r vocab"], head: ChunkedHead, ids: Int[Tensor, "r s"]) -> Float[Tensor, "r s"]:
     """Return the logits at some ids."""
     z = raw.gather(-1, ids)
     if head.bias is not None:

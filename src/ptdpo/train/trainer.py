@@ -315,7 +315,7 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
         return scores
 
     def _scoring(self, model: Any, response_length: int) -> ScoringModel:
-        return ScoringModel(model, response_length, self.temperature, dense=self.args.head == "dense")
+        return ScoringModel(model, response_length, self.temperature, head=self.args.head)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 from transformers.utils.generic import ModelOutput
 
+from ptdpo.algo.backends import Backend
 from ptdpo.algo.dense_head import dense_token_stats
 from ptdpo.algo.divergence import Kind, Support, Tail
 from ptdpo.algo.full_head import full_head_divergence
@@ -32,6 +33,9 @@ _LOGIT_TRANSFORMS = (
     "lm_head_multiplier",
     "logits_scaling",
 )
+
+
+HeadName = Literal["fused", "torch", "dense"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,7 @@ class ScoreRequest:
         temperature: the sampling temperature; teacher and student logits are divided by it.
         teacher: what the teacher left, ``None`` when nothing of this micro-batch is compared.
         divergence: how to compare.
-        dense: compute on whole logits, the readable reference of the fused head.
+        head: fused, by the quickest backend that is there; torch, fused by torch alone; or dense, the readable reference.
         leading: [B, T] bool, positions whose most probable tokens are returned too; ``None``: nowhere.
         reduce_to: return the distributions themselves, reduced to their Top-K of this size, instead of scores.
         reduced: [B, T] bool, at which of the valid positions; ``None``: at all.
@@ -86,7 +90,7 @@ class ScoreRequest:
     temperature: float = 1.0
     teacher: TeacherView | None = None
     divergence: Divergence = Divergence()
-    dense: bool = False
+    head: HeadName = "fused"
     leading: Tensor | None = None
     reduce_to: int | None = None
     reduced: Tensor | None = None
@@ -223,14 +227,19 @@ def _reduce(hidden: Tensor, head: HeadWeights, request: ScoreRequest) -> _Result
     """Reduce the distributions at the response positions of one micro-batch, row by row."""
     assert request.reduce_to is not None
     states = hidden[request.response_mask if request.reduced is None else request.reduced]
-    record = teacher_topk(states, *head, k=request.reduce_to, temperature=request.temperature)
+    record = teacher_topk(
+        states, *head, k=request.reduce_to, temperature=request.temperature, backend=_backend(request)
+    )
     return None, ScoreDetails(record=record.with_head(None))
 
 
 def _score(hidden: Tensor, head: HeadWeights, request: ScoreRequest) -> _Result:
     """Score the response positions of one micro-batch, and compare those that are tutored."""
     mask, divergence, view = request.response_mask, request.divergence, request.teacher
-    score = dense_token_stats if request.dense else token_stats
+    if request.head == "dense":
+        score = dense_token_stats
+    else:
+        score = functools.partial(token_stats, backend=_backend(request))
     # index_select, because the backward pass of a boolean index is far slower on a CPU.
     states = hidden.flatten(0, 1).index_select(0, mask.flatten().nonzero().squeeze(-1))
     targets = request.response_ids[mask]
@@ -252,6 +261,10 @@ def _score(hidden: Tensor, head: HeadWeights, request: ScoreRequest) -> _Result:
         return log_probs, ScoreDetails(entropy, leading=leading)
     compared_to = (stats.divergence, stats.overlap, stats.student_tail, stats.teacher_tail)
     return log_probs, ScoreDetails(entropy, *compared_to, leading=leading)
+
+
+def _backend(request: ScoreRequest) -> Backend:
+    return "auto" if request.head == "fused" else "torch"
 
 
 @torch.no_grad()

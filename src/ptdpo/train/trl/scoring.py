@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ptdpo.algo.lm_head import concatenate
 from ptdpo.models.family import without_empty_images
-from ptdpo.tutor.head import Divergence, HeadWeights, ScoredTokens, ScoreRequest, TeacherView
+from ptdpo.tutor.head import HeadName, Divergence, HeadWeights, ScoredTokens, ScoreRequest, TeacherView
 from ptdpo.tutor.teacher import Reading
 
 IGNORED = -100
@@ -71,7 +71,7 @@ class ScoringModel:
         temperature: the sampling temperature.
         compared: the teacher, ``None``: nothing is compared.
         kl_free: the rows whose reference is to be overwritten once they are scored.
-        dense: score on whole logits.
+        head: who scores, see ``ScoreRequest``.
         leading: [B, T] bool, where leading tokens are wanted; ``None``: nowhere.
         scored: what the calls returned, in order.
     """
@@ -81,7 +81,7 @@ class ScoringModel:
     temperature: float
     compared: Compared | None = None
     kl_free: KLFree | None = None
-    dense: bool = False
+    head: HeadName = "fused"
     leading: Tensor | None = None
     scored: list[ScoredTokens] = field(default_factory=list)
     _next_row: int = 0
@@ -98,7 +98,7 @@ class ScoringModel:
             self.temperature,
             None if self.compared is None else self.compared.view(rows, mask),
             Divergence() if self.compared is None else self.compared.divergence,
-            self.dense,
+            self.head,
             None if self.leading is None else self.leading[rows],
         )
         scored: ScoredTokens = self.model(**without_empty_images(inputs), score=request)
