@@ -201,10 +201,10 @@ def _wait(device: torch.device) -> None:
 
 def bare(p: Problem) -> None:
     """The four products that nothing can avoid: both sides' logits, and the gradients of states and weight."""
-    p.teacher_hidden @ p.weight.t()
+    torch.mm(p.teacher_hidden, p.weight.t())
     logits = p.hidden @ p.weight.t()
-    logits @ p.weight
-    logits.t() @ p.hidden
+    torch.mm(logits, p.weight)
+    torch.mm(logits.t(), p.hidden)
 
 
 def tutored(p: Problem, backend: str) -> None:
@@ -217,7 +217,7 @@ def tutored(p: Problem, backend: str) -> None:
 
 def liger(p: Problem) -> None:
     """Liger's fused JSD: a mean, without log-probabilities of the policy gradient."""
-    from liger_kernel.chunked_loss import LigerFusedLinearJSDLoss
+    from liger_kernel.chunked_loss import LigerFusedLinearJSDLoss  # type: ignore[import-not-found]
 
     hidden, weight = p.hidden.detach().requires_grad_(), p.weight.detach().requires_grad_()
     LigerFusedLinearJSDLoss()(hidden, weight, p.teacher_hidden, p.weight, p.targets).backward()

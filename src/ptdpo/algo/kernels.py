@@ -51,7 +51,7 @@ def _largest(key, valid, k):
     bits: tl.constexpr = key.dtype.primitive_bitwidth
     least = one << (bits - 1)
     threshold = least
-    for n in tl.static_range(bits):
+    for n in tl.static_range(bits):  # type: ignore[attr-defined]
         if n == 0:
             candidate = one - one
         else:
@@ -111,7 +111,7 @@ def sum_blocks(
     CHOOSE: tl.constexpr,
     WIDTH: tl.constexpr,
 ):
-    """Per row: log-sum-exp L, mean of z - L, largest logit, the blocks with the largest tops, log-sum-exp of the rest."""
+    """Per row: log-sum-exp L, mean of z - L, largest logit, blocks with the largest tops, log-sum-exp of the rest."""
     row = tl.program_id(0).to(tl.int64)
     block = tl.arange(0, WIDTH)
     valid = block < blocks

@@ -9,12 +9,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
-import triton
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ptdpo.algo import kernels
+from ptdpo.algo import kernels as _kernels
 from ptdpo.algo.chunks import ChunkedHead, product, slices
 from ptdpo.algo.support import Compared, HeadSettings, Slopes, compare_at, support_ids
 from ptdpo.algo.teacher_topk import TeacherTopK
@@ -23,7 +22,8 @@ from ptdpo.algo.teacher_topk import TeacherTopK
 KEPT_BYTES = 2_700_000_000
 # Compared tokens whose supports are worked on at once: [tokens, k, k] is held.
 _COMPARED = 8_192
-_BLOCK = kernels.BLOCK.value
+kernels: Any = _kernels  # what Triton makes of their signatures has no types
+_BLOCK: int = kernels.BLOCK.value
 _PART = 4_096
 
 
@@ -106,7 +106,7 @@ def dots(
     if out.numel():
         needed = torch.ones_like(ids, dtype=torch.bool) if needed is None else needed
         hidden, slots = states.size(1), 16
-        kernels.dot_at[(len(ids), triton.cdiv(ids.size(1), slots))](
+        kernels.dot_at[(len(ids), _ceil(ids.size(1), slots))](
             states.contiguous(),
             weight.contiguous(),
             ids.contiguous(),
@@ -115,7 +115,7 @@ def dots(
             ids.size(1),
             HIDDEN=hidden,
             SLOTS=slots,
-            SIZE=min(256, triton.next_power_of_2(hidden)),
+            SIZE=min(256, _power_of_2(hidden)),
         )
     return out
 
@@ -223,7 +223,8 @@ def _compare(
         results.append((*found[:4], *found.slopes))
     none = tokens.log_sum.new_empty(0)
     columns = _joined(results, (*(none.clone() for _ in range(4)), none.view(0, 1), none, none))
-    return Compared(*columns[:4], Slopes(*columns[4:]))
+    divergence, overlap, student_tail, teacher_tail, *slopes = columns
+    return Compared(divergence, overlap, student_tail, teacher_tail, Slopes(*slopes))
 
 
 def _logit_gradient(
@@ -309,13 +310,13 @@ def _products(
 
 def _scan(raw: Float[Tensor, "r vocab"], head: ChunkedHead, k: int, *, entropy: bool) -> _Scan:
     """Read the raw logits [r, V] of some tokens."""
-    rows, blocks = len(raw), triton.cdiv(head.vocabulary, _BLOCK)
+    rows, blocks = len(raw), _ceil(head.vocabulary, _BLOCK)
     tops, totals = raw.new_empty(2, rows, blocks)
     weighted = raw.new_empty(rows, blocks) if entropy else tops
-    step = min(64, triton.next_power_of_2(blocks))
+    step = min(64, _power_of_2(blocks))
     reading = (raw, raw.stride(0), _or(head.bias, raw), head.vocabulary)
     biased = head.bias is not None
-    kernels.scan_blocks[(rows, triton.cdiv(blocks, step))](
+    kernels.scan_blocks[(rows, _ceil(blocks, step))](
         *reading,
         tops,
         totals,
@@ -329,7 +330,7 @@ def _scan(raw: Float[Tensor, "r vocab"], head: ChunkedHead, k: int, *, entropy: 
     log_sum, mean, largest, log_rest = raw.new_empty(4, rows)
     count = min(k, blocks)
     chosen = torch.empty(rows, max(1, count), dtype=torch.int32, device=raw.device)
-    width = triton.next_power_of_2(blocks)
+    width = _power_of_2(blocks)
     kernels.sum_blocks[(rows,)](
         tops, totals, weighted, blocks, log_sum, mean, largest, chosen, log_rest, count,
         ENTROPY=entropy, CHOOSE=k > 0, WIDTH=width, num_warps=8 if width >= 2_048 else 4,
@@ -337,7 +338,7 @@ def _scan(raw: Float[Tensor, "r vocab"], head: ChunkedHead, k: int, *, entropy: 
     ids = torch.empty(rows, k, dtype=torch.int32, device=raw.device)
     logits = raw.new_empty(rows, k)
     if k:
-        width = triton.next_power_of_2(count)
+        width = _power_of_2(count)
         kernels.select_ids[(rows,)](
             *reading, chosen, count, ids, logits, log_rest, k,
             TEMPERATURE=head.temperature, HAS_BIAS=biased, WIDTH=width,
@@ -353,7 +354,7 @@ def _keep(
     shares: Float[Tensor, "kept width"] | None,
 ) -> Float[Tensor, " r"]:
     """Return the log-sum-exp of the raw logits, and write the shares of the first tokens."""
-    parts = triton.cdiv(head.vocabulary, _PART)
+    parts = _ceil(head.vocabulary, _PART)
     peaks, sums = raw.new_empty(2, len(raw), parts)
     kept = 0 if shares is None else len(shares)
     for rows, keep in ((slice(0, kept), True), (slice(kept, len(raw)), False)):
@@ -378,7 +379,7 @@ def _fill(
     """Write the gradient outside the supports, from raw logits or in place of the shares."""
     source, scale = block if raw is None else raw, gradient.scale[rows]
     slant = scale if gradient.slant is None else gradient.slant[rows]
-    kernels.fill_gradient[(len(block), triton.cdiv(head.vocabulary, _PART))](
+    kernels.fill_gradient[(len(block), _ceil(head.vocabulary, _PART))](
         source, source.stride(0), _or(head.bias, scale), block, block.stride(0),
         head.vocabulary, gradient.log_outside[rows], gradient.offset[rows], scale, slant,
         TEMPERATURE=head.temperature, HAS_BIAS=head.bias is not None,
@@ -400,7 +401,7 @@ def _place(block: Float[Tensor, "r width"], gradient: _Gradient, supports: _Supp
         gradient.values[here].contiguous(),
         supports.counted[here].contiguous().view(torch.uint8),
         width,
-        WIDTH=triton.next_power_of_2(width),
+        WIDTH=_power_of_2(width),
     )
 
 
@@ -440,7 +441,7 @@ def _share_buffer(
     """Return room for the shares of as many tokens as ``KEPT_BYTES`` allows; rows are padded to whole blocks."""
     if not keep:
         return None
-    width = triton.cdiv(head.vocabulary, _BLOCK) * _BLOCK
+    width = _ceil(head.vocabulary, _BLOCK) * _BLOCK
     rows = min(len(states), max(1, KEPT_BYTES // (width * states.element_size())))
     return states.new_empty(rows, width)
 
@@ -456,6 +457,15 @@ def _parts(total: int, compared: int, size: int) -> Iterator[slice]:
     yield from slices(compared, size)
     for rest in slices(total - compared, size):
         yield slice(compared + rest.start, compared + rest.stop)
+
+
+def _ceil(number: int, size: int) -> int:
+    return -(-number // size)
+
+
+def _power_of_2(number: int) -> int:
+    """Return the least power of two that is not less."""
+    return 1 << (number - 1).bit_length()
 
 
 def _or(bias: Tensor | None, other: Tensor) -> Tensor:

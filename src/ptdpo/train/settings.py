@@ -65,8 +65,8 @@ class PTDConfig(GRPOConfig):
             has the default name, the first is read.
         accuracy_threshold: from what value of that reward on a rollout is right; ``None``: it returns 0 and 1.
         teacher_batch_size: rollouts per teacher forward; ``None``: ``per_device_train_batch_size``.
-        head: fused (``ptdpo.algo.lm_head``, holds no [tokens, vocabulary] of logits; Triton's kernels on a GPU where they
-            are installed), torch (the same without Triton) or dense (its readable reference).
+        head: fused (``ptdpo.algo.lm_head``, holds no [tokens, vocabulary]; Triton's kernels on a GPU where they are
+            installed), torch (the same without Triton) or dense (its readable reference).
         share_prefix: score the rows of a group from one packed row that holds prompt and images once, and keep
             groups together in micro-batches; ``None``: when tutoring. True does so without tutoring too, which is
             then TRL's GRPO up to rounding and the order of rollouts, no longer bit for bit.

@@ -79,7 +79,7 @@ class ScoreRequest:
         temperature: the sampling temperature; teacher and student logits are divided by it.
         teacher: what the teacher left, ``None`` when nothing of this micro-batch is compared.
         divergence: how to compare.
-        head: fused, by the quickest backend that is there; torch, fused by torch alone; or dense, the readable reference.
+        head: fused, by the quickest backend there is; torch, fused by torch alone; or dense, the readable reference.
         leading: [B, T] bool, positions whose most probable tokens are returned too; ``None``: nowhere.
         reduce_to: return the distributions themselves, reduced to their Top-K of this size, instead of scores.
         reduced: [B, T] bool, at which of the valid positions; ``None``: at all.
@@ -236,10 +236,8 @@ def _reduce(hidden: Tensor, head: HeadWeights, request: ScoreRequest) -> _Result
 def _score(hidden: Tensor, head: HeadWeights, request: ScoreRequest) -> _Result:
     """Score the response positions of one micro-batch, and compare those that are tutored."""
     mask, divergence, view = request.response_mask, request.divergence, request.teacher
-    if request.head == "dense":
-        score = dense_token_stats
-    else:
-        score = functools.partial(token_stats, backend=_backend(request))
+    fused = functools.partial(token_stats, backend=_backend(request))
+    score = dense_token_stats if request.head == "dense" else fused
     # index_select, because the backward pass of a boolean index is far slower on a CPU.
     states = hidden.flatten(0, 1).index_select(0, mask.flatten().nonzero().squeeze(-1))
     targets = request.response_ids[mask]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ptdpo.algo.lm_head import concatenate
 from ptdpo.models.family import without_empty_images
-from ptdpo.tutor.head import HeadName, Divergence, HeadWeights, ScoredTokens, ScoreRequest, TeacherView
+from ptdpo.tutor.head import Divergence, HeadName, HeadWeights, ScoredTokens, ScoreRequest, TeacherView
 from ptdpo.tutor.teacher import Reading
 
 IGNORED = -100
