@@ -26,7 +26,8 @@ BASELINE, WARM_UP = "grpo", 1
 def train_here(recipe: Path, world: int, steps: int) -> dict[str, float]:
     """Train in this process and return the median seconds of a step, and the peak memory of the process."""
     from ptdpo.config import read_recipe
-    from ptdpo.train.metrics import METRICS_FILE, read_metrics, step_seconds
+    from ptdpo.runlog import METRICS_FILE
+    from ptdpo.train.metrics import read_metrics, step_seconds
     from ptdpo.train.run import train_recipe
 
     with tempfile.TemporaryDirectory() as folder:

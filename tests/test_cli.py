@@ -241,9 +241,14 @@ def test_an_interrupted_command_says_how_to_go_on(monkeypatch, capsys):
 
 
 def test_the_package_runs_as_a_module():
-    done = subprocess.run([sys.executable, "-m", "ptdpo", "--help"], capture_output=True, text=True, check=False)
+    """Help comes at once: what computes, draws or reads tables is loaded by the command that needs it."""
+    command = [sys.executable, "-X", "importtime", "-m", "ptdpo", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert "evaluate" in done.stdout
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "ptdpo.commands.evaluate" in loaded
+    assert not loaded & {"torch", "transformers", "datasets", "trl", "matplotlib", "scipy", "openai", "sympy"}
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import bootstrap, sem, t
+from scipy.special import stdtrit
 
 RESAMPLES = 10_000
 LEVEL = 0.95
@@ -54,6 +54,9 @@ def resampled_means(values: Sequence[float], name: str, resamples: int = RESAMPL
     """
     if not len(values):
         raise ValueError(f"{name}: there are no questions to average")
+    # It takes a second to load; tables and reports without an interval over questions do without.
+    from scipy.stats import bootstrap
+
     data = np.asarray(values, dtype=np.float64)
     if len(data) == 1:
         return np.repeat(data, resamples)
@@ -105,9 +108,14 @@ def mean_interval(values: Sequence[float], level: float = LEVEL) -> Estimate:
     """
     if len(values) < 2:
         raise ValueError(f"an interval needs at least 2 values, got {len(values)}")
-    mean, error = float(np.mean(values)), float(sem(values))
-    half = float(t.ppf((1 + level) / 2, len(values) - 1)) * error
+    mean, error = float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))
+    half = t_quantile(len(values), level) * error
     return Estimate(mean, mean - half, mean + half)
+
+
+def t_quantile(samples: int, level: float = LEVEL) -> float:
+    """Return how many standard errors a two-sided t-interval of so many values reaches from their mean."""
+    return float(stdtrit(samples - 1, (1 + level) / 2))
 
 
 def pass_at_k(*, right: int, samples: int, k: int) -> float:

@@ -15,7 +15,7 @@ from ptdpo.evaluate.compare import compare
 from ptdpo.evaluate.scoring import Scores
 from ptdpo.folders import write_json
 from ptdpo.records import Problem
-from ptdpo.train.made_with import made_with
+from ptdpo.train.provenance import provenance_of
 from tests.evaluate.fixtures import EchoEngine
 
 TRAIN = {
@@ -111,7 +111,7 @@ def untrained(monkeypatch):
         trained.append(recipe)
         home = Path(recipe.train["output_dir"])
         for name in ("started.json", "finished.json"):
-            write_json(home / name, made_with(recipe))
+            write_json(home / name, provenance_of(recipe))
         rows = [{"step": n, "groups/all_fail": n / 100, "entropy": n / 10, "kl": n, "elapsed": n} for n in range(30)]
         (home / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
@@ -249,7 +249,7 @@ def test_a_finished_run_counts_for_its_own_settings_only(recipe_file, tmp_path, 
 
 def test_an_interrupted_run_does_not_go_on_with_other_settings(recipe_file, tmp_path, untrained, monkeypatch):
     def interrupted(recipe):
-        write_json(Path(recipe.train["output_dir"]) / "started.json", made_with(recipe))
+        write_json(Path(recipe.train["output_dir"]) / "started.json", provenance_of(recipe))
         raise KeyboardInterrupt
 
     path = recipe_file("grpo", "grpo")

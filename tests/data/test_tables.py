@@ -20,7 +20,7 @@ from ptdpo.data.parquet import images_cache
 from ptdpo.data.rows import Reading
 from ptdpo.data.scan import read_problems, read_rows
 from ptdpo.records import Problem
-from ptdpo.train.made_with import made_with
+from ptdpo.train.provenance import provenance_of
 
 
 def png(colour):
@@ -237,9 +237,9 @@ def test_a_file_that_does_not_say_what_it_was_made_for_is_taken_at_its_word(data
 
 def test_a_data_file_that_changes_is_noticed_before_a_run_goes_on(data):
     recipe = Recipe("grpo", "m", DataSettings(path=str(data / "p.jsonl"), hints=str(data / "h.jsonl")))
-    before = made_with(recipe)
-    assert made_with(recipe) == before
+    before = provenance_of(recipe)
+    assert provenance_of(recipe) == before
     moved(data, answer="another")
-    after = made_with(recipe)
+    after = provenance_of(recipe)
     assert after != before
     assert {**after, "read_from": before["read_from"]} == before

@@ -16,8 +16,8 @@ from ptdpo.data.files import write_hints, write_problems, write_solutions
 from ptdpo.folders import sole_writer, write_json
 from ptdpo.signals import StoppedBySignal
 from ptdpo.train.checkpoints.whole import WholeCheckpoints
-from ptdpo.train.made_with import check_same, made_with
 from ptdpo.train.plan import make_plan
+from ptdpo.train.provenance import check_same, provenance_of
 from ptdpo.train.run import train_recipe
 from tests.train.helpers import small_settings
 
@@ -77,18 +77,18 @@ def test_a_run_may_be_prolonged_laid_out_and_reported_otherwise(recipe):
 
 
 def test_a_batch_of_another_size_is_another_run(recipe, tmp_path):
-    write_json(tmp_path / "started.json", made_with(recipe()))
-    check_same(tmp_path / "started.json", made_with(recipe("processes=2", gradient_accumulation_steps=1)), "",
+    write_json(tmp_path / "started.json", provenance_of(recipe()))
+    check_same(tmp_path / "started.json", provenance_of(recipe("processes=2", gradient_accumulation_steps=1)), "",
                may_go_on=True)  # fmt: skip
     with pytest.raises(ValueError, match=r"made with layout\.rollouts_per_generation=8, layout\.rows_per_step=8, but"):
-        check_same(tmp_path / "started.json", made_with(recipe("processes=2")), "", may_go_on=True)
+        check_same(tmp_path / "started.json", provenance_of(recipe("processes=2")), "", may_go_on=True)
 
 
 def test_a_default_that_is_spelt_out_is_no_change(recipe, tmp_path):
-    write_json(tmp_path / "started.json", made_with(recipe()))
-    check_same(tmp_path / "started.json", made_with(recipe(tutoring_weight=0.5, temperature=1.0, beta=0.01)), "")
+    write_json(tmp_path / "started.json", provenance_of(recipe()))
+    check_same(tmp_path / "started.json", provenance_of(recipe(tutoring_weight=0.5, temperature=1.0, beta=0.01)), "")
     with pytest.raises(ValueError, match=r"made with train\.tutoring_weight=0\.5, but now train\.tutoring_weight=2\.0"):
-        check_same(tmp_path / "started.json", made_with(recipe(tutoring_weight=2.0)), "")
+        check_same(tmp_path / "started.json", provenance_of(recipe(tutoring_weight=2.0)), "")
 
 
 @pytest.mark.parametrize(

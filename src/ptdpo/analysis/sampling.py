@@ -72,10 +72,10 @@ class Sampler:
 
     def __init__(
         self, model: Any, processor: Any, rows: Sequence[Row], draws: Draws, folder: Path,
-        made_with: Mapping[str, Any], say: Callable[[str], None] = print,
+        sampled_from: Mapping[str, Any], say: Callable[[str], None] = print,
     ) -> None:  # fmt: skip
         folder.mkdir(parents=True, exist_ok=True)
-        claim(folder / "sampling.json", {**made_with, **asdict(draws)}, "choose another --out")
+        claim(folder / "sampling.json", {**sampled_from, **asdict(draws)}, "choose another --out")
         self.rows = [rows[n] for n in range(min(draws.questions, len(rows)))]
         self._model, self._processor, self._draws, self._say = model, processor, draws, say
         self._file = folder / "samples.jsonl"

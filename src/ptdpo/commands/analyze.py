@@ -2,31 +2,29 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from ptdpo.analysis import ANALYSES, SAMPLED, Analysis, Draws, Sampler
 from ptdpo.commands.outputs import refuse_unwritable_folder
 from ptdpo.commands.printing import out, print_table
 from ptdpo.commands.report import names_of, run_view
-from ptdpo.config import read_recipe
-from ptdpo.data.contexts import Row
-from ptdpo.data.dataset import rl_dataset
-from ptdpo.data.load import instruction_of, load_data
-from ptdpo.models import load_model, load_processor
 
-_KNOWN = (*ANALYSES, *SAMPLED)
+if TYPE_CHECKING:
+    from ptdpo.analysis import Analysis, Draws
 
 
 def _known(name: str) -> str:
-    if name not in _KNOWN:
-        raise typer.BadParameter(f"{name!r}: choose among {', '.join(_KNOWN)}")
+    from ptdpo.analysis import ANALYSES, SAMPLED
+
+    known = (*ANALYSES, *SAMPLED)
+    if name not in known:
+        raise typer.BadParameter(f"{name!r}: choose among {', '.join(known)}")
     return name
 
 
 def analyze(
-    name: Annotated[str, typer.Argument(help=f"One of {', '.join(_KNOWN)}.", callback=_known)],
+    name: Annotated[str, typer.Argument(help="One of those above.", callback=_known)],
     paths: Annotated[list[Path], typer.Argument(help="Folders of runs, or one recipe.")],
     folder: Annotated[Path, typer.Option("--out", help="Where table and plot are written.")] = Path("analysis"),
     questions: Annotated[int, typer.Option(min=1, help="Of the recipe's data.")] = 32,
@@ -45,6 +43,8 @@ def analyze(
 
     Example: `ptdpo analyze groups runs/grpo runs/ptd-grpo --out analysis`
     """
+    from ptdpo.analysis import ANALYSES, Draws
+
     refuse_unwritable_folder("--out", folder)
     if name in ANALYSES:
         views = [run_view(path, named) for path, named in zip(paths, names_of(paths), strict=True)]
@@ -58,14 +58,21 @@ def analyze(
     out.print("wrote " + ", ".join(map(str, written)), soft_wrap=True, markup=False)
 
 
-def _sampled(name: str, paths: Sequence[Path], draws: Draws, folder: Path) -> Analysis:
+def _sampled(name: str, paths: Sequence[Path], draws: "Draws", folder: Path) -> "Analysis":
+    from ptdpo.analysis import SAMPLED, Sampler
+    from ptdpo.config import read_recipe
+    from ptdpo.data.contexts import Row
+    from ptdpo.data.dataset import rl_dataset
+    from ptdpo.data.load import instruction_of, load_data
+    from ptdpo.models import load_model, load_processor
+
     if len(paths) != 1 or paths[0].is_dir():
         raise ValueError(f"analyze {name}: give one recipe, whose model and data it samples from")
     recipe = read_recipe(paths[0])
     data = load_data(recipe.data, image_folder=folder / "images")
     rows = rl_dataset(data.problems, data.hints, instruction=instruction_of(recipe.data), solutions=data.solutions)
-    made_with = {"model": recipe.model, "data": str(recipe.data)}
+    sampled_from = {"model": recipe.model, "data": str(recipe.data)}
     model, processor = load_model(recipe.model), load_processor(recipe.model)
     # A data set is read row by row, as a sequence is.
-    sampler = Sampler(model, processor, cast(Sequence[Row], rows), draws, folder, made_with, typer.echo)
+    sampler = Sampler(model, processor, cast(Sequence[Row], rows), draws, folder, sampled_from, typer.echo)
     return SAMPLED[name](sampler)

@@ -1,18 +1,16 @@
 """``ptdpo report``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ptdpo.commands.outputs import refuse_unwritable_file
 from ptdpo.commands.printing import out
 from ptdpo.folders import write_text
-from ptdpo.report.run_page import run_page
-from ptdpo.report.run_view import RunView, read_settings
-from ptdpo.runlog import read_records
-from ptdpo.train.made_with import FINISHED, STARTED
-from ptdpo.train.metrics import METRICS_FILE, read_metrics
+
+if TYPE_CHECKING:
+    from ptdpo.report.run_view import RunView
 
 
 def report(
@@ -26,6 +24,8 @@ def report(
 
     Example: `ptdpo report runs/grpo runs/ptd-grpo --out report.html`
     """
+    from ptdpo.report.run_page import run_page
+
     refuse_unwritable_file("--out", page)
     views = [run_view(folder, name) for folder, name in zip(runs, names_of(runs), strict=True)]
     html = run_page(views, title or ", ".join(view.name for view in views))
@@ -34,12 +34,16 @@ def report(
     out.print(f"{page}: {len(views)} runs, {groups} recorded groups, {len(html.encode()) / 1e6:.1f} MB", soft_wrap=True)
 
 
-def run_view(folder: Path, name: str) -> RunView:
+def run_view(folder: Path, name: str) -> "RunView":
     """Read a run.
 
     Raises:
         ValueError: if the folder is no run: it has neither metrics nor records.
     """
+    from ptdpo.report.run_view import RunView, settings_of_run
+    from ptdpo.runlog import FINISHED, METRICS_FILE, read_records
+    from ptdpo.train.metrics import read_metrics
+
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder; name the output_dir of a run")
     path, records = folder / METRICS_FILE, read_records(folder)
@@ -47,7 +51,7 @@ def run_view(folder: Path, name: str) -> RunView:
         raise ValueError(f"{folder}: has neither {METRICS_FILE} nor records; name the output_dir of a run")
     rows = read_metrics(path) if path.exists() else []
     rows = [row for row in rows if isinstance(row, dict) and "step" in row]
-    return RunView(name, rows, records, read_settings(folder, STARTED), (folder / FINISHED).exists())
+    return RunView(name, rows, records, settings_of_run(folder), (folder / FINISHED).exists())
 
 
 def names_of(runs: list[Path]) -> list[str]:

@@ -25,7 +25,7 @@ def train(
     """
     from ptdpo.config import read_recipe
     from ptdpo.models.loading import check_model
-    from ptdpo.train.made_with import FINISHED, STARTED
+    from ptdpo.runlog import FINISHED, STARTED
     from ptdpo.train.plan import make_plan, resolved_settings
     from ptdpo.train.run import output_folder, train_recipe
 

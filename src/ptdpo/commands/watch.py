@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Group
@@ -11,12 +11,14 @@ from rich.text import Text
 
 from ptdpo.commands.printing import out
 from ptdpo.commands.report import run_view
-from ptdpo.report.run_view import GROUPS, RunView
-from ptdpo.runlog import TokenLine
+
+if TYPE_CHECKING:
+    from ptdpo.report.run_view import RunView
+    from ptdpo.runlog import TokenLine
 
 WIDTH = 40
 _SHOWN = ("accuracy", "divergence", "entropy", "kl", "completions/mean_length", "grad_norm")
-_BAR = dict(zip(GROUPS, (("red", "all fail"), ("yellow", "mixed"), ("green", "all right")), strict=True))
+_COLOURS = (("red", "all fail"), ("yellow", "mixed"), ("green", "all right"))
 
 
 def watch(
@@ -39,15 +41,17 @@ def watch(
             live.update(picture(view), refresh=True)
 
 
-def picture(view: RunView) -> Group:
+def picture(view: "RunView") -> Group:
     """Return what the terminal shows of a run. Texts of a run are shown, never read as markup or as control."""
+    from ptdpo.report.run_view import GROUPS
+
     newest = view.metrics[-1] if view.metrics else {}
     numbers = "  ".join(f"{key.rpartition('/')[2]} {newest[key]:.4g}" for key in _SHOWN if key in newest)
     parts = [Text(f"{view.name}: step {view.steps}{', finished' if view.finished else ''}", style="bold")]
     parts.append(Text(numbers))
     if GROUPS[0] in newest:
         bar = Text()
-        for key, (colour, name) in _BAR.items():
+        for key, (colour, name) in zip(GROUPS, _COLOURS, strict=True):
             bar.append("█" * round(WIDTH * newest[key]), style=colour)
             bar.append(f" {name} {newest[key]:.2f} ", style=colour)
         parts.append(bar)
@@ -57,7 +61,7 @@ def picture(view: RunView) -> Group:
     return Group(*parts)
 
 
-def _rollout(view: RunView, line: TokenLine) -> Text:
+def _rollout(view: "RunView", line: "TokenLine") -> Text:
     group = view.records.groups.get((line.sampled, line.group))
     question = None if group is None else view.records.question_of(group)
     of = "?" if group is None else _plain(group.id)

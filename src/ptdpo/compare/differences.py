@@ -8,10 +8,9 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import t
 
 from ptdpo.compare.run import ComparisonResult, TestedRun
-from ptdpo.statistics import LEVEL, Estimate, mean_interval
+from ptdpo.statistics import LEVEL, Estimate, mean_interval, t_quantile
 
 # Logged by training, by their names in ``TestedRun``.
 LOGGED = ("all_fail", "entropy", "kl")
@@ -82,7 +81,7 @@ def worlds_interval(worlds: Sequence[Mapping[Hashable, float]], level: float = L
     by_question = _clustered((key, u) for _, key, u in residuals)
     both = _clustered(((number, key), u) for number, key, u in residuals)
     variance = max(by_world + by_question - both, by_world, by_question)
-    half = float(t.ppf((1 + level) / 2, len(worlds) - 1)) * math.sqrt(variance)
+    half = t_quantile(len(worlds), level) * math.sqrt(variance)
     return Estimate(mean, mean - half, mean + half)
 
 

@@ -22,10 +22,11 @@ from ptdpo.evaluate.settings import Grading, SamplingSettings
 from ptdpo.folders import sole_writer, write_text
 from ptdpo.report.curves import line_chart, mean_over_runs
 from ptdpo.report.page import CURVES
+from ptdpo.runlog import FINISHED, METRICS_FILE, STARTED
 from ptdpo.signals import heeding_signals
-from ptdpo.train.made_with import FINISHED, STARTED, check_same, made_with
-from ptdpo.train.metrics import METRICS_FILE, last_steps_mean, read_metrics, step_seconds
+from ptdpo.train.metrics import last_steps_mean, read_metrics, step_seconds
 from ptdpo.train.plan import make_plan, processor_if_local
+from ptdpo.train.provenance import check_same, provenance_of
 from ptdpo.train.run import check_processes, train_recipe
 
 ANOTHER_FOLDER = "choose another --out folder"
@@ -136,7 +137,7 @@ def _check_run(home: Path, recipe: Recipe, path: Path, *, in_full: bool) -> None
     for name in (data.path if source_of(data) in ("jsonl", "parquet") else "", data.hints, data.solutions):
         if name and not Path(name).exists():
             raise ValueError(f"{path}: {name}: no such file")
-    _check_made_with(home, recipe)
+    _check_provenance(home, recipe)
 
 
 def _check_alone(recipe: Recipe) -> None:
@@ -176,14 +177,14 @@ def _home(folder: Path, seed: int, arm: ComparedRecipe, setting: Setting) -> Pat
 
 def _train(home: Path, recipe: Recipe) -> None:
     """Train unless that was finished before; an interrupted run goes on from its newest checkpoint, or starts anew."""
-    _check_made_with(home, recipe)
+    _check_provenance(home, recipe)
     if not (home / FINISHED).exists():
         train_recipe(recipe)
 
 
-def _check_made_with(home: Path, recipe: Recipe) -> None:
+def _check_provenance(home: Path, recipe: Recipe) -> None:
     for name in (STARTED, FINISHED):
-        check_same(home / name, made_with(recipe), ANOTHER_FOLDER)
+        check_same(home / name, provenance_of(recipe), ANOTHER_FOLDER)
 
 
 def _tested(home: Path, recipe: Recipe, seed: int, questions: LoadedBenchmark) -> TestedRun:

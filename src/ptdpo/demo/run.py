@@ -10,8 +10,8 @@ from ptdpo.demo.training import ArmRun, score, train_arm, warm_start
 from ptdpo.evaluate.scoring import Scores
 from ptdpo.folders import claim, sole_writer, write_json, write_text
 from ptdpo.report.page import Page, ShownExample, render
+from ptdpo.runlog import FINISHED
 from ptdpo.train.examples import read_examples
-from ptdpo.train.made_with import FINISHED
 from ptdpo.train.metrics import PartsClock, last_steps_mean, read_metrics
 
 SHOWN_EXAMPLES = 5

@@ -10,9 +10,8 @@ from ptdpo.evaluate.scoring import Scores, load_problems, score_file
 from ptdpo.evaluate.settings import SamplingSettings
 from ptdpo.folders import new_folder, write_json
 from ptdpo.models import TinyVLMSettings, load_processor, make_tiny_lm, make_tiny_vlm
+from ptdpo.runlog import FINISHED, METRICS_FILE
 from ptdpo.train import PTDConfig, PTDTrainer
-from ptdpo.train.made_with import FINISHED
-from ptdpo.train.metrics import METRICS_FILE
 from ptdpo.train.sft import fine_tune_on_cpu
 
 

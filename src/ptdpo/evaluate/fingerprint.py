@@ -5,7 +5,6 @@ import importlib.metadata
 from collections.abc import Iterable
 from pathlib import Path
 
-from ptdpo.models.adapters import read_adapter
 from ptdpo.records import Problem
 
 PACKAGES = ("ptdpo", "torch", "transformers", "datasets", "pillow", "openai", "mathruler", "math-verify")
@@ -49,6 +48,9 @@ def model_fingerprint(name: str) -> str:
     folder = Path(name)
     if not folder.is_dir():
         return ""
+    # Whoever asks an endpoint loads no torch.
+    from ptdpo.models.adapters import read_adapter
+
     own, adapter = folder_fingerprint(folder), read_adapter(folder)
     if adapter is None:
         return own

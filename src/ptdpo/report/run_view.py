@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ptdpo.report.curves import Rows
-from ptdpo.runlog import RunRecords
+from ptdpo.runlog import STARTED, RunRecords
 from ptdpo.statistics import mean_interval
 
 # Curves of longer runs are drawn from so many of their steps.
@@ -73,10 +73,10 @@ class RunView:
         return [float(row[key]) for row in self.metrics if key in row and math.isfinite(row[key])]
 
 
-def read_settings(folder: Path, name: str = "started.json") -> dict[str, str]:
-    """Return what a run says that it was made with, flat, as text; nothing where it does not say."""
+def settings_of_run(folder: Path) -> dict[str, str]:
+    """Return what a run says that it was trained with, flat, as text; nothing where it does not say."""
     try:
-        content = json.loads((folder / name).read_text(encoding="utf-8"))
+        content = json.loads((folder / STARTED).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
     return dict(_flat(content)) if isinstance(content, dict) else {}

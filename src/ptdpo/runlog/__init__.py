@@ -7,7 +7,13 @@ from ptdpo.runlog.lines import GroupLine, Leading, QuestionLine, RolloutLine, To
 from ptdpo.runlog.reader import RunRecords, read_records
 from ptdpo.runlog.writer import RecordWriter
 
+# Beside the records in a run's folder: what it is trained with, that it is finished, a line of metrics per step.
+STARTED, FINISHED, METRICS_FILE = "started.json", "finished.json", "metrics.jsonl"
+
 __all__ = [
+    "FINISHED",
+    "METRICS_FILE",
+    "STARTED",
     "GroupLine",
     "Leading",
     "QuestionLine",

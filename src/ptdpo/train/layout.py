@@ -61,7 +61,7 @@ def layout_of(settings: "PTDConfig", processes: int) -> Layout:
     """
     assert settings.num_generations is not None
     rows, accumulation = settings.per_device_train_batch_size, settings.gradient_accumulation_steps
-    rollouts = settings.generation_batch_size or rows * processes * (settings.steps_per_generation or accumulation)
+    rollouts = rollouts_per_generation(settings, processes)
     layout = Layout(rows, processes, accumulation, settings.num_generations, rollouts, settings.num_iterations)
     if rollouts % (rows * processes):
         raise ValueError(
@@ -78,6 +78,12 @@ def layout_of(settings: "PTDConfig", processes: int) -> Layout:
         )
     _check_groups(settings, layout)
     return layout
+
+
+def rollouts_per_generation(settings: "PTDConfig", processes: int) -> int:
+    """Return the rollouts of one generation over all processes, from whichever setting says so."""
+    steps = settings.steps_per_generation or settings.gradient_accumulation_steps
+    return settings.generation_batch_size or settings.per_device_train_batch_size * processes * steps
 
 
 def _check_groups(settings: "PTDConfig", layout: Layout) -> None:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-METRICS_FILE = "metrics.jsonl"
 # The tail of training over which entropy, KL and group shares are averaged in tables.
 LAST_STEPS = 20
 

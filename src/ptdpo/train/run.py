@@ -17,13 +17,14 @@ from ptdpo.data.dataset import rl_dataset
 from ptdpo.data.load import LoadedData, instruction_of, load_data
 from ptdpo.folders import sole_writer, write_json, write_text
 from ptdpo.models.loading import check_model, load_processor
+from ptdpo.runlog import FINISHED, STARTED
 from ptdpo.signals import StopRequest, heeding_signals
 from ptdpo.train.checkpoints.manifest import check_whole, checkpoints_in
 from ptdpo.train.checkpoints.stopping import own_signals_only, stop_after_step
 from ptdpo.train.checkpoints.whole import naming_what_is_left
-from ptdpo.train.made_with import FINISHED, STARTED, check_same, made_with
 from ptdpo.train.model_card import MODEL_CARD, model_card
 from ptdpo.train.plan import Plan, Settings, context_of, plan_of, resolved_settings
+from ptdpo.train.provenance import check_same, provenance_of
 from ptdpo.train.settings import PTDConfig
 from ptdpo.train.sft import WholeSFTTrainer, make_sft_trainer
 from ptdpo.train.start import whole_start
@@ -77,7 +78,7 @@ def train_recipe(recipe: Recipe) -> Path:
                 # The model itself was never saved. Without an epoch to train, the checkpoint is loaded and that is all.
                 trainer.args.max_steps, trainer.args.num_train_epochs = -1, 0
             stop.check(f"{folder}: before the first step; the same command begins")
-            _train(trainer, folder, checkpoint, processor, made_with(recipe), stop)
+            _train(trainer, folder, checkpoint, processor, provenance_of(recipe), stop)
             if trainer.accelerator.is_main_process:
                 write_text(folder / MODEL_CARD, model_card(plan, settings))
         finally:
@@ -118,7 +119,7 @@ def launch_command(processes: int, devices: int) -> str:
 def _refuse_other_run(recipe: Recipe, folder: Path) -> None:
     if checkpoints_in(folder):
         remedy = f"set another output_dir, or delete {folder} to train anew"
-        check_same(folder / STARTED, made_with(recipe), remedy, may_go_on=True)
+        check_same(folder / STARTED, provenance_of(recipe), remedy, may_go_on=True)
 
 
 @contextmanager

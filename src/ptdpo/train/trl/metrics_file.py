@@ -8,7 +8,8 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ptdpo.folders import append_line, write_text
-from ptdpo.train.metrics import METRICS_FILE, read_metrics
+from ptdpo.runlog import METRICS_FILE
+from ptdpo.train.metrics import read_metrics
 
 
 class MetricsFile(TrainerCallback):

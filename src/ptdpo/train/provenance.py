@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ from ptdpo.config import Recipe
 from ptdpo.data.load import data_hash, source_of
 from ptdpo.folders import differences, flat, read_claim, refuse_other
 from ptdpo.presets import SFT, preset_settings
+from ptdpo.train.layout import rollouts_per_generation
+from ptdpo.train.plan import resolved_settings
 from ptdpo.train.settings import PTDConfig
-
-STARTED, FINISHED = "started.json", "finished.json"
 
 # How the same steps are laid out over processes and micro-batches; their products stand under "layout".
 _LAYOUT = {
@@ -41,7 +42,20 @@ _BESIDE = {
 _BESIDE_PREFIXES = tuple(f"train.{prefix}" for prefix in ("eval_", "hub_", "log_", "logging_", "save_", "vllm_server_"))
 
 
-def made_with(recipe: Recipe) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class RowsOverProcesses:
+    """Rows over all processes, which decide what is trained however they are laid out.
+
+    Attributes:
+        rows_per_step: of one optimiser step.
+        rollouts_per_generation: ``None`` in fine-tuning, which samples none.
+    """
+
+    rows_per_step: int
+    rollouts_per_generation: int | None
+
+
+def provenance_of(recipe: Recipe) -> dict[str, Any]:
     """Return what decides the weights that a run ends with, as JSON has it."""
     content = dataclasses.asdict(recipe)
     del content["evaluate"], content["grid"]
@@ -50,7 +64,8 @@ def made_with(recipe: Recipe) -> dict[str, Any]:
     content["data"] = {name: value for name, value in content["data"].items() if name not in _NAMING}
     content["data"]["source"] = source_of(recipe.data)
     read = {"read_from": {"data": data_hash(recipe.data)}}
-    return json.loads(json.dumps({**content, **read, "layout": _layout(recipe)}, default=str))
+    rows = {name: count for name, count in dataclasses.asdict(_rows(recipe)).items() if count is not None}
+    return json.loads(json.dumps({**content, **read, "layout": rows}, default=str))
 
 
 def check_same(path: Path, asked: Mapping[str, Any], remedy: str, *, may_go_on: bool = False) -> None:
@@ -58,7 +73,7 @@ def check_same(path: Path, asked: Mapping[str, Any], remedy: str, *, may_go_on: 
 
     Args:
         path: a claim; nothing is refused if there is none.
-        asked: ``made_with`` of a recipe, or other content; sections that the file lacks are not compared.
+        asked: ``provenance_of`` a recipe, or other content; sections that the file lacks are not compared.
         remedy: what to do, the end of the message.
         may_go_on: let a run be prolonged, be laid out over other processes, and report otherwise.
 
@@ -83,16 +98,12 @@ def _may_change(key: str) -> bool:
     return key in _LAYOUT | _LENGTH | _BESIDE or key.startswith(_BESIDE_PREFIXES)
 
 
-def _layout(recipe: Recipe) -> dict[str, int]:
-    """Return how many rows a step and a generation have over all processes; those decide what is trained."""
-    settings = _defaults({"preset": recipe.preset}) | {f"train.{key}": value for key, value in recipe.train.items()}
-    batch = settings["train.per_device_train_batch_size"] * recipe.processes
-    accumulation = settings["train.gradient_accumulation_steps"]
-    layout = {"rows_per_step": batch * accumulation}
-    if recipe.preset != SFT:
-        per_generation = settings.get("train.steps_per_generation") or accumulation
-        layout["rollouts_per_generation"] = settings.get("train.generation_batch_size") or batch * per_generation
-    return layout
+def _rows(recipe: Recipe) -> RowsOverProcesses:
+    settings = resolved_settings(recipe)
+    rows = settings.per_device_train_batch_size * recipe.processes * settings.gradient_accumulation_steps
+    if not isinstance(settings, PTDConfig):
+        return RowsOverProcesses(rows, None)
+    return RowsOverProcesses(rows, rollouts_per_generation(settings, recipe.processes))
 
 
 def _defaults(asked: Mapping[str, Any]) -> dict[str, Any]:
