@@ -11,6 +11,7 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig
 from PIL import Image
+from transformers import Trainer
 from trl import GRPOTrainer
 
 from ptdpo.data.dataset import rl_dataset
@@ -18,6 +19,7 @@ from ptdpo.data.images import open_image
 from ptdpo.models import load_model
 from ptdpo.presets import PRESETS
 from ptdpo.train import PTDConfig, PTDTrainer
+from ptdpo.train.checkpoints.whole import WholeCheckpoints
 from ptdpo.train.examples import read_examples
 from tests.train.helpers import (
     SGD,
@@ -336,10 +338,25 @@ OVERRIDDEN = {
 }  # fmt: skip
 
 
+# Of transformers' Trainer, by WholeCheckpoints.
+CHECKPOINTS = {
+    "train": ["self", "resume_from_checkpoint", "trial", "ignore_keys_for_eval"],
+    "_get_output_dir": ["self", "trial"],
+    "_save_checkpoint": ["self", "model", "trial"],
+    "_push_from_checkpoint": ["self", "checkpoint_folder"],
+}
+
+
 @pytest.mark.parametrize("name", sorted(OVERRIDDEN))
 def test_trl_still_has_the_methods_that_are_overridden_or_called(name):
     """If this fails, TRL changed: adapt ptdpo.train.trainer before widening the pin."""
     assert list(inspect.signature(inspect.unwrap(getattr(GRPOTrainer, name))).parameters) == OVERRIDDEN[name]
+
+
+@pytest.mark.parametrize("name", sorted(CHECKPOINTS))
+def test_transformers_still_saves_through_the_methods_that_are_overridden(name):
+    """If this fails, transformers changed: adapt ptdpo.train.checkpoints.whole before widening the pin."""
+    assert list(inspect.signature(inspect.unwrap(getattr(Trainer, name))).parameters) == CHECKPOINTS[name]
 
 
 def test_trl_scores_through_a_model_call_that_can_be_stood_in_for():
@@ -352,6 +369,8 @@ def test_every_override_has_its_signature_checked():
     own = {name for name, value in vars(PTDTrainer).items() if inspect.isfunction(value)}
     overrides = {name for name in own if hasattr(GRPOTrainer, name)} - {"__init__"}
     assert overrides | {"_log_metric"} == OVERRIDDEN.keys()
+    saving = {name for name, value in vars(WholeCheckpoints).items() if inspect.isfunction(value)}
+    assert {name for name in saving if hasattr(Trainer, name)} - {"__init__"} <= CHECKPOINTS.keys() | OVERRIDDEN.keys()
 
 
 def test_trl_hands_its_model_to_the_scoring_and_to_nothing_else():
