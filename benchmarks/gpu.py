@@ -276,6 +276,17 @@ def phases(device: torch.device, repeats: int) -> Iterator[dict[str, object]]:
         yield row
 
 
+def training() -> Iterator[dict[str, object]]:
+    """Yield three steps of presets, where what a trainer needs is installed."""
+    missing = [name for name in ("trl", "datasets", "pydantic") if importlib.util.find_spec(name) is None]
+    if missing:
+        yield {"what": f"left out, not installed: {', '.join(missing)}", "right": True}
+        return
+    from gpu_training import training as steps  # type: ignore[import-not-found]
+
+    yield from steps()
+
+
 def _emptied(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -298,6 +309,7 @@ def main() -> int:
         "recomputed": lambda: recomputed(device),
         "autocast": lambda: autocast(device),
         "synchronisations": lambda: synchronisations(device),
+        "training": training,
         "head": lambda: head(device, sizes, repeats),
         "phases": lambda: phases(device, repeats),
     }
