@@ -1,4 +1,4 @@
-"""Three steps of presets with a tiny Qwen3-VL on the device at hand; ``benchmarks/gpu.py`` runs it where TRL is there."""
+"""Three steps of presets with a tiny Qwen3-VL on the device at hand: a section of ``benchmarks/gpu.py``."""
 
 import math
 import tempfile
@@ -84,7 +84,7 @@ def _three_steps(name: str, changes: dict[str, object], folder: Path, tiny: str,
     divergences = [float(v) for step in found for k, v in step.items() if k == "divergence"]
     right = len(losses) == 3 and all(math.isfinite(x) for x in losses + divergences)
     right = right and (not preset.startswith("ptd") or (len(divergences) == 3 and min(divergences) > 0))
-    device = next(trainer.model.parameters()).device.type
+    device = trainer.accelerator.device.type
     return {
         "what": name, "device": device, "loss": losses, "divergence": divergences, "seconds": seconds, "right": right,
     }  # fmt: skip
