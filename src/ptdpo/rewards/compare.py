@@ -40,10 +40,21 @@ from ptdpo.rewards.wording import literal, read_verdict, same_verdict, same_word
 from ptdpo.text import MAX_ANSWER
 
 _LEAD = re.compile(
-    r"(?:(?:therefore|thus|so|hence),? )?(?:the )?(?:(?:final|correct) )?(?:answer|result)s?(?: is| are|:)\s*:?\s*"
+    r"(?:therefore|thus|so|hence),? (?=\S{1,12} ?=)"
+    r"|(?:(?:therefore|thus|so|hence),? )?(?:the )?(?:(?:final|correct) )?(?:answer|result)s?(?: is| are|:)\s*:?\s*"
     r"|there (?:is|are) |it is |(?:about|approximately|approx\.?|around|nearly|roughly) (?=[\d.¤])|[~≈]\s*(?=\d)"
     r"|(?:in )?(?:the )?(?:year )?(?=[12]\d{3}$)",
     re.IGNORECASE,
+)
+# Relations in words, after a single letter.
+_SPOKEN_RELATIONS = tuple(
+    (re.compile(rf"^([a-zA-Z])\s+is\s+(?:{words})\s+(?=[-\d])", re.IGNORECASE), rf"\1 {sign} ")
+    for words, sign in (
+        ("less than or equal to|at most|no more than", "≤"),
+        ("(?:greater|more) than or equal to|at least|no less than", "≥"),
+        ("less than|smaller than", "<"),
+        ("greater than|more than|larger than", ">"),
+    )
 )
 _GLOSS = re.compile(r"(.+?)\s*\(([^()]+)\)")
 _SYMBOLIC = re.compile(r"\\(?:sum|i+nt|oint|prod|lim|[dt]?binom|lfloor|lceil)(?![a-zA-Z])|[⟪]")
@@ -106,6 +117,8 @@ def match(given: str, expected: str, options: Sequence[str] = ()) -> bool:
 def cleaned(answer: str) -> str:
     """Return an answer in plain spelling, without the sentence around it."""
     text = re.sub(r"^(?:minus|negative) (?=[\d.])", "-", plain(answer))
+    for pattern, sign in _SPOKEN_RELATIONS:
+        text = pattern.sub(sign, text)
     rest = _LEAD.sub("", text, count=1) if _LEAD.match(text) else text
     return plain(rest) if rest and rest != text else text
 

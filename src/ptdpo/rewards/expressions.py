@@ -31,6 +31,7 @@ _WORDS = vocabulary(
 _VARIABLES = vocabulary("at as an it be we do go so ft")
 _EVIDENCE = re.compile(rf"\d|[+*/^π√|]|\\[a-z]|[{_GREEK}]|(?<![A-Za-z])-|[A-Za-z)]\s*-\s*[A-Za-z(\d]")
 _INDEX = re.compile(r"_(?:\([^()]*\)|\w)")
+_BASE = re.compile(r"(\\[a-z]+)_(?:\([^()]*\)|\w)")
 # Two capital letters or more in a row, whatever their indices: a formula of chemistry or a name, no product.
 _FORMULA = re.compile(r"[\d\s]*(?:[A-Z][a-z]?(?:_(?:\d|\(\d+\)))?\s*|[()]){2,}")
 # Dates and telephone numbers, derivatives, values of functions and probabilities: neither differences nor products.
@@ -67,7 +68,7 @@ def read_expression(text: str) -> Node | None:
         not text
         or _FORMULA.fullmatch(text)
         or _NO_PRODUCT.search(text)
-        or _LABEL.search(_INDEX.sub("", text))
+        or _LABEL.search(_INDEX.sub("", _BASE.sub(r"\1 ", text)))
         or not _letters_may_multiply(text)
     ):
         return None

@@ -8,14 +8,20 @@ from itertools import pairwise
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _BOX = re.compile(r"\\f?boxed\s*(?=\{)|\\fbox\s*(?=\{)")
 _OPEN, _CLOSE = "<think>", "</think>"
+# Some models say "thinking".
+_LONG_OPEN, _LONG_CLOSE = "<thinking>", "</thinking>"
 UNFINISHED = "the thinking never ends"
 # What may stand between the boxes of one list.
 _GAP = r"(?:[\s$,;]|\\q?quad|\\[,;:! ])*"
 _JOINT = re.compile(rf"{_GAP}(?:(?:and|or|und|和|或|、|\\text\{{\s*(?:and|or)\s*\}}){_GAP})?")
 _ALTERNATIVE = re.compile(r"\bor\b|或")
+# A box that the words before it deny: "not \\boxed{3}".
+_DENIED_BEFORE = re.compile(r"(?:\bnot|n't|\bnever|\bcannot be|\brather than|\binstead of)[\s$:*]{1,6}$", re.IGNORECASE)
 _TAKEN_BACK = re.compile(
     r"[\s$.,)\\]{0,8}(?:(?:is|was|would be|seems|looks)\s+(?:wrong|incorrect|false|not|a mistake)"
-    r"|(?:oh )?no,? wait|wait|sorry)\b",
+    r"|(?:oh )?no,? wait|wait|sorry"
+    r"|[^.\n]{0,80}\b(?:but|though|although|however),? (?:it|that|this) (?:is|was) (?:wrong|incorrect|false|not)"
+    r"|(?:\.\s+)?(?:but )?(?:that|this)(?:'s| is| was) (?:a mistake|wrong|incorrect|not (?:right|correct)))\b",
     re.IGNORECASE,
 )
 _MOST_BOXES = 12
@@ -53,7 +59,7 @@ def boxed_answer(text: str) -> str | None:
     boxes = _boxes(text, _MOST_BOXES)
     if not boxes:
         return None
-    if _TAKEN_BACK.match(text, boxes[0][2] + 1):
+    if _TAKEN_BACK.match(text, boxes[0][2] + 1) or _DENIED_BEFORE.search(text[max(0, boxes[0][0] - 40) : boxes[0][0]]):
         return ""
     parts, alternatives = [text[boxes[0][1] : boxes[0][2]].strip()], False
     for later, (_, start, end) in pairwise(boxes):
@@ -68,6 +74,7 @@ def boxed_answer(text: str) -> str | None:
 
 def without_thinking(response: str, *, prompt_opens_think: bool = False) -> str | None:
     """Return what follows the thinking; all of it without thinking; ``None`` if the thinking never ends."""
+    response = response.replace(_LONG_OPEN, _OPEN).replace(_LONG_CLOSE, _CLOSE)
     closed = response.rfind(_CLOSE)
     if response.rfind(_OPEN) > closed or (prompt_opens_think and closed == -1):
         return None

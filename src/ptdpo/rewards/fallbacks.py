@@ -7,14 +7,17 @@ from ptdpo.rewards.extraction import UNFINISHED, Found, boxed_answer, without_th
 _TAIL = 2000
 _LETTER = r"[(\[]?\**([A-J])\**(?:[)\]]|(?![\w'’]))"
 _RIGHT = r"(?:correct|right|best|final|most appropriate)"
-# The first that finds something names the fall-back; the last occurrence of it counts. Group 1 is the answer.
-_PLACES = (
-    ("answer tag", re.compile(r"<answer>([^<>]*)</answer>", re.IGNORECASE)),
+_IS = (
+    r"[ \t]+(?:is|would be|must be|should be|equals)\b[ \t]*[:：]?\s*"
+    r"(?:(?:therefore|thus|then|hence)\b,?\s*)?(?=([^\n]+))"
+)
+# What a response calls its answer; of these the last in the text counts. Group 1, or the next, is the answer.
+_CALLED = (
     (
         "answer line",
         re.compile(
             r"(?:^|[\n.*#>\s])(?:final |correct )?answer(?:\*\*|__)?[ \t]*[:：](?:\*\*|__)?[ \t]*\n*[ \t]*([^\n]+)"
-            r"|答案[是为]?[:：]?[ \t]*([^\n]+)",
+            r"|(?:答案(?:选项)?[是为]?|[故应]选)[:：]?[ \t]*([^\n]+)|选项\s*([A-J])\s*是?正确",
             re.IGNORECASE,
         ),
     ),
@@ -22,19 +25,60 @@ _PLACES = (
     (
         "the answer is",
         re.compile(
-            rf"(?:(?:{_RIGHT} )?(?:answer|result|solution|option|choice)(?: to (?:the|this) question)?|{_RIGHT} one)"
-            r"[ \t]+(?:is|would be|must be|should be|equals)\b[ \t]*[:：]?\s*(?=([^\n]+))",
+            rf"(?:(?:{_RIGHT} )?(?:answer|(?:option|choice)(?: letter)?)(?: to (?:the|this|that|your) question)?"
+            rf"|{_RIGHT} one){_IS}",
             re.IGNORECASE,
         ),
     ),
     ("correct option", re.compile(rf"(?:option|choice)[ \t]+{_LETTER}(?=[^.\n]{{0,80}}?\bis (?:the )?{_RIGHT}\b)")),
-    ("bare box", re.compile(r"boxed(?:\{([^{}]+)\}|[ \t]+([^\s{}]+))")),
-    ("whole response", re.compile(r"\A\s*([^\n]{1,80})\s*\Z")),
-    ("last line", re.compile(rf"(?:\A|\n)[ \t]*({_LETTER}[^\n]{{0,80}})\s*\Z")),
+    (
+        "choice made",
+        re.compile(
+            r"\b(?:I|we)(?:'ll| will| would)? (?:choose|pick|select|go with) (?:option |choice )?"
+            rf"(?={_LETTER})([^\n]+)"
+        ),
+    ),
 )
+# Without one: the first of these that finds something, its last occurrence.
+_PLACES = (
+    ("the result is", re.compile(rf"(?:{_RIGHT} )?(?:result|solution){_IS}", re.IGNORECASE)),
+    ("bare box", re.compile(r"boxed(?:\{([^{}]+)\}|[ \t]+([^\s{}]+))")),
+    # "Therefore, the angle is 130°.", and a whole response of one such sentence.
+    (
+        "conclusion",
+        re.compile(
+            r"(?:(?:\A|\n|(?<=[.!?]) )(?:Therefore|Thus|So|Hence|In conclusion),? |\A\s*(?:The|There) )"
+            r"(?![^.\n]*(?:[.!?] |\b(?:if|not|or|would|could|might|may)\b))"
+            r"[^\n=]{0,120}(?:\b(?:is|are|was|were)(?: equal to| approximately| about)?|\bequals|=)[ \t]+"
+            r"((?![^\n]*\b(?:is|are|was|were|equals)\b)[^\n=]{1,60})\s*(?:</s>)?\s*\Z"
+        ),
+    ),
+    # "No, there are more cubes than spheres.", of any length.
+    ("yes or no", re.compile(r"\A\s*((?:Yes|No)\b[,.][^\n]{0,200})\s*\Z")),
+    ("whole response", re.compile(r"\A\s*([^\n]{1,80})\s*\Z")),
+    (
+        "last number",
+        re.compile(r"\n\s*\n[ \t]*[*$]*(-?\d[\d,]*(?:\.\d+)?(?: ?[a-zA-Z%°²³/]{1,8})?)[*$.]*\s*\Z"),
+    ),
+    ("last line", re.compile(rf"(?:\A|\n)[ \t]*({_LETTER}[^\n]{{0,80}})\s*\Z")),
+    # "... is C) lizard.", "... decreases. (D)".
+    ("last letter", re.compile(r"(?:\b(?:is|are|be)\s+|:\s+|[.]\s+)\**([(\[]?[A-J][)\]][^\n]{0,80})\s*\Z")),
+    ("first line", re.compile(r"\A\s*([(\[]?[A-J][)\].:][^\n]{0,80})\n\s*\n(?!\s*[(\[]?[A-J][)\].:])")),
+)
+_TAG = re.compile(r"<answer>([^<>]*)</answer>", re.IGNORECASE)
 _OPTION_LINE = re.compile(r"(?:^|\n)[ \t]*[(\[]?[A-J][)\].:]")
 _CHOICE = re.compile(rf"(?:option |choice )?{_LETTER}(?P<rest>.*)", re.DOTALL)
 _SENTENCE_END = re.compile(r"(?<=[^\d\s.])[.!?](?=\s|$)|(?<=\d)[.!?](?=\s|$)|[。！？]|</s>")
+# What stands before "the answer is" when nobody claims it.
+_SUPPOSED = re.compile(
+    r"\bif\b.*\b(?:were|was|had|would)\b|\b(?:might|could|may|would)\s+(?:say|think|guess|answer|believe)\b"
+    r"|\b(?:wrong|incorrect|possible|previous|original|initial|student's)\s*$",
+    re.IGNORECASE,
+)
+_TAKEN_BACK = re.compile(
+    r"[.!]\s+(?:but |however, )?(?:that|this|it)(?:'s| is| was) (?:a mistake|wrong|incorrect|not (?:right|correct))\b",
+    re.IGNORECASE,
+)
 _OTHER_CHOICE = re.compile(r"\b(?:or|nor|and|not|neither|either)\b|\?", re.IGNORECASE)
 _DENIED = re.compile(r"^\s*(?:not|neither|incorrect|wrong|unclear|unknown|cannot|none|either|missing)\b", re.IGNORECASE)
 
@@ -51,17 +95,47 @@ def find_answer(response: str, *, prompt_opens_think: bool = False) -> Found:
     boxed = boxed_answer(text)
     if boxed is not None:
         return Found(boxed, "boxed")
+    tags = _TAG.findall(text[-_TAIL:])
+    if tags:
+        answer = _tidy(tags[-1])
+        return Found(answer, "answer tag") if answer else Found("", "")
+    found = _called(text[-_TAIL:]) or _placed(text)
+    if found is None:
+        return Found("", "")
+    name, within, match = found
+    if _is_no_assertion(within, match) or (name in ("last line", "last letter", "first line") and _lists_options(text)):
+        return Found("", "")
+    answer = _tidy(next(group for group in match.groups() if group is not None))
+    return Found(answer, name) if answer else Found("", "")
+
+
+def _called(tail: str) -> tuple[str, str, re.Match[str]] | None:
+    """Return the last place where a text calls something its answer."""
+    places = [(name, tail, found) for name, pattern in _CALLED for found in pattern.finditer(tail)]
+    # The end of a match: "Answer: the answer is B" says it once.
+    return max(places, key=lambda place: max(place[2].start(g) for g in range(place[2].re.groups + 1)), default=None)
+
+
+def _placed(text: str) -> tuple[str, str, re.Match[str]] | None:
     for name, pattern in _PLACES:
-        last = None
-        for found in pattern.finditer(text[-_TAIL:] if name != "whole response" else text):
-            last = found
+        within = text if name in ("whole response", "first line") or len(text) <= _TAIL else text[-_TAIL:]
+        *_, last = (None, *pattern.finditer(within))
         if last is not None:
-            if name == "last line" and _OPTION_LINE.search(text[: text.rstrip().rfind("\n") + 1]):
-                # The options, said again.
-                return Found("", "")
-            answer = _tidy(next(group for group in last.groups() if group is not None))
-            return Found(answer, name) if answer else Found("", "")
-    return Found("", "")
+            return name, within, last
+    return None
+
+
+def _lists_options(text: str) -> bool:
+    """Return whether a text says the options again: two lines that begin with letters."""
+    return len(_OPTION_LINE.findall(text)) > 1
+
+
+def _is_no_assertion(text: str, found: re.Match[str]) -> bool:
+    """Return whether the sentence only supposes, reports or denies its answer, or the next one takes it back."""
+    begin = found.start() + len(found[0]) - len(found[0].lstrip("\n.*#> \t"))
+    before = re.split(r"[.!?]\s|\n", text[max(0, begin - 200) : begin])[-1]
+    end = max(found.end(group) for group in range(found.re.groups + 1))
+    return bool(_SUPPOSED.search(before)) or bool(_TAKEN_BACK.search(text[begin : end + 60]))
 
 
 def _tidy(text: str) -> str:

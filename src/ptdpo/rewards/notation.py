@@ -80,7 +80,7 @@ _VULGAR = re.compile(r"[¼-¾⅐-⅞]")
 _ENVIRONMENT = re.compile(r"\\(begin|end)\s*\{([bBpvV]?matrix|smallmatrix|array)\}(?:\s*\{[clr|\s]*\})?")
 _ROW = re.compile(r"\\\\(?:\[[^\]]*\])?")
 _BARE_SET = re.compile(r"\{(?!\d{1,3}(?:,\d{3})+\})[^{}]*,[^{}]*\}")
-_SPACES = re.compile(r"\\[!,;: ]|\\q?quad|(?<!\\)~|\\hspace\{[^}]*\}|\\(?:h|v)?phantom\{[^}]*\}")
+_SPACES = re.compile(r"\\[!,;: ]|\\q?quad|(?<!\\)~(?:(?<!\d~)|(?!\d))|\\hspace\{[^}]*\}|\\(?:h|v)?phantom\{[^}]*\}")
 _BEFORE_BRACE = re.compile(rf"(\\(?:[dtc]?frac|sqrt|{_WRAPPERS}))\s+\{{")
 _DEGREES = re.compile(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![a-zA-Z]))")
 _PERCENT = re.compile(r"\\([%#&_])")
@@ -94,10 +94,14 @@ _UNICODE_ROOT = re.compile(r"√\s*(\d+(?:\.\d+)?)")
 _NESTED = (
     (re.compile(r"(?<![\d.^_])(\d+)\s*\\frac\s*\{\s*(\d+)\s*\}\s*\{\s*(\d+)\s*\}"), "mixed"),
     (re.compile(r"\\frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}"), r"((\1)/(\2))"),
+    # \frac{\sqrt{3}}2, and the plain TeX {3 \over 8}.
+    (re.compile(r"\\frac\s*\{([^{}]*)\}\s*(\d|[a-zA-Z](?![a-zA-Z]))"), r"((\1)/(\2))"),
+    (re.compile(r"\\frac\s*(\d)\s*\{([^{}]*)\}"), r"((\1)/(\2))"),
+    (re.compile(r"\{([^{}]*)\\over(?![a-zA-Z])([^{}]*)\}"), r"((\1)/(\2))"),
     (re.compile(r"\\sqrt\s*\[([^\[\]{}]*)\]\s*\{([^{}]*)\}"), r" root(\1)(\2)"),
     (re.compile(r"(?:\\sqrt|√)\s*\{([^{}]*)\}"), r" sqrt(\1)"),
     (re.compile(r"\^\s*\{([^{}]*)\}"), r"^(\1)"),
-    (re.compile(r"_\s*\{\s*(\w)\s*\}"), r"_\1"),
+    (re.compile(r"_\s*\{\s*(\w)\s*\}(?!\d)"), r"_\1"),
     (re.compile(r"_\s*\{([^{}]*)\}"), r"_(\1)"),
     # The braces of {A} and of \sin{6}, not those of a command that is still to be read.
     (re.compile(r"(?<![a-zA-Z\]\}])\{([^{}]*)\}"), r"\1"),
@@ -123,6 +127,7 @@ def plain(answer: str) -> str:
         text = _latex(text)
     text = re.sub(r"<=|=<", "≤", text).replace(">=", "≥").replace("!=", "≠").replace("->", "→")
     text = _FUNCTION.sub(lambda found: f" \\{found[1]}", text).replace("**", "^")
+    text = re.sub(r"(?<=\d)\s*[xX]\s*(?=10\s*\^)", "*", text)
     text = _MIXED.sub(_mixed_number, text)
     text = text.replace("{", SET_OPEN).replace("}", SET_CLOSE).replace(SET_OPEN + SET_CLOSE, EMPTY_SET)
     text = _SIMPLE_POWER.sub(r"^\1", _TIGHT.sub(r"\1", " ".join(text.split())))
@@ -160,6 +165,7 @@ def _latex(text: str) -> str:
     text = _DEGREES.sub("°", _SPACES.sub(" ", text.replace("\\!", "")))
     text = _BEFORE_BRACE.sub(r"\1{", re.sub(r"\}\s+\{", "}{", text))
     text = _PERCENT.sub(r"\1", text).replace("{,}", ",")
+    text = re.sub(r"\\text\{\s*-{1,3}\s*\}", "-", text)
     text = re.sub(rf"\\(?:{'|'.join(_NOTHING)})(?![a-zA-Z])\.?", "", text)
     text = _UNICODE_ROOT.sub(r"\\sqrt{\1}", _SHORT_ROOT.sub(r"\\sqrt{\1}", text))
     text = re.sub(r"√\s*\(", r" sqrt(", text)

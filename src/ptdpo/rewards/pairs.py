@@ -11,10 +11,12 @@ from ptdpo.text.number_words import SMALL
 
 _HALF = r"(?:\s*(?P<half>[ap])\.?\s?m\.?)"
 _CLOCK = re.compile(rf"(?P<hour>\d{{1,2}}):(?P<minute>[0-5]\d)(?::(?P<second>[0-5]\d))?{_HALF}?", re.IGNORECASE)
+# With a point only where it can be no decimal.
+_POINTED = re.compile(rf"(?P<hour>\d{{1,2}})\.(?P<minute>[0-5]\d){_HALF}", re.IGNORECASE)
 _HOUR = re.compile(rf"(?P<hour>\d{{1,2}}){_HALF}", re.IGNORECASE)
-_O_CLOCK = re.compile(rf"(?P<hour>\d{{1,2}}|[a-z]+)\s*o'?\s*clock{_HALF}?", re.IGNORECASE)
+_O_CLOCK = re.compile(rf"(?P<hour>\d{{1,2}}|[a-z]+)(?::(?P<minute>[0-5]\d))?\s*o'?\s*clock{_HALF}?", re.IGNORECASE)
 _SPOKEN = re.compile(
-    r"(?P<part>half|quarter|[a-z-]+|\d{1,2})\s*(?:minutes?\s+)?(?P<way>past|to)\s+(?P<hour>[a-z]+|\d{1,2})",
+    rf"(?P<part>half|quarter|[a-z-]+|\d{{1,2}})\s*(?:minutes?\s+)?(?P<way>past|to)\s+(?P<hour>[a-z]+|\d{{1,2}}){_HALF}?",
     re.IGNORECASE,
 )
 _DATE = re.compile(r"(\d{1,4})([-/.])(\d{1,2})\2(\d{1,4})")
@@ -35,7 +37,7 @@ class Time:
 
 def read_time(text: str) -> Time | None:
     """Return "4:20", "7:45 PM", "19:45", "3 o'clock", "half past two" as a time; two figures of minutes make one."""
-    for pattern in (_CLOCK, _HOUR, _O_CLOCK):
+    for pattern in (_CLOCK, _POINTED, _HOUR, _O_CLOCK):
         found = pattern.fullmatch(text)
         if found:
             parts = found.groupdict()
@@ -52,9 +54,12 @@ def read_time(text: str) -> Time | None:
     minutes = {"half": 30, "quarter": 15}.get(found["part"].lower()) or read_number(found["part"])
     if minutes is None or minutes.denominator != 1 or not 0 < minutes < 60 or found["part"].isdigit():
         return None
+    half = (found["half"] or "").lower()
     if found["way"].lower() == "past":
-        return Time(hour, int(minutes), 0, "", text)
-    return Time((hour - 2) % 12 + 1, 60 - int(minutes), 0, "", text)
+        return Time(hour, int(minutes), 0, half, text)
+    if half and hour % 12 == 0:
+        half = "a" if half == "p" else "p"
+    return Time((hour - 2) % 12 + 1, 60 - int(minutes), 0, half, text)
 
 
 def same_time(given: str, expected: Time, same: Same) -> bool:

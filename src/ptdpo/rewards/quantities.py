@@ -6,10 +6,10 @@ from fractions import Fraction
 from functools import lru_cache
 
 from ptdpo.rewards.expressions import read_expression
-from ptdpo.rewards.values import Number, same_value, scaled, value_of
+from ptdpo.rewards.values import Number, as_real, same_value, scaled, value_of
 from ptdpo.text import vocabulary
 from ptdpo.text.number_words import PARTS, SCALES, in_words
-from ptdpo.text.units import Unit, read_unit
+from ptdpo.text.units import Dimension, Unit, read_unit
 
 _DECIMAL = r"(?:\d{1,3}(?:,\d{3})+(?![\d,])|\d+)(?:\.\d*)?|\.\d+"
 _PLAIN_NUMBER = re.compile(rf"([+-]?)\s*({_DECIMAL})")
@@ -19,6 +19,10 @@ _LARGE = re.compile(rf"([+-]?(?:{_DECIMAL}))\s*(k|thousand|million|billion|trill
 _MONEY = re.compile(r"([+-]?)\s*([¤€£¥]|USD|US¤|EUR|RMB)\s*(.+)")
 _ANGLE = re.compile(r"([+-]?\d+(?:\.\d+)?)°\s*(\d+(?:\.\d+)?)'(?:\s*(\d+(?:\.\d+)?)(?:\"|''))?")
 _SUM = re.compile(rf"({_DECIMAL})\s*([a-zA-Z]+)\s*(?:,|and)?\s*({_DECIMAL})\s*([a-zA-Z]+)")
+# "4 and 3/5".
+_SPOKEN_MIXED = re.compile(r"(\d{1,9}) and \(*(\d{1,9})\)*/\(*(\d{1,9})\)*")
+# A unit that LaTeX writes as a fraction: "45 \\frac{km}{h}".
+_UNIT_FRACTION = re.compile(r"(?<=[\d)π]) ?\(\(([a-zA-Z°^\d ]+)\)/\(([a-zA-Z°^\d ]+)\)\)$")
 # Where a unit may begin: after a figure, a bracket, π, a space.
 _UNIT_START = re.compile(r"(?<=[\d)π%])(?=[^\W\d_]|[%°¤€£¥¢])|(?<=\s)(?=[^\W\d_]|[%°¤€£¥¢])|(?<=√)(?=a)")
 _COUNTED = re.compile(r"[a-z]{3,}s|people|children|men|women|feet|teeth|mice|fish|sheep")
@@ -29,6 +33,8 @@ _NOT_COUNTED = frozenset(
     for end in ("", "s")
 ) | vocabulary("times plus minus less always perhaps sometimes unless this thus guess yes is was has")
 _MAX_POWER = 400
+_DEGREES_OF_PI = read_expression("180/π")
+_DEGREE, _RADIAN = (("°", 1),), (("rad", 1),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,11 @@ class Quantity:
         return self.unit is not None and self.unit.dimension == (("%", 1),)
 
     @property
+    def measure(self) -> Dimension:
+        """What its unit measures; empty without one."""
+        return self.unit.dimension if self.unit else ()
+
+    @property
     def is_bare(self) -> bool:
         """Whether it has no unit and counts nothing."""
         return not self.counted and self.unit is None
@@ -66,6 +77,9 @@ def read_quantity(text: str) -> Quantity | None:
     number = read_number(text)
     if number is not None:
         return Quantity(number, decimals=_decimals(text), text=text)
+    mixed = _SPOKEN_MIXED.fullmatch(text)
+    if mixed and int(mixed[2]) < int(mixed[3]):
+        return Quantity(int(mixed[1]) + Fraction(int(mixed[2]), int(mixed[3])), text=text)
     money = _MONEY.fullmatch(text)
     if money:
         unit = read_unit({"USD": "¤", "US¤": "¤", "EUR": "€", "RMB": "¥"}.get(money[2], money[2]))
@@ -116,6 +130,10 @@ def same_quantity(given: Quantity, expected: Quantity) -> bool:
         return same_value(given.number, scaled(expected.number, Fraction(1, 100))) or _same_number(given, expected)
     if given.is_share and expected.is_bare:
         return same_value(scaled(given.number, Fraction(1, 100)), expected.number)
+    if _DEGREE in (given.measure, expected.measure) and given.measure != expected.measure:
+        turned = _in_degrees(given), _in_degrees(expected)
+        if turned[0] is not None and turned[1] is not None:
+            return same_value(turned[0], turned[1])
     if given.is_bare or expected.is_bare:
         if given.is_bare and expected.unit is not None and expected.unit.letter and _is_glued(expected.text):
             # "2m" may be a unit or a variable: then it must be there.
@@ -131,6 +149,16 @@ def same_quantity(given: Quantity, expected: Quantity) -> bool:
     return same_value(scaled(given.number, given.unit.size / expected.unit.size), expected.number)
 
 
+def _in_degrees(quantity: Quantity) -> Number | None:
+    """Return an angle in degrees; a bare number is one, in radians, where it is a multiple of π."""
+    if quantity.measure == _DEGREE:
+        return quantity.number
+    if quantity.measure == _RADIAN or (quantity.is_bare and "π" in quantity.text):
+        degrees = value_of(_DEGREES_OF_PI)
+        return None if degrees is None else as_real(quantity.number) * degrees
+    return None
+
+
 def _same_number(given: Quantity, expected: Quantity) -> bool:
     if same_value(given.number, expected.number):
         return True
@@ -144,6 +172,9 @@ def _same_number(given: Quantity, expected: Quantity) -> bool:
 
 
 def _with_unit(text: str) -> Quantity | None:
+    fraction = _UNIT_FRACTION.search(text)
+    if fraction and re.match("[a-zA-Z]", fraction[1]):
+        text = f"{text[: fraction.start()]} {fraction[1].strip()}/{fraction[2].strip()}"
     for found in _UNIT_START.finditer(text):
         number, unit = text[: found.start()].strip(), text[found.start() :].strip()
         if not number or not re.search(r"[\dπ)]$|^[A-Za-z-]+$", number):

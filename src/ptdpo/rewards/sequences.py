@@ -12,6 +12,7 @@ from ptdpo.rewards.notation import (
     EMPTY_SET,
     MATRIX_CLOSE,
     MATRIX_OPEN,
+    MEMBER,
     ROW_END,
     SET_OPEN,
 )
@@ -57,7 +58,7 @@ def same_tuple(given: str, expected: Tuple, same: Same) -> bool:
         listed = read_list(given)
         return listed is not None and _in_order(listed.parts, expected.parts, same)
     if found is None:
-        named = [_NAMED.fullmatch(part) for part in split_outside(given, ",")]
+        named = [_NAMED.fullmatch(part) for part in split_outside(_JOINT.sub(",", given), ",")]
         if len(named) != len(expected.parts) or "".join(part[1] if part else "?" for part in named) not in (
             "xy",
             "xyz",
@@ -88,6 +89,8 @@ def read_set(text: str) -> tuple[str, ...] | None:
 
 def same_set(given: str, expected: tuple[str, ...], same: Same) -> bool:
     """Return whether an answer has the same elements in any order."""
+    named = re.match(rf"[A-Z]\s*=\s*(?={SET_OPEN})", given)
+    given = given[named.end() :] if named else given
     listed = read_list(given) if len(expected) > 1 else None
     found = listed.parts if listed else read_set(given)
     return found is not None and _in_any_order(found, expected, same)
@@ -142,10 +145,14 @@ def read_list(text: str) -> Listed | None:
 
 def same_list(given: str, expected: Listed, same: Same) -> bool:
     """Return whether an answer lists the same: in order, but for alternatives and named values."""
-    elements = read_set(given)
+    member = re.match(rf"([A-Za-zα-ω])\s*{MEMBER}\s*(?={SET_OPEN})", given)
+    if member and set(expected.names) - {member[1]}:
+        return False
+    elements = read_set(given[member.end() :] if member else given)
     if elements is not None:
         together = _in_any_order if expected.free else _in_order
-        return not any(expected.names) and together(elements, expected.parts, same)
+        # "x = 3 or x = -4" is a set; "a = 3, b = -4" is none.
+        return len(set(expected.names)) == 1 and together(elements, expected.parts, same)
     found = read_list(given)
     if found is None or len(found.parts) != len(expected.parts):
         return False

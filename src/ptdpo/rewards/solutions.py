@@ -96,7 +96,7 @@ def _joined(pieces: list[Piece | None], letter: str) -> Solutions | None:
 
 def _interval(text: str) -> Piece | None:
     text = text.strip()
-    if len(text) < 5 or text[0] not in "([" or text[-1] not in ")]":
+    if len(text) < 5 or text[0] not in "([]" or text[-1] not in ")][":
         return None
     bounds = split_outside(text[1:-1], ",")
     if len(bounds) != 2:

@@ -7,6 +7,8 @@ from ptdpo.rewards.kinds import Same
 from ptdpo.rewards.notation import GAP, squeezed
 
 _VERDICTS = ("yes", "no", "true", "false")
+# A statement is true, a question is answered with yes: the same.
+_AS_VERDICT = {"yes": True, "true": True, "no": False, "false": False}
 _CLAUSE = re.compile(r"(yes|no|true|false)\s*[,;:.-]\s*(.+)", re.IGNORECASE)
 # A clause after the verdict must not take it back, nor leave it open.
 _UNSURE = re.compile(
@@ -19,6 +21,7 @@ _WORDS = re.compile(r"[^\W\d_]+(?:[\s'-]+[^\W\d_]+)*")
 _INDEX = re.compile(r"(?<=[A-Za-z)\]])_(?:\((\d+)\)|(\d))")
 # A formula of chemistry, or a reaction.
 _FORMULA = re.compile(r"[\d\s]*[A-Z][A-Za-z0-9()\[\]_^+\s→⇌←↔-]*")
+_CHARGED = re.compile(r"\^\(?\d*[+-]\)?$")
 _CHARGE = re.compile(r"\^\((\d*[+-])\)")
 
 
@@ -45,7 +48,7 @@ def read_verdict(text: str) -> str | None:
 
 def same_verdict(given: str, expected: str, same: Same) -> bool:
     """Return whether an answer says so, alone or before a clause that neither denies nor doubts it."""
-    if given.lower().rstrip("!") == expected:
+    if _AS_VERDICT.get(given.lower().rstrip("!")) == _AS_VERDICT[expected]:
         return True
     found = _CLAUSE.fullmatch(given)
     if not found or found[1].lower() != expected:
@@ -58,6 +61,9 @@ def same_verdict(given: str, expected: str, same: Same) -> bool:
 
 def same_words(given: str, expected: str, same: Same) -> bool:
     """Return whether two texts are the same words; articles in front and the case of words mean nothing."""
+    if _CHARGED.search(expected) and not re.search(r"[_^]", given) and is_formula(given):
+        # Fe3+ is Fe^{3+}, typed plainly.
+        return literal(given) == literal(expected).replace("^", "")
     first, second = _ARTICLE.sub("", given, count=1), _ARTICLE.sub("", expected, count=1)
     first, second = (re.sub(r"^\"(.*)\"$", r"\1", text) for text in (first, second))
     if literal(first) == literal(second):
@@ -71,6 +77,12 @@ def same_words(given: str, expected: str, same: Same) -> bool:
 
 
 def _folded_alike(given: str, expected: str) -> bool:
+    if ("-" in given) != ("-" in expected) and " " not in given + expected:
+        # north-east and northeast.
+        parts = [text.split("-") for text in (given, expected)]
+        return all(_same_word(part, part.lower()) for part in sum(parts, [])) and (
+            "".join(parts[0]).lower() == "".join(parts[1]).lower()
+        )
     first, second = (re.sub(r"\s*-\s*|\s+", " ", text).split() for text in (given, expected))
     return len(first) == len(second) and all(map(_same_word, first, second))
 

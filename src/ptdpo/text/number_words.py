@@ -136,7 +136,7 @@ def _joins(tokens: Sequence[Spoken], position: int, current: Fraction | None) ->
     if current is None or following not in SMALL:
         return False
     if word == "-":
-        return tokens[position].glued and 20 <= current < 100 and current % 10 == 0 and SMALL[following] < 10
+        return tokens[position].glued and current % 100 >= 20 and current % 10 == 0 and SMALL[following] < 10
     return word == "and" and current >= 100
 
 

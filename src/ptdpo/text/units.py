@@ -53,9 +53,13 @@ _PLAIN: dict[str, tuple[str, str]] = {
     "£": ("gbp", "£"), "¥": ("yuan rmb yen cny", "¥"), "¢": ("cent", "1/100 ¤"), "unit": ("", ""),
     "rpm": ("", "rpm"), "dB": ("decibel", "dB"), "tonne": ("ton", "1000000 g"), "people": ("person", "person"),
     "元": ("", "¥"), "厘米": ("", "1/100 m"), "米": ("", "m"), "千米": ("", "1000 m"), "度": ("", "°"), "克": ("", "g"),
-    "千克": ("", "1000 g"),
+    "千克": ("", "1000 g"), "平方米": ("", "m2"), "平方厘米": ("", "1/10000 m2"), "立方米": ("", "m3"),
+    "立方厘米": ("", "1/1000000 m3"), "毫米": ("", "1/1000 m"), "分米": ("", "1/10 m"), "升": ("", "1/1000 m3"),
+    "毫升": ("", "1/1000000 m3"), "小时": ("", "3600 s"), "分钟": ("", "60 s"), "秒": ("", "s"),
 }  # fmt: skip
 _FACTOR = re.compile(r"([^\d\s^*/·().-]+)(?:\^?\(?(-?\d)\)?)?")
+# "k Ω" and "μ m", which LaTeX sets apart.
+_APART = re.compile(r"(?<![^\s/])([kMGm](?=\s+Ω)|μ(?=\s+[a-zA-Z]))\s+")
 _POWER_WORDS = (
     (re.compile(r"\b(?:square|sq\.?)\s+([^\s*/^]+)"), r"\1^2"),
     (re.compile(r"\b(?:cubic|cu\.?)\s+([^\s*/^]+)"), r"\1^3"),
@@ -75,6 +79,7 @@ def read_unit(text: str) -> Unit | None:
     text = text.strip().replace("µ", "μ").replace("Ω", "Ω").replace("·", " ").replace("*", " ")
     for pattern, replacement in _POWER_WORDS:
         text = pattern.sub(replacement, text)
+    text = _APART.sub(r"\1", text)
     size, powers = Fraction(1), dict[str, int]()
     pieces = text.split("/")
     if not text or len(pieces) > 3:
@@ -134,7 +139,11 @@ def _words() -> dict[str, Unit]:
             table[name] = unit
             if symbol in _METRIC:
                 for prefix, power in _PREFIX_WORDS.items():
-                    table[prefix + name] = Unit(unit.dimension, unit.size * Fraction(10) ** power)
+                    prefixed = Unit(unit.dimension, unit.size * Fraction(10) ** power)
+                    table[prefix + name] = prefixed
+                    if name == "ohm":
+                        # kilohm, megohm.
+                        table[prefix[:-1] + name] = prefixed
     return table
 
 
