@@ -2,8 +2,8 @@
 
 The batches are made from a seed, another one for each repeat, so that no side profits from answers it has seen. The
 three take turns; figures are medians with their range. Writes results/grading.json. With --agreement: recall and
-false positives of each grader by kind of answer (tests/data/grading_kinds.jsonl) and agreement with the labels of
-tests/data/grading_cases.jsonl, into results/grading_agreement.json and docs/grading.md. Run: make bench, or
+false positives of each grader by kind of answer (tests/data/grading_kinds.jsonl and grading_fresh.jsonl) and agreement
+with the labels of tests/data/grading_cases.jsonl, into results/grading_agreement.json and docs/grading.md. Run: make bench, or
 python benchmarks/grading.py --help
 """
 
@@ -31,6 +31,7 @@ HERE = Path(__file__).parent
 CASES = HERE.parent / "tests" / "data" / "grading_cases.jsonl"
 PAGE = HERE.parent / "docs" / "grading.md"
 KINDS = CASES.with_name("grading_kinds.jsonl")
+FRESH = CASES.with_name("grading_fresh.jsonl")
 THINKING = "The figure shows a triangle with two equal sides, so the angles at its base are equal. " * 20
 LETTERS, WORDS = "ABCDE", ("red", "blue", "green", "circle", "triangle", "yes", "no", "Monday")
 
@@ -123,12 +124,14 @@ def throughput(mix: str, size: int, repeats: int) -> dict[str, object]:
         for grader in graders.values():
             grader(make_batch(MIXES[mix], size, -2))
         seconds: dict[str, list[float]] = {name: [] for name in graders}
+        cpu: dict[str, list[float]] = {name: [] for name in graders}
         for repeat in track(range(repeats), mix, console=Console(stderr=True)):
             items = make_batch(MIXES[mix], size, repeat)
             for name, grader in graders.items():
-                start = time.perf_counter()
+                start, spent = time.perf_counter(), time.process_time()
                 grader(items)
                 seconds[name].append(time.perf_counter() - start)
+                cpu[name].append(time.process_time() - spent)
             same = [bool(v.accuracy) for v in grade_many(items, mode="mathruler", batch_seconds=600, pool=several)]
             assert same == mathruler_plainly(items), "parity must give mathruler's verdicts"
         workers = several.size
@@ -144,14 +147,27 @@ def throughput(mix: str, size: int, repeats: int) -> dict[str, object]:
         "seconds": medians,
         "range": {name: [min(values), max(values)] for name, values in seconds.items()},
         "times_mathruler": ratios,
+        # Of this process: all of it for mathruler, math-verify, and for sound where nothing is asked of workers.
+        "cpu_seconds": {name: statistics.median(values) for name, values in cpu.items()},
     }
 
 
 def print_throughput(rows: Sequence[dict], size: int) -> None:
     for row in rows:
-        table = Table("grader", "answers / s", "time / mathruler's", title=f"{row['mix']}, {size} answers at a time")
+        table = Table(
+            "grader",
+            "answers / s",
+            "a CPU second",
+            "time / mathruler's",
+            title=f"{row['mix']}, {size} answers at a time",
+        )
         for name, seconds in row["seconds"].items():
-            table.add_row(name, f"{size / seconds:,.0f}", f"{row['times_mathruler'][name]:.2f}")
+            table.add_row(
+                name,
+                f"{size / seconds:,.0f}",
+                f"{size / row['cpu_seconds'][name]:,.0f}",
+                f"{row['times_mathruler'][name]:.2f}",
+            )
         Console().print(table)
 
 
@@ -261,6 +277,30 @@ def kind_rows() -> list[dict]:
     ]
 
 
+def fresh_rows() -> list[dict]:
+    """Return the same for the cases that were written after the grader, with sound's verdicts at first sight."""
+    rows = [json.loads(line) for line in FRESH.read_text(encoding="utf-8").splitlines()]
+    said = verdicts_of([Answered(row["response"], row["answer"], tuple(row["options"])) for row in rows])
+    said["first sight"] = [row["first_sight"] for row in rows]
+    groups: dict[str, list[int]] = {}
+    for number, row in enumerate(rows):
+        groups.setdefault(row["kind"], []).append(number)
+    for part in ("first", "second"):
+        groups[f"{part} set"] = [number for number, row in enumerate(rows) if row["set"] == part]
+    return [
+        {
+            "kind": kind,
+            "right": sum(rows[n]["right"] for n in numbers),
+            "wrong": sum(not rows[n]["right"] for n in numbers),
+            "recalled": {name: sum(answers[n] for n in numbers if rows[n]["right"]) for name, answers in said.items()},
+            "false_positives": {
+                name: sum(answers[n] for n in numbers if not rows[n]["right"]) for name, answers in said.items()
+            },
+        }
+        for kind, numbers in groups.items()
+    ]
+
+
 def style_table(rows: Sequence[dict]) -> list[str]:
     lines = ["| category, style | cases | " + " | ".join(GRADERS) + " |", "|---|" + "---:|" * (len(GRADERS) + 1)]
     for row in rows:
@@ -269,12 +309,12 @@ def style_table(rows: Sequence[dict]) -> list[str]:
     return lines
 
 
-def kind_table(rows: Sequence[dict]) -> list[str]:
-    heads = [f"{name}: recall | false positives" for name in GRADERS]
-    lines = ["| kind | right | wrong | " + " | ".join(heads) + " |", "|---|" + "---:|" * (2 * len(GRADERS) + 2)]
+def kind_table(rows: Sequence[dict], graders: Sequence[str] = GRADERS) -> list[str]:
+    heads = [f"{name}: recall | false positives" for name in graders]
+    lines = ["| kind | right | wrong | " + " | ".join(heads) + " |", "|---|" + "---:|" * (2 * len(graders) + 2)]
     for row in rows:
         cells = [
-            f"{row['recalled'][name] / row['right']:.0%} | {row['false_positives'][name] or '-'}" for name in GRADERS
+            f"{row['recalled'][name] / row['right']:.0%} | {row['false_positives'][name] or '-'}" for name in graders
         ]
         lines.append(f"| {row['kind']} | {row['right']} | {row['wrong']} | " + " | ".join(cells) + " |")
     return lines
@@ -300,9 +340,15 @@ def main() -> None:
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     if options.agreement:
-        styles, kinds = style_rows(read_cases()), kind_rows()
-        write_page({"agreement": style_table(styles), "kinds": kind_table(kinds)})
-        found: object = {"styles": styles, "kinds": kinds}
+        styles, kinds, fresh = style_rows(read_cases()), kind_rows(), fresh_rows()
+        write_page(
+            {
+                "agreement": style_table(styles),
+                "kinds": kind_table(kinds),
+                "fresh": kind_table(fresh, ("first sight", *GRADERS)),
+            }
+        )
+        found: object = {"styles": styles, "kinds": kinds, "fresh": fresh}
         target = options.json or HERE / "results" / "grading_agreement.json"
     else:
         measured = [throughput(mix, options.size, options.repeats) for mix in MIXES]

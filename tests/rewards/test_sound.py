@@ -22,6 +22,7 @@ def read(name):
 
 
 KINDS, REPORTED, CASES = read("grading_kinds.jsonl"), read("grading_reported.jsonl"), read("grading_cases.jsonl")
+FRESH = read("grading_fresh.jsonl")
 PAIRS = [(row, given, label) for row in KINDS for label in ("right", "wrong") for given in row[label]]
 # Right answers that are called wrong: the order of a bare list may mean something.
 MISSED = {("red, blue", "blue, red")}
@@ -44,6 +45,59 @@ def test_answers_of_every_kind():
         if bool(v.accuracy) != (label == "right")
     }
     assert set(wrong) == MISSED, wrong
+
+
+# What the mending after first sight left: a unit of nonsense taken, and seven right answers called wrong.
+FRESH_LEFT = {
+    ("384", "$$\\boxed{384^\\circ C F}$$"),
+    ("3:45 PM", "\\boxed{3:45}"),
+    ("CO2", "\\boxed{carbon dioxide CO2}"),
+    ("Monday", "\\fbox{on Monday}"),
+    ("8", "The total is 8."),
+    ("5/9", "\\fbox{5:9}"),
+    ("C", "(C) blue."),
+}
+
+
+def test_answers_that_were_written_after_the_grader():
+    items = [Answered(row["response"], row["answer"], tuple(row["options"])) for row in FRESH]
+    verdicts = grade_many(items, seconds=60, batch_seconds=600)
+    wrong = [row for row, v in zip(FRESH, verdicts, strict=True) if bool(v.accuracy) != row["right"]]
+    unknown = [
+        row for row in wrong if not any(row["answer"] == a and row["response"].endswith(r) for a, r in FRESH_LEFT)
+    ]
+    assert not unknown
+    assert len(wrong) == len(FRESH_LEFT)
+
+
+@pytest.mark.parametrize(
+    ("response", "answer", "place"),
+    [
+        ("Answer: A. Wait, the front ball is blue. Answer: C", "C", "answer line"),
+        ("Answer: 5\n\nSo we checked.\n\nThe answer is 6.", "6", "the answer is"),
+        ("The result is 12, and the answer is 6.", "6", "the answer is"),
+        ("The correct option is therefore (B).", "(B)", "the answer is"),
+        ("选项A正确。", "A", "answer line"),
+        ("I would go with option C.", "C", "choice made"),
+        ("B) less\n\nThere is less food.", "B", "first line"),
+        ("No, there are more cubes than spheres in the picture, however long one looks at them all.", "", ""),
+        ("Therefore, the angle is 130°.", "130°", "conclusion"),
+        ("As seen.\nHence x = 9.", "x = 9", "named value"),
+        ("It gives\n\n16", "16", "last number"),
+        ("If the sides were equal, the answer would be B.", "", ""),
+        ("Some would say the answer is C, which is wrong.", "", ""),
+        ("The answer is C. Actually, no: it is A.", "", ""),
+        ("\\boxed{C}? No, that is wrong.", "", ""),
+        ("The answer can't be \\boxed{C}.", "", "boxed"),
+        ("<thinking>so \\boxed{9}", "", ""),
+    ],
+)
+def test_prose(response, answer, place):
+    found = find_answer(response)
+    if answer:
+        assert (found.text, found.place) == (answer, place)
+    else:
+        assert not found.text or place != "boxed"
 
 
 def test_the_kinds_are_what_they_say():

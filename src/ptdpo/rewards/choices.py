@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 
+from ptdpo.rewards.brackets import encloses_all
 from ptdpo.rewards.kinds import Same
 from ptdpo.rewards.notation import SET_CLOSE, SET_OPEN, plain
 
@@ -14,9 +15,7 @@ _LABELLED = re.compile(
     rf"(?:{_KIND})?(?:[(\[]([A-Ja-j])[)\]]|([A-Ja-j])\s*[).:,](?!\s*[A-Ja-j]\b))[.:]?\s*([^,;&\s].*)", re.IGNORECASE
 )
 # "C (Simple)" and "(C), Simple": letter and text.
-_GLOSSED = re.compile(
-    r"([A-J])\s*\(([^()]+(?:\([^()]*\))?[^()]*)\)|[(\[]([A-J])[)\]]\s*(?:\*\*)?\s*,\s*(?![(\[]?[A-J]\b)(.+)"
-)
+_GLOSSED = re.compile(r"([A-J])\s*(\(.+\))|[(\[]([A-J])[)\]]\s*(?:\*\*)?\s*,\s*(?![(\[]?[A-J]\b)(.+)")
 _BECAUSE = re.compile(
     r"([A-J])\s*,?\s+(?:(?:because|since|as)\s+.*|is (?:the )?(?:correct|right)(?: answer| option| choice| one)?)"
     r"|([A-J])\s+\((?=[a-z]{3})(?!.*\b(?:not|wrong|incorrect|or)\b)[^()A-Z]*\)"
@@ -91,8 +90,9 @@ def split_label(answer: str, is_choice: bool) -> tuple[str, str]:
     if labelled and not _DENIED.search(answer) and not re.search(r"\bor\b", answer):
         return (labelled[1] or labelled[2]).upper(), re.sub(r",?\s+(?:because|since|as)\s.*", "", labelled[3])
     glossed = _GLOSSED.fullmatch(answer)
-    if glossed and is_choice and not _DENIED.search(answer) and not re.search(r"\bor\b", answer):
-        return glossed[1] or glossed[3], (glossed[2] or glossed[4]).strip()
+    denied = _DENIED.search(answer) or re.search(r"\bor\b", answer)
+    if glossed and is_choice and not denied and (not glossed[2] or encloses_all(glossed[2])):
+        return glossed[1] or glossed[3], (glossed[2][1:-1] if glossed[2] else glossed[4]).strip()
     because = _BECAUSE.fullmatch(answer)
     return ((because[1] or because[2]), "") if because else ("", "")
 

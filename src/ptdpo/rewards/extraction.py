@@ -16,10 +16,14 @@ _GAP = r"(?:[\s$,;]|\\q?quad|\\[,;:! ])*"
 _JOINT = re.compile(rf"{_GAP}(?:(?:and|or|und|和|或|、|\\text\{{\s*(?:and|or)\s*\}}){_GAP})?")
 _ALTERNATIVE = re.compile(r"\bor\b|或")
 # A box that the words before it deny: "not \\boxed{3}".
-_DENIED_BEFORE = re.compile(r"(?:\bnot|n't|\bnever|\bcannot be|\brather than|\binstead of)[\s$:*]{1,6}$", re.IGNORECASE)
+_DENIED_BEFORE = re.compile(
+    r"(?:\b(?:not|never|cannot)|n't)(?: be| get| obtain| equal(?: to)?)?[\s$:*]{1,6}$"
+    r"|\b(?:rather than|instead of)[\s$:*]{1,6}$",
+    re.IGNORECASE,
+)
 _TAKEN_BACK = re.compile(
-    r"[\s$.,)\\]{0,8}(?:(?:is|was|would be|seems|looks)\s+(?:wrong|incorrect|false|not|a mistake)"
-    r"|(?:oh )?no,? wait|wait|sorry"
+    r"[\s$.,)?\\]{0,8}(?:(?:is|was|would be|seems|looks)\s+(?:wrong|incorrect|false|not|a mistake)"
+    r"|(?:oh |actually,? )?no,? (?:wait|that|it)|wait|sorry|oops|hmm"
     r"|[^.\n]{0,80}\b(?:but|though|although|however),? (?:it|that|this) (?:is|was) (?:wrong|incorrect|false|not)"
     r"|(?:\.\s+)?(?:but )?(?:that|this)(?:'s| is| was) (?:a mistake|wrong|incorrect|not (?:right|correct)))\b",
     re.IGNORECASE,

@@ -16,7 +16,7 @@ _CALLED = (
     (
         "answer line",
         re.compile(
-            r"(?:^|[\n.*#>\s])(?:final |correct )?answer(?:\*\*|__)?[ \t]*[:：](?:\*\*|__)?[ \t]*\n*[ \t]*([^\n]+)"
+            r"(?:^|[\n.*#>\s])(?:final |correct )?answer(?:\*\*|__)?[ \t]*[:：](?:\*\*|__)?[ \t]*\n*[ \t]*(?=([^\n]+))"
             r"|(?:答案(?:选项)?[是为]?|[故应]选)[:：]?[ \t]*([^\n]+)|选项\s*([A-J])\s*是?正确",
             re.IGNORECASE,
         ),
@@ -49,8 +49,14 @@ _PLACES = (
         re.compile(
             r"(?:(?:\A|\n|(?<=[.!?]) )(?:Therefore|Thus|So|Hence|In conclusion),? |\A\s*(?:The|There) )"
             r"(?![^.\n]*(?:[.!?] |\b(?:if|not|or|would|could|might|may)\b))"
-            r"[^\n=]{0,120}(?:\b(?:is|are|was|were)(?: equal to| approximately| about)?|\bequals|=)[ \t]+"
+            r"[^\n=]{0,120}(?:\b(?:is|are|was|were)(?: equal to| approximately| about)?|\bequals)[ \t]+"
             r"((?![^\n]*\b(?:is|are|was|were|equals)\b)[^\n=]{1,60})\s*(?:</s>)?\s*\Z"
+        ),
+    ),
+    (
+        "named value",
+        re.compile(
+            r"(?:\A|\n|(?<=[.!?]) )(?:Therefore|Thus|So|Hence|In conclusion),? ([^\s=]{1,12} ?= ?[^\n=]{1,60})\s*\Z"
         ),
     ),
     # "No, there are more cubes than spheres.", of any length.
@@ -76,7 +82,8 @@ _SUPPOSED = re.compile(
     re.IGNORECASE,
 )
 _TAKEN_BACK = re.compile(
-    r"[.!]\s+(?:but |however, )?(?:that|this|it)(?:'s| is| was) (?:a mistake|wrong|incorrect|not (?:right|correct))\b",
+    r"[.!]\s+(?:but |however, )?(?:that|this|it)(?:'s| is| was) (?:a mistake|wrong|incorrect|not (?:right|correct))\b"
+    r"|[.!?,]\s+(?:(?:actually|no),? (?:no|wait|it|that)|wait|hmm|oops|correction|on reflection)\b",
     re.IGNORECASE,
 )
 _OTHER_CHOICE = re.compile(r"\b(?:or|nor|and|not|neither|either)\b|\?", re.IGNORECASE)
@@ -92,6 +99,7 @@ def find_answer(response: str, *, prompt_opens_think: bool = False) -> Found:
     text = without_thinking(response, prompt_opens_think=prompt_opens_think)
     if text is None:
         return Found("", "", UNFINISHED)
+    text = text.rstrip().removesuffix("</s>")
     boxed = boxed_answer(text)
     if boxed is not None:
         return Found(boxed, "boxed")

@@ -82,6 +82,7 @@ _ROW = re.compile(r"\\\\(?:\[[^\]]*\])?")
 _BARE_SET = re.compile(r"\{(?!\d{1,3}(?:,\d{3})+\})[^{}]*,[^{}]*\}")
 _SPACES = re.compile(r"\\[!,;: ]|\\q?quad|(?<!\\)~(?:(?<!\d~)|(?!\d))|\\hspace\{[^}]*\}|\\(?:h|v)?phantom\{[^}]*\}")
 _BEFORE_BRACE = re.compile(rf"(\\(?:[dtc]?frac|sqrt|{_WRAPPERS}))\s+\{{")
+_RECURRING = re.compile(r"(?<![\d.])(\d{1,9})\.(\d{0,9})\\(?:overline|bar|dot)\{(\d{1,9})\}(?!\d)")
 _DEGREES = re.compile(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![a-zA-Z]))")
 _PERCENT = re.compile(r"\\([%#&_])")
 _WRAPPER = re.compile(rf"\\({_WRAPPERS})\s*\{{([^{{}}]*)\}}")
@@ -104,7 +105,7 @@ _NESTED = (
     (re.compile(r"_\s*\{\s*(\w)\s*\}(?!\d)"), r"_\1"),
     (re.compile(r"_\s*\{([^{}]*)\}"), r"_(\1)"),
     # The braces of {A} and of \sin{6}, not those of a command that is still to be read.
-    (re.compile(r"(?<![a-zA-Z\]\}])\{([^{}]*)\}"), r"\1"),
+    (re.compile(r"(?<![a-zA-Z\]\}])\{((?:(?!\\over(?![a-zA-Z]))[^{}])*)\}"), r"\1"),
     (re.compile(r"(\\(?:sin|cos|tan|cot|sec|csc|log|ln|lg|exp|arcsin|arccos|arctan))\s*\{([^{}]*)\}"), r"\1(\2)"),
 )  # fmt: skip
 _MIXED = re.compile(r"(?<![\d./^_,:])(\d+)\s+(?:\(\((\d+)\)/\((\d+)\)\)|(\d+)\s*/\s*(\d+))(?![\d./])")
@@ -125,6 +126,7 @@ def plain(answer: str) -> str:
     text = text.replace("\\(", "").replace("\\)", "").replace("\\[", "").replace("\\]", "").replace("\\\\", " ")
     if "\\" in text or "{" in text or "~" in text or "√" in text:
         text = _latex(text)
+    text = re.sub(r"(?<=\d)\s*--\s*(?=\d)", "-", text)
     text = re.sub(r"<=|=<", "≤", text).replace(">=", "≥").replace("!=", "≠").replace("->", "→")
     text = _FUNCTION.sub(lambda found: f" \\{found[1]}", text).replace("**", "^")
     text = re.sub(r"(?<=\d)\s*[xX]\s*(?=10\s*\^)", "*", text)
@@ -164,7 +166,7 @@ def _characters(answer: str) -> str:
 def _latex(text: str) -> str:
     text = _DEGREES.sub("°", _SPACES.sub(" ", text.replace("\\!", "")))
     text = _BEFORE_BRACE.sub(r"\1{", re.sub(r"\}\s+\{", "}{", text))
-    text = _PERCENT.sub(r"\1", text).replace("{,}", ",")
+    text = _RECURRING.sub(_as_fraction, _PERCENT.sub(r"\1", text).replace("{,}", ","))
     text = re.sub(r"\\text\{\s*-{1,3}\s*\}", "-", text)
     text = re.sub(rf"\\(?:{'|'.join(_NOTHING)})(?![a-zA-Z])\.?", "", text)
     text = _UNICODE_ROOT.sub(r"\\sqrt{\1}", _SHORT_ROOT.sub(r"\\sqrt{\1}", text))
@@ -190,6 +192,13 @@ def _sign(found: re.Match[str]) -> str:
 def _full_fraction(found: re.Match[str]) -> str:
     top, bottom = (part if part[0] == "{" else "{" + part + "}" for part in (found[1], found[2]))
     return f"\\frac{top}{bottom}"
+
+
+def _as_fraction(found: re.Match[str]) -> str:
+    """Return a recurring decimal as a fraction: 0.1666... is 15/90."""
+    whole, once, again = found.groups()
+    parts = 10 ** len(once) * (10 ** len(again) - 1)
+    return f"(({int(whole + once + again) - int(whole + once)})/({parts}))"
 
 
 def _mixed_number(found: re.Match[str]) -> str:

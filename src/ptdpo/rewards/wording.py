@@ -18,7 +18,7 @@ _UNSURE = re.compile(
 )
 _ARTICLE = re.compile(r"^(?:the|an?)\s+(?=[A-Za-z0-9]{2})", re.IGNORECASE)
 _WORDS = re.compile(r"[^\W\d_]+(?:[\s'-]+[^\W\d_]+)*")
-_INDEX = re.compile(r"(?<=[A-Za-z)\]])_(?:\((\d+)\)|(\d))")
+_INDEX = re.compile(r"(?<=[A-Za-z)\]])(?<!\\log)_(?:\((\d+)\)|(\d))")
 # A formula of chemistry, or a reaction.
 _FORMULA = re.compile(r"[\d\s]*[A-Z][A-Za-z0-9()\[\]_^+\s→⇌←↔-]*")
 _CHARGED = re.compile(r"\^\(?\d*[+-]\)?$")
@@ -61,9 +61,8 @@ def same_verdict(given: str, expected: str, same: Same) -> bool:
 
 def same_words(given: str, expected: str, same: Same) -> bool:
     """Return whether two texts are the same words; articles in front and the case of words mean nothing."""
-    if _CHARGED.search(expected) and not re.search(r"[_^]", given) and is_formula(given):
-        # Fe3+ is Fe^{3+}, typed plainly.
-        return literal(given) == literal(expected).replace("^", "")
+    if _same_ion(given, expected) or _same_ion(expected, given):
+        return True
     first, second = _ARTICLE.sub("", given, count=1), _ARTICLE.sub("", expected, count=1)
     first, second = (re.sub(r"^\"(.*)\"$", r"\1", text) for text in (first, second))
     if literal(first) == literal(second):
@@ -76,13 +75,20 @@ def same_words(given: str, expected: str, same: Same) -> bool:
     return _folded_alike(first, second)
 
 
+def _same_ion(bare: str, marked: str) -> bool:
+    """Return whether one is the other typed plainly: Fe3+ for Fe^{3+}, NH4+ for NH_4^+; not Fe3+ for Fe_3^+."""
+    if "^" in bare or not _CHARGED.search(marked) or not (is_formula(bare) and is_formula(marked)):
+        return False
+    text = literal(marked)
+    return literal(bare) == text.replace("^", "") and not re.fullmatch(r"[A-Z][a-z]?\d+\^[+-]", text)
+
+
 def _folded_alike(given: str, expected: str) -> bool:
     if ("-" in given) != ("-" in expected) and " " not in given + expected:
         # north-east and northeast.
-        parts = [text.split("-") for text in (given, expected)]
-        return all(_same_word(part, part.lower()) for part in sum(parts, [])) and (
-            "".join(parts[0]).lower() == "".join(parts[1]).lower()
-        )
+        first, second = (text.split("-") for text in (given, expected))
+        plainly = all(_same_word(part, part.lower()) for part in (*first, *second))
+        return plainly and "".join(first).lower() == "".join(second).lower()
     first, second = (re.sub(r"\s*-\s*|\s+", " ", text).split() for text in (given, expected))
     return len(first) == len(second) and all(map(_same_word, first, second))
 
