@@ -3,8 +3,8 @@
 The batches are made from a seed, another one for each repeat, so that no side profits from answers it has seen. The
 three take turns; figures are medians with their range. Writes results/grading.json. With --agreement: recall and
 false positives of each grader by kind of answer (tests/data/grading_kinds.jsonl and grading_fresh.jsonl) and agreement
-with the labels of tests/data/grading_cases.jsonl, into results/grading_agreement.json and docs/grading.md. Run: make bench, or
-python benchmarks/grading.py --help
+with the labels of tests/data/grading_cases.jsonl, into results/grading_agreement.json and docs/grading.md.
+Run: make bench, or python benchmarks/grading.py --help
 """
 
 import argparse
