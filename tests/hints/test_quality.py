@@ -50,6 +50,8 @@ def test_shares_are_compared_as_fraction_decimal_and_percentage(answer, form):
     ("answer", "reason"),
     [
         ("1200", "It ends at 1,200."), ("600 m", "In all it is 0.6 km."), ("0.4 s", "That is 400 ms."),
+        ("3 feet", "It spans 36 inches."), ("2 weeks", "All takes 14 days."),
+        ("50 mL", "Pour \\dfrac{1}{20} litre."),
         ("5\\sqrt{2}", "This is about 7.07."), ("1:9", "The areas are as 1 to 9."), ("(5, 5)", "You land on (5,5)."),
         ("4:40", "It is twenty to five."),
         ("1e3", "It reads 1000."), ("5 or 7", "It is 5 or 7."), ("1200", "One thousand two hundred is the value."),

@@ -9,8 +9,8 @@ from ptdpo.hints.rules.evidence import names_evidence
 from ptdpo.hints.rules.full_solution import solution_signs
 from ptdpo.hints.rules.intermediate import exposed_numbers
 from ptdpo.hints.rules.question import Question
-from ptdpo.hints.rules.tokens import tokenise
 from ptdpo.records import Hint, Problem
+from ptdpo.text.tokens import tokenise
 
 Reason = Literal["answer", "intermediate", "no_evidence", "solution"]
 REASONS: tuple[Reason, ...] = get_args(Reason)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from ptdpo.rewards.brackets import encloses_all
 from ptdpo.rewards.kinds import Same
-from ptdpo.rewards.notation import SET_CLOSE, SET_OPEN, plain
+from ptdpo.text.notation import SET_CLOSE, SET_OPEN, plain
 
 _KIND = (
     r"(?:the )?(?:correct |right )?(?:option|choice|answer|figure|picture|image|shape|pattern|letter)s?(?: is)?\s*:?\s*"

@@ -11,7 +11,6 @@ from functools import lru_cache
 from ptdpo.rewards.choices import letters_of, match_choice, split_label
 from ptdpo.rewards.expressions import Node, read_expression
 from ptdpo.rewards.kinds import Kind, Same
-from ptdpo.rewards.notation import plain
 from ptdpo.rewards.pairs import (
     read_date,
     read_range,
@@ -38,6 +37,7 @@ from ptdpo.rewards.solutions import read_solutions, same_solutions
 from ptdpo.rewards.values import as_real, same_function
 from ptdpo.rewards.wording import literal, read_verdict, same_verdict, same_words
 from ptdpo.text import MAX_ANSWER
+from ptdpo.text.notation import plain
 
 _LEAD = re.compile(
     r"(?:therefore|thus|so|hence),? (?=\S{1,12} ?=)"

@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
-from ptdpo.rewards.notation import FUNCTIONS, GREEK
-from ptdpo.text import vocabulary
+from ptdpo.text.notation import FUNCTIONS, GREEK
+from ptdpo.text.numbers import DECIMAL, read_decimal
+from ptdpo.text.words import vocabulary
 
 MAX_DEPTH = 24
 _GREEK = "".join(sorted(set(GREEK.values()) - {"π"}))
 _SUBSCRIPT = rf"(?:_(?:\([^()]{{1,8}}\)|[A-Za-z0-9{_GREEK}]))?'*"
 _TOKEN = re.compile(
-    rf"\s*(?:(?P<number>\d{{1,3}}(?:,\d{{3}})+(?:\.\d+)?(?![\d,])|\d+\.?\d*|\.\d+)|\\(?P<function>[a-z]+(?:_(?:\([^()]{{1,8}}\)|[\da-z]))?)"
+    rf"\s*(?:(?P<number>{DECIMAL})|\\(?P<function>[a-z]+(?:_(?:\([^()]{{1,8}}\)|[\da-z]))?)"
     rf"|(?P<name>[A-Z]{{2,}}(?![a-z])|[A-Za-z{_GREEK}]{_SUBSCRIPT})|(?P<sign>[-+*/^()!|π°%]))"
 )
 _WORD = re.compile(r"[A-Za-z]{2,}")
@@ -192,7 +193,7 @@ class _Parser:
         kind, word = self._kind(), self._look()
         self.at += 1
         if kind == "number":
-            return Node("number", value=Fraction(word.replace(",", "").rstrip(".")))
+            return Node("number", value=read_decimal(word))
         if kind == "name":
             return Node("constant", name=word) if word in ("e", "i") else Node("symbol", name=_name(word))
         if kind == "function":

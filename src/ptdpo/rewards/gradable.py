@@ -8,9 +8,9 @@ from ptdpo.records import Answered, Problem
 from ptdpo.rewards.choices import contradiction, read_options
 from ptdpo.rewards.compare import WORDS, cleaned, kind_of, same_answer
 from ptdpo.rewards.grading import grade_many
-from ptdpo.rewards.notation import FUNCTIONS
 from ptdpo.rewards.wording import is_formula
 from ptdpo.text import MAX_ANSWER
+from ptdpo.text.notation import FUNCTIONS
 
 # How responses usually write an answer; each must grade as right against itself.
 _SPELLINGS = (

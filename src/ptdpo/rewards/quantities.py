@@ -7,18 +7,18 @@ from functools import lru_cache
 
 from ptdpo.rewards.expressions import read_expression
 from ptdpo.rewards.values import Number, as_real, same_value, scaled, value_of
-from ptdpo.text import vocabulary
 from ptdpo.text.number_words import PARTS, SCALES, in_words
+from ptdpo.text.numbers import DECIMAL, read_decimal
 from ptdpo.text.units import Dimension, Unit, read_unit
+from ptdpo.text.words import vocabulary
 
-_DECIMAL = r"(?:\d{1,3}(?:,\d{3})+(?![\d,])|\d+)(?:\.\d*)?|\.\d+"
-_PLAIN_NUMBER = re.compile(rf"([+-]?)\s*({_DECIMAL})")
+_PLAIN_NUMBER = re.compile(rf"([+-]?)\s*({DECIMAL})")
 _GROUPED_BY_SPACES = re.compile(r"([+-]?)(\d{1,3}(?: \d{3})+)(\.\d+)?")
-_SCIENTIFIC = re.compile(rf"([+-]?(?:{_DECIMAL}))[eE]([+-]?\d{{1,3}})")
-_LARGE = re.compile(rf"([+-]?(?:{_DECIMAL}))\s*(k|thousand|million|billion|trillion)", re.IGNORECASE)
+_SCIENTIFIC = re.compile(rf"([+-]?(?:{DECIMAL}))[eE]([+-]?\d{{1,3}})")
+_LARGE = re.compile(rf"([+-]?(?:{DECIMAL}))\s*(k|thousand|million|billion|trillion)", re.IGNORECASE)
 _MONEY = re.compile(r"([+-]?)\s*([¤€£¥]|USD|US¤|EUR|RMB)\s*(.+)")
 _ANGLE = re.compile(r"([+-]?\d+(?:\.\d+)?)°\s*(\d+(?:\.\d+)?)'(?:\s*(\d+(?:\.\d+)?)(?:\"|''))?")
-_SUM = re.compile(rf"({_DECIMAL})\s*([a-zA-Z]+)\s*(?:,|and)?\s*({_DECIMAL})\s*([a-zA-Z]+)")
+_SUM = re.compile(rf"({DECIMAL})\s*([a-zA-Z]+)\s*(?:,|and)?\s*({DECIMAL})\s*([a-zA-Z]+)")
 # "4 and 3/5".
 _SPOKEN_MIXED = re.compile(r"(\d{1,9}) and \(*(\d{1,9})\)*/\(*(\d{1,9})\)*")
 # A unit that LaTeX writes as a fraction: "45 \\frac{km}{h}".
@@ -100,15 +100,15 @@ def read_number(text: str) -> Number | None:
     """Return the value of a number in any notation: decimal, fraction, mixed, root, power, in words; else ``None``."""
     found = _PLAIN_NUMBER.fullmatch(text) or _GROUPED_BY_SPACES.fullmatch(text)
     if found:
-        digits = "".join(group or "" for group in found.groups()).replace(",", "").replace(" ", "")
-        return Fraction(digits.rstrip(".")) if len(digits) <= _MAX_POWER else None
+        digits = "".join(group or "" for group in found.groups()).replace(" ", "")
+        return read_decimal(digits) if len(digits) <= _MAX_POWER else None
     found = _SCIENTIFIC.fullmatch(text)
     if found:
-        return Fraction(found[1].replace(",", "").rstrip(".")) * Fraction(10) ** int(found[2])
+        return read_decimal(found[1]) * Fraction(10) ** int(found[2])
     found = _LARGE.fullmatch(text)
     if found:
         power = {"k": 1000, **SCALES}[found[2].lower()]
-        return Fraction(found[1].replace(",", "").rstrip(".")) * power
+        return read_decimal(found[1]) * power
     if text.lower() == "half":
         return Fraction(1, 2)
     if re.search(r"\d", text) is None and re.match(r"[A-Za-z]{2}", text):

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from ptdpo.rewards.expressions import Node, read_expression
 from ptdpo.rewards.kinds import Same
-from ptdpo.rewards.notation import squeezed
 from ptdpo.rewards.quantities import read_quantity
 from ptdpo.rewards.values import is_zero, ratio_of, same_value, sign_of, values_at_points
+from ptdpo.text.notation import squeezed
 
 _SIGN = re.compile(r"\s*([=<>≤≥≠])\s*")
 _FLIP = {"=": "=", "≠": "≠", "<": ">", ">": "<", "≤": "≥", "≥": "≤"}

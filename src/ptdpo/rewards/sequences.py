@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from ptdpo.rewards.brackets import encloses_all, split_outside
 from ptdpo.rewards.kinds import Same
-from ptdpo.rewards.notation import (
+from ptdpo.rewards.solutions import Solutions, read_any_solutions, same_solutions
+from ptdpo.text.notation import (
     DETERMINANT_CLOSE,
     DETERMINANT_OPEN,
     EMPTY_SET,
@@ -16,7 +17,6 @@ from ptdpo.rewards.notation import (
     ROW_END,
     SET_OPEN,
 )
-from ptdpo.rewards.solutions import Solutions, read_any_solutions, same_solutions
 
 _POINT_NAME = re.compile(r"(\([a-z](?:,\s*[a-z])+\)(?=\s*=)|[A-Z]'?|[⃗‾]?\s*[A-Za-z]{1,2})\s*=?\s*(?=[(\[])")
 _NAMED = re.compile(r"([A-Za-zα-ω](?:'|_\w+)?)\s*=\s*(.+)")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ptdpo.rewards.brackets import split_outside
 from ptdpo.rewards.kinds import Same
-from ptdpo.rewards.notation import INFINITY, MEMBER, SET_CLOSE, SET_OPEN, UNION
+from ptdpo.text.notation import INFINITY, MEMBER, SET_CLOSE, SET_OPEN, UNION
 
 _LETTER = r"[A-Za-zα-ω](?:_\w)?"
 _MEMBER = re.compile(rf"({_LETTER})\s*{MEMBER}\s*(.+)")

@@ -4,7 +4,7 @@ import re
 from functools import lru_cache
 
 from ptdpo.rewards.kinds import Same
-from ptdpo.rewards.notation import GAP, squeezed
+from ptdpo.text.notation import GAP, squeezed
 
 _VERDICTS = ("yes", "no", "true", "false")
 # A statement is true, a question is answered with yes: the same.

@@ -2,8 +2,3 @@
 
 # A longer "answer" is a runaway generation. The bound also caps the cost of reading one.
 MAX_ANSWER = 256
-
-
-def vocabulary(text: str) -> frozenset[str]:
-    """Return the words of a text, separated by white space."""
-    return frozenset(text.split())

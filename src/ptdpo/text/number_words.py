@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol
 
+from ptdpo.text.numbers import DECIMAL_IN_TEXT, read_decimal
+
 _UNITS = """
     zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen
     eighteen nineteen
@@ -26,7 +28,7 @@ PARTS = {
     for word in names.split()
 }  # fmt: skip
 _LONGEST = 12
-_WORD = re.compile(r"(?P<word>[^\W\d_]+)|(?P<number>\d{1,15}(?:\.\d{1,15})?)|(?P<sign>[^\s\w])")
+_WORD = re.compile(rf"(?P<word>[^\W\d_]+)|(?P<number>{DECIMAL_IN_TEXT})|(?P<sign>[^\s\w])")
 
 
 class Spoken(Protocol):
@@ -56,7 +58,7 @@ def in_words(text: str) -> Fraction | None:
     end = -1
     for found in _WORD.finditer(text.lower()):
         kind = str(found.lastgroup)
-        value = Fraction(found[0]) if kind == "number" else None
+        value = read_decimal(found[0]) if kind == "number" else None
         words.append(_Word(found[0], kind, found.start() == end, value))
         end = found.end()
     if not words or all(word.kind != "word" for word in words):

@@ -1,9 +1,12 @@
 """Units by what they measure: dimensions over the base units, and exact sizes in them."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache, lru_cache
+
+from ptdpo.text.words import vocabulary
 
 Dimension = tuple[tuple[str, int], ...]
 
@@ -166,6 +169,22 @@ def _unit(meaning: str) -> Unit:
             base, power = re.fullmatch(r"([^\d-]+)(-?\d)?", word).groups()  # type: ignore[union-attr]
             powers[base] = int(power or 1)
     return Unit(tuple(sorted(powers.items())), size)
+
+
+# Of units, as words of running text: those that mean something else more often.
+_MEANS_ELSE = vocabulary(
+    """
+    b c d f k t in us pm as ha pa ph pt pc ps un ut bit bits cal mole moles unit units th ca ch ta um uk hm ht ts hs gs
+    da dc df dg dh dj dk dn ds dt dv dw
+    """
+)
+
+
+@cache
+def units_in_text() -> Mapping[str, Unit]:
+    """Return the units that running text names, by their names in lower case."""
+    found = {name: spoken_unit(name) for name in unit_names() - _MEANS_ELSE if name[0].isalpha()}
+    return {name: unit for name, unit in found.items() if unit is not None}
 
 
 @cache

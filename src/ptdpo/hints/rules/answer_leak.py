@@ -7,11 +7,11 @@ from ptdpo.hints.rules.cjk_leak import cjk_leaks
 from ptdpo.hints.rules.letter_leak import letter_leaks
 from ptdpo.hints.rules.number_leak import number_leaks
 from ptdpo.hints.rules.question import Question
-from ptdpo.hints.rules.tokens import Token, around, plain, stem, tokenise
-from ptdpo.hints.rules.vocabulary import vocabulary
 from ptdpo.hints.rules.word_leak import word_leaks
 from ptdpo.hints.rules.yes_no_leak import yes_no_leaks
 from ptdpo.records import Hint, Problem
+from ptdpo.text.tokens import Token, around, plain, tokenise
+from ptdpo.text.words import stem, vocabulary
 
 _DIRECTIONS = vocabulary("left right up down upward downward north south east west")
 _MOTION = frozenset(

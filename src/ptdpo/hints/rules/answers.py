@@ -4,13 +4,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ptdpo.hints.rules.arithmetic import Amount
-from ptdpo.hints.rules.expressions import amounts
-from ptdpo.hints.rules.tokens import Token, stem, tokenise
-from ptdpo.hints.rules.units import UNITS
-from ptdpo.hints.rules.vocabulary import vocabulary
 from ptdpo.records import Problem
 from ptdpo.text import MAX_ANSWER
+from ptdpo.text.amounts import amounts
+from ptdpo.text.arithmetic import Amount
+from ptdpo.text.tokens import Token, tokenise
+from ptdpo.text.units import units_in_text
+from ptdpo.text.words import stem, vocabulary
 
 _LETTER = re.compile(r"\(?([A-Za-z])[).:]?")
 _OPTION = re.compile(
@@ -90,7 +90,8 @@ def _numbers(tokens: Sequence[Token]) -> tuple[Amount, ...]:
     first = found[0]
     strange = [t for t in tokens[: first.first] if t.kind != "sign"]
     strange += [t for t in tokens if t.kind == "label"]
-    strange += [t for t in tokens[first.last + 1 :] if t.kind == "word" and len(t.text) == 1 and t.low not in UNITS]
+    letters = (t for t in tokens[first.last + 1 :] if t.kind == "word" and len(t.text) == 1)
+    strange += [t for t in letters if t.low not in units_in_text()]
     if strange:
         return ()
     tops: list[Amount] = []

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from ptdpo.hints.rules.question import Question
-from ptdpo.hints.rules.tokens import Token, stem
-from ptdpo.hints.rules.vocabulary import stems, vocabulary
+from ptdpo.text.tokens import Token
+from ptdpo.text.words import stem, stems, vocabulary
 
 # "Look at the picture carefully" names nothing: containers of evidence are not evidence.
 _SEEN = vocabulary(

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from ptdpo.hints.rules.tokens import Token
-from ptdpo.hints.rules.vocabulary import vocabulary
+from ptdpo.text.tokens import Token
+from ptdpo.text.words import vocabulary
 
 _LARGEST = 12
 _MEASURES = vocabulary("base height width length times radius")

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
-from ptdpo.hints.rules.tokens import MAX_CHARACTERS, Token, around, sentences
-from ptdpo.hints.rules.units import UNITS
-from ptdpo.hints.rules.vocabulary import vocabulary
 from ptdpo.records import Hint
+from ptdpo.text.tokens import MAX_CHARACTERS, Token, around, sentences
+from ptdpo.text.units import units_in_text
+from ptdpo.text.words import vocabulary
 
 # The reference asks for concise instructions; its own limit is not published, this one is ours.
 MAX_WORDS = 250
@@ -42,7 +42,8 @@ def _solved(tokens: Sequence[Token]) -> list[int]:
 def _ends_in_number(tokens: Sequence[Token], at: int) -> bool:
     seen = False
     for token in tokens[at : at + 12]:
-        if token.low in (",", ".", ";", "=", ":", "?", "so") or (token.kind == "word" and token.low not in UNITS):
+        other_word = token.kind == "word" and token.low not in units_in_text()
+        if other_word or token.low in (",", ".", ";", "=", ":", "?", "so"):
             return seen and (token.kind != "word" or len(token.text) > 1)
         if token.kind == "label":
             return False

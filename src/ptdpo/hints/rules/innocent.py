@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from ptdpo.hints.rules.arithmetic import Amount
 from ptdpo.hints.rules.formula import is_formula
 from ptdpo.hints.rules.question import Question
-from ptdpo.hints.rules.tokens import Token, stem
-from ptdpo.hints.rules.vocabulary import stems, vocabulary
+from ptdpo.text.arithmetic import Amount
+from ptdpo.text.tokens import Token
+from ptdpo.text.words import stem, stems, vocabulary
 
 _SMALL = 12
 _LABELLED = vocabulary(

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 
-from ptdpo.hints.rules.arithmetic import Amount
-from ptdpo.hints.rules.expressions import amounts
 from ptdpo.hints.rules.innocent import is_innocent
 from ptdpo.hints.rules.question import Question
-from ptdpo.hints.rules.tokens import Token, around
-from ptdpo.hints.rules.vocabulary import vocabulary
+from ptdpo.text.amounts import amounts
+from ptdpo.text.arithmetic import Amount
+from ptdpo.text.tokens import Token, around
+from ptdpo.text.words import vocabulary
 
 # Known to everybody: angle sums, per cent, minutes, hours, gravity. They are results only after "=" or "is".
 _CONSTANTS = frozenset((0, 1, 90, 100, 180, 270, 360, 1000, 3.14, 9.8, 9.81))

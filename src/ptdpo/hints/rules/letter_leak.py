@@ -2,9 +2,9 @@
 
 from collections.abc import Collection, Iterator, Sequence
 
-from ptdpo.hints.rules.tokens import Token, around, sentences
-from ptdpo.hints.rules.vocabulary import vocabulary
 from ptdpo.text.number_words import ORDINALS
+from ptdpo.text.tokens import Token, around, sentences
+from ptdpo.text.words import vocabulary
 
 _RULED_OUT = vocabulary(
     """

@@ -4,13 +4,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from ptdpo.hints.rules.answers import Answer
-from ptdpo.hints.rules.arithmetic import Amount
-from ptdpo.hints.rules.expressions import amounts
 from ptdpo.hints.rules.innocent import is_innocent
 from ptdpo.hints.rules.question import Question
-from ptdpo.hints.rules.tokens import Token, around, sentences
-from ptdpo.hints.rules.units import UNITS
-from ptdpo.hints.rules.vocabulary import vocabulary
+from ptdpo.text.amounts import amounts
+from ptdpo.text.arithmetic import Amount
+from ptdpo.text.tokens import Token, around, sentences
+from ptdpo.text.units import units_in_text
+from ptdpo.text.words import vocabulary
 
 _EXACT, _ROUNDED = 1e-9, 5e-3
 # A larger number that happens to be the answer is never an innocent count or label.
@@ -55,8 +55,9 @@ def same_amount(found: Amount, expected: Amount) -> bool:
     candidates = {found.value}
     if found.percent != expected.percent:
         candidates.add(found.value / 100 if found.percent else found.value * 100)
-    if found.unit and expected.unit and UNITS[found.unit][0] == UNITS[expected.unit][0]:
-        candidates = {found.value * UNITS[found.unit][1] / UNITS[expected.unit][1]}
+    written, asked = units_in_text().get(found.unit), units_in_text().get(expected.unit)
+    if written is not None and asked is not None and written.dimension == asked.dimension:
+        candidates = {found.value * float(written.size / asked.size)}
     return any(_close(value, expected.value) for value in candidates)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ptdpo.hints.rules.expressions import amounts
-from ptdpo.hints.rules.tokens import Token, stem
+from ptdpo.text.amounts import amounts
+from ptdpo.text.tokens import Token
+from ptdpo.text.words import stem
 
 
 @dataclass(frozen=True, slots=True)

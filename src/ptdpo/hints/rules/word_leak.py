@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 
 from ptdpo.hints.rules.answers import Answer
 from ptdpo.hints.rules.question import Question
-from ptdpo.hints.rules.tokens import Token, around, sentences, stem, tokenise
-from ptdpo.hints.rules.vocabulary import vocabulary
 from ptdpo.text.number_words import ORDINALS
+from ptdpo.text.tokens import Token, around, sentences, tokenise
+from ptdpo.text.words import stem, vocabulary
 
 # Words that state a conclusion; after one of them even a word of the question gives the answer away.
 _CONCLUDE = vocabulary(

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 
 from ptdpo.hints.rules.answers import Answer
 from ptdpo.hints.rules.question import Question
-from ptdpo.hints.rules.tokens import Token, around, sentences, stem
-from ptdpo.hints.rules.vocabulary import vocabulary
+from ptdpo.text.tokens import Token, around, sentences
+from ptdpo.text.words import stem, vocabulary
 
 _HEDGES = vocabulary(
     """

@@ -1,33 +1,27 @@
-"""A hint as a list of tokens: LaTeX and typographic signs are reduced to plain ones, number words to numbers."""
+"""Running text as a list of tokens: LaTeX and typographic signs are reduced to plain ones, number words to numbers."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 from ptdpo.text.cjk import separated
+from ptdpo.text.notation import COMMAND_SIGNS, latex_sugar_off, signs
 from ptdpo.text.number_words import read_number
+from ptdpo.text.numbers import DECIMAL_IN_TEXT, read_decimal
 
-# What lies beyond is not read: a hint of this length is rejected for its length alone.
+# What lies beyond is not read: it is the most that a hint may have.
 MAX_CHARACTERS = 6_000
 _MAX_DIGITS = 15
 
-_FRACTION = re.compile(r"\\[dt]?frac\s{0,4}\{([^{}]{0,60})\}\s{0,4}\{([^{}]{0,60})\}")
-_ROOT = re.compile(r"\\sqrt\s{0,4}\{([^{}]{0,60})\}")
-_WRAPPER = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mbox|operatorname)\s{0,4}\{([^{}]{0,200})\}")
-_DEGREE = re.compile(r"\^\s{0,2}(?:\\circ|\{\s{0,2}\\circ\s{0,2}\})")
-_PLAIN = {
-    "\\cdot": "*", "\\times": "*", "×": "*", "·": "*", "⋅": "*", "∙": "*", "**": "^", "\\div": "/", "÷": "/", "−": "-",
-    "–": "-", "—": ";", "²": "^2", "³": "^3", "½": " 1/2 ", "⅓": " 1/3 ", "⅔": " 2/3 ", "¼": " 1/4 ", "¾": " 3/4 ",
-    "\\pi": " pi ", "π": " pi ", "√": " sqrt ", "\\left": "", "\\right": "", "\\,": "", "\\!": "", "\\;": "",
-    "\\%": "%", "$": "", "{,}": ",", "{": "(", "}": ")", "’": "'", "Ω": " ohm ",
-}  # fmt: skip
-# Figures, letters and signs of East Asian texts.
-_FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {ord("。"): "."}
-_SIGN = re.compile("|".join(re.escape(sign) for sign in sorted(_PLAIN, key=len, reverse=True)))
+_FRACTION = re.compile(r"\\frac\s{0,4}\{([^{}]{0,60})\}\s{0,4}\{([^{}]{0,60})\}")
+_ROOT = re.compile(r"(?:\\sqrt|√)\s{0,4}\{([^{}]{0,60})\}")
+_COMMAND = re.compile(r"\\([a-zA-Z]+|.)")
+# Signs that are words of running text, or that only group.
+_WORDED = {"π": " pi ", "√": " sqrt ", "Ω": " ohm ", "**": "^", "$": "", "{": "(", "}": ")"}
+_SIGN = re.compile("|".join(map(re.escape, _WORDED)))
 _TOKEN = re.compile(
     r"(?P<label>[^\W\d_]{1,20}\d\w{0,20})"
-    r"|(?P<number>\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)|\d+(?:\.\d+)?(?:[eE][+-]?\d{1,2}(?!\w))?|\.\d+)"
+    rf"|(?P<number>(?:{DECIMAL_IN_TEXT})(?:[eE][+-]?\d{{1,2}}(?!\w))?)"
     r"|(?P<word>[^\W\d_]+(?:'[^\W\d_]+)?)"
     r"|(?P<sign>\S)"
 )
@@ -59,11 +53,10 @@ class Token:
 
 def plain(text: str) -> str:
     """Return the text with LaTeX and typographic signs reduced to plain ones: fractions to a/b, × to *."""
-    text = separated(_WRAPPER.sub(r"\1", text[:MAX_CHARACTERS].translate(_FULL_WIDTH)))
-    text = _DEGREE.sub("°", text)
-    text = _ROOT.sub(r" sqrt(\1) ", text)
-    text = _FRACTION.sub(_ratio, text)
-    return _SIGN.sub(lambda found: _PLAIN[found[0]], text).replace("\\", " ")
+    text = latex_sugar_off(signs(text[:MAX_CHARACTERS].replace("—", ";").replace("\\boxed", " boxed ")))
+    text = _ROOT.sub(r" sqrt(\1) ", _FRACTION.sub(_ratio, separated(text)))
+    text = _COMMAND.sub(lambda found: COMMAND_SIGNS.get(found[1], f" {found[1]}"), text)
+    return _SIGN.sub(lambda found: _WORDED[found[0]], text)
 
 
 def _ratio(found: re.Match[str]) -> str:
@@ -106,36 +99,13 @@ def _scan(text: str, sentence: int) -> list[Token]:
     tokens, end = [], -1
     for found in _TOKEN.finditer(text):
         kind, word = str(found.lastgroup), found[0]
-        digits = word.replace(",", "")
-        value = float(digits) if kind == "number" and len(digits) <= _MAX_DIGITS else None
+        readable = kind == "number" and len(word.replace(",", "")) <= _MAX_DIGITS
+        value = float(read_decimal(word)) if readable else None
         tokens.append(Token(word, word.lower(), kind, sentence, found.start() == end, value))
         end = found.end()
         if word in _ENDS:
             sentence += 1
     return tokens
-
-
-_IRREGULAR = {
-    "leaves": "leaf", "halves": "half", "knives": "knife", "wolves": "wolf", "shelves": "shelf", "loaves": "loaf",
-    "children": "child", "feet": "foot", "men": "man", "women": "woman", "teeth": "tooth", "mice": "mouse",
-    "geese": "goose", "people": "person", "vertices": "vertex", "axes": "axis", "grey": "gray",
-}  # fmt: skip
-
-
-@lru_cache(maxsize=4096)
-def stem(word: str) -> str:
-    """Return a rough stem: without plural and -ing, -ed, -en; grey is gray, triangular is triangle."""
-    word = word.lower().removesuffix("'s")
-    word = _IRREGULAR.get(word, word)
-    if word.endswith("s") and not word.endswith("ss") and len(word) > 3:
-        word = word[:-1]
-    if word.endswith("ular"):
-        word = word[:-4] + "l"
-    for ending in ("ing", "ed", "en", "e"):
-        if word.endswith(ending) and len(word) - len(ending) >= 3:
-            word = word.removesuffix(ending)
-            break
-    return word[:-1] + "i" if word.endswith("y") and len(word) > 3 else word
 
 
 def sentences(tokens: Sequence[Token]) -> list[list[Token]]:

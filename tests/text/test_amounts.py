@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptdpo.hints.rules.expressions import amounts
-from ptdpo.hints.rules.tokens import MAX_CHARACTERS, stem, tokenise
+from ptdpo.text.amounts import amounts
+from ptdpo.text.tokens import MAX_CHARACTERS, tokenise
+from ptdpo.text.words import stem
 
 
 def values(text):

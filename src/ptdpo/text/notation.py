@@ -24,7 +24,7 @@ FUNCTIONS = (
     "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "sin", "cos", "tan", "cot", "sec", "csc", "log", "ln", "lg",
     "exp", "sqrt",
 )  # fmt: skip
-_COMMAND_SIGNS = {
+COMMAND_SIGNS = {
     **GREEK,
     **dict.fromkeys(("times", "cdot", "ast", "cdotp"), "*"), "div": "/", "pm": "±", "mp": "∓", "infty": INFINITY,
     **dict.fromkeys(("le", "leq", "leqslant"), "≤"), **dict.fromkeys(("ge", "geq", "geqslant"), "≥"),
@@ -150,10 +150,7 @@ _GROUPED = re.compile(r"(?<![\d.])\d{1,3}(?: \d{3})+(?!\d)")
 def _characters(answer: str) -> str:
     text = _SUPERSCRIPT.sub(lambda found: "^{" + found[0].translate(_POWERS) + "}", answer.strip())
     text = _SUBSCRIPT.sub(lambda found: "_{" + found[0].translate(_INDICES) + "}", text)
-    text = _VULGAR.sub(lambda found: " " + unicodedata.normalize("NFKC", found[0]) + " ", text).translate(_CHARS)
-    # Circled digits and the like are labels, not numbers.
-    text = "".join(c if unicodedata.category(c) == "No" else unicodedata.normalize("NFKC", c) for c in text)
-    text = text.translate(_CHARS).replace("\\$", DOLLAR).replace("\\{", SET_OPEN).replace("\\}", SET_CLOSE)
+    text = _plain_characters(text).replace("\\$", DOLLAR).replace("\\{", SET_OPEN).replace("\\}", SET_CLOSE)
     if text.count("$") == 1 and re.match(r"[+-]?\$\s*[\d.]", text):
         text = text.replace("$", DOLLAR)
     if not text.isascii() and len(text) <= 8:
@@ -163,7 +160,32 @@ def _characters(answer: str) -> str:
     return SET_OPEN + text[1:-1] + SET_CLOSE if _BARE_SET.fullmatch(text) else text
 
 
-def _latex(text: str) -> str:
+def signs(text: str) -> str:
+    """Return running text in plain characters; powers as ^2, indices behind their letter."""
+    text = _SUPERSCRIPT.sub(lambda found: "^" + found[0].translate(_POWERS), text)
+    return _plain_characters(_SUBSCRIPT.sub(lambda found: found[0].translate(_INDICES), text))
+
+
+def _plain_characters(text: str) -> str:
+    if not text.isascii():
+        text = _VULGAR.sub(lambda found: " " + unicodedata.normalize("NFKC", found[0]) + " ", text).translate(_CHARS)
+        # Circled digits and the like are labels, not numbers.
+        text = "".join(c if unicodedata.category(c) == "No" else unicodedata.normalize("NFKC", c) for c in text)
+    return text.translate(_CHARS)
+
+
+def latex_sugar_off(text: str) -> str:
+    r"""Return LaTeX without what only spaces, sizes or wraps; \frac12 and \dfrac as \frac{1}{2}, \sqrt2 as \sqrt{2}."""
+    if "\\" not in text and "{" not in text and "√" not in text:
+        return text
+    text = _without_sizes(text)
+    before = None
+    while before != text:
+        before, text = text, _WRAPPER.sub(r"\2", text)
+    return _SIMPLE_POWER.sub(r"^\1", re.sub(r"\^\s*\{([^{}]*)\}", r"^(\1)", text))
+
+
+def _without_sizes(text: str) -> str:
     text = _DEGREES.sub("°", _SPACES.sub(" ", text.replace("\\!", "")))
     text = _BEFORE_BRACE.sub(r"\1{", re.sub(r"\}\s+\{", "}{", text))
     text = _RECURRING.sub(_as_fraction, _PERCENT.sub(r"\1", text).replace("{,}", ","))
@@ -171,7 +193,11 @@ def _latex(text: str) -> str:
     text = re.sub(rf"\\(?:{'|'.join(_NOTHING)})(?![a-zA-Z])\.?", "", text)
     text = _UNICODE_ROOT.sub(r"\\sqrt{\1}", _SHORT_ROOT.sub(r"\\sqrt{\1}", text))
     text = re.sub(r"√\s*\(", r" sqrt(", text)
-    text = re.sub(r"\\[dtc]frac", r"\\frac", _SHORT_FRACTION.sub(_full_fraction, text))
+    return re.sub(r"\\[dtc]frac", r"\\frac", _SHORT_FRACTION.sub(_full_fraction, text))
+
+
+def _latex(text: str) -> str:
+    text = _without_sizes(text)
     before = None
     while before != text:
         before = text
@@ -185,7 +211,7 @@ def _sign(found: re.Match[str]) -> str:
     name = found[1]
     if name in FUNCTIONS:
         return f" \\{name} "
-    sign = _COMMAND_SIGNS.get(name)
+    sign = COMMAND_SIGNS.get(name)
     return found[0] if sign is None else sign
 
 

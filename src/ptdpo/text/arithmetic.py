@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ptdpo.hints.rules.tokens import Token
-from ptdpo.hints.rules.units import UNITS
+from ptdpo.text.tokens import Token
+from ptdpo.text.units import units_in_text
 
 _OPERATORS = {"+": "+", "plus": "+", "-": "-", "minus": "-", "less": "-", "*": "*", "times": "*", "x": "*", "/": "/"}
 _PREFIXES = {"twice": 2.0, "double": 2.0, "doubling": 2.0, "triple": 3.0, "half": 0.5, "halve": 0.5}
@@ -34,7 +34,7 @@ def with_unit(tokens: Sequence[Token], amount: Amount) -> Amount:
     """Return the amount with the unit or per cent sign that follows it."""
     following = tokens[amount.last + 1].low if amount.last + 1 < len(tokens) else ""
     percent = following in ("%", "percent")
-    unit = following if following in UNITS else ""
+    unit = following if following in units_in_text() else ""
     return Amount(amount.value, amount.first, amount.last, amount.operations, percent, unit)
 
 
@@ -84,7 +84,7 @@ class Parser:
 
     def _operator(self, level: str) -> str:
         """Read an operator, a unit before it included; products may leave it out before pi, a root, a bracket."""
-        after_unit = 1 if self._look() in UNITS or self._look() in ("°", "%", "percent") else 0
+        after_unit = 1 if self._look() in units_in_text() or self._look() in ("°", "%", "percent") else 0
         word = self._look(after_unit)
         sign = "/" if word == "divided" and self._look(after_unit + 1) == "by" else _OPERATORS.get(word, "")
         if sign and sign in level and (word != "x" or self._is_number(after_unit + 1)):

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from ptdpo.hints.rules.arithmetic import Amount, Parser, apply, begins, with_unit
-from ptdpo.hints.rules.tokens import Token
-from ptdpo.hints.rules.units import UNITS
+from ptdpo.text.arithmetic import Amount, Parser, apply, begins, with_unit
+from ptdpo.text.tokens import Token
+from ptdpo.text.units import units_in_text
 
 _VERBS = {
     "subtract": ("from", "-"), "take": ("from", "-"), "divide": ("by", "/"), "multiply": ("by", "*"),
@@ -72,7 +72,7 @@ def _pair(tokens: Sequence[Token], first: int, start: int, joints: str, operator
     if left is None:
         return None
     joint = left.last + 1
-    if joint < len(tokens) and (tokens[joint].low in UNITS or tokens[joint].low in ("%", "°")):
+    if joint < len(tokens) and (tokens[joint].low in units_in_text() or tokens[joint].low in ("%", "°")):
         joint += 1
     if joint + 1 >= len(tokens) or tokens[joint].low not in joints.split():
         return None
