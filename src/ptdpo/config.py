@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
 
@@ -13,7 +13,7 @@ from ptdpo.folders import regular_file
 from ptdpo.presets import preset_settings
 from ptdpo.records import Grading
 from ptdpo.strict_yaml import StrictLoader
-from ptdpo.values import NOT_NEGATIVE, SHARE, STRICT_KEYS, Count, Number, Text, Whole, read_as
+from ptdpo.values import STRICT_KEYS, Amount, Count, Nucleus, Temperature, Text, read_as
 
 Source = Literal["jsonl", "parquet", "hub", "easy-vqa"]
 BadRows = Literal["refuse", "drop"]
@@ -54,7 +54,7 @@ class DataSettings:
     hints: Text = ""
     solutions: Text = ""
     limit: Count | None = None
-    seed: Whole = 0
+    seed: Amount = 0
     instruction: str | None = None
     bad_rows: BadRows = "refuse"
     without_image: WithoutImage = "refuse"
@@ -71,7 +71,7 @@ class LoraSettings:
 
     __pydantic_config__ = STRICT_KEYS
 
-    rank: Annotated[Whole, NOT_NEGATIVE] = 0
+    rank: Amount = 0
     alpha: Count = 64
     target_modules: tuple[str, ...] | str = "all-linear"
 
@@ -95,8 +95,8 @@ class EvaluateSettings:
     validation: Text = ""
     test: Text = ""
     max_new_tokens: Count = 4096
-    temperature: Annotated[Number, NOT_NEGATIVE] = 1.0
-    top_p: Annotated[Number, SHARE] = 1.0
+    temperature: Temperature = 1.0
+    top_p: Nucleus = 1.0
     samples: Count = 1
     batch_size: Count = 64
 

@@ -7,7 +7,7 @@ import math
 import os
 import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from typing import Annotated, Any, Literal
 
@@ -75,6 +75,10 @@ Number = Annotated[int | Annotated[float, Field(allow_inf_nan=False)], BeforeVal
 # A limit may be infinite: there is none then.
 Limit = Annotated[int | float, BeforeValidator(_no_flag)]
 Count = Annotated[Whole, COUNT]
+Amount = Annotated[Whole, NOT_NEGATIVE]
+# Of what is sampled.
+Temperature = Annotated[Number, NOT_NEGATIVE]
+Nucleus = Annotated[Number, SHARE]
 Flag = Annotated[bool, BeforeValidator(_plain)]
 Text = Annotated[str, BeforeValidator(lambda value: os.fspath(value) if isinstance(value, os.PathLike) else value)]
 _EXACT: Mapping[Any, Any] = {int: Whole, float: Number, bool: Flag, str: Text}
@@ -88,6 +92,36 @@ def check_range(name: str, value: Any, allowed: Range) -> None:
     """
     if value is not None and value not in allowed:
         raise ValueError(f"{name}={value}: must be {allowed}")
+
+
+@functools.cache
+def limits_of(kind: type) -> Mapping[str, Range]:
+    """Return the limits that the fields of a record have in their types."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    found = {name: next(_ranges(hint), None) for name, hint in hints.items()}
+    return {name: allowed for name, allowed in found.items() if allowed is not None}
+
+
+def _ranges(hint: Any) -> Iterator[Range]:
+    if typing.get_origin(hint) is Annotated:
+        yield from (one for one in hint.__metadata__ if isinstance(one, Range))
+    elif typing.get_origin(hint) in (typing.Union, types.UnionType):
+        for one in typing.get_args(hint):
+            yield from _ranges(one)
+
+
+def check_limits(record: Any, spelled: str = "{}") -> None:
+    """Refuse a record of which a number is out of the range that its field's type has.
+
+    Args:
+        record: an instance of a class with annotations.
+        spelled: what messages call a field: ``{}`` is its name.
+
+    Raises:
+        ValueError: naming the field, its value and what it must be.
+    """
+    for name, allowed in limits_of(type(record)).items():
+        check_range(spelled.format(name), getattr(record, name), allowed)
 
 
 def unknown_name(kind: str, name: Any, known: Iterable[str]) -> ValueError:

@@ -14,6 +14,7 @@ from ptdpo.evaluate.benchmark import Benchmark, Hub
 from ptdpo.evaluate.benchmarks import BENCHMARKS
 from ptdpo.evaluate.loading import declare, load_benchmark
 from ptdpo.evaluate.prompts import chat_messages, prompt_parts
+from ptdpo.evaluate.run import DataChoice
 from ptdpo.records import Problem
 from tests.evaluate.fixtures import NINE, PROMPT, WITHOUT_ID, png, rows_of, write_split
 
@@ -171,8 +172,8 @@ def test_a_limit_draws_the_same_questions_each_time(tmp_path):
     assert [p.id for p in first.problems] == [p.id for p in again.problems]
     assert len(first.problems) == 5
     assert "5 of 20 questions, drawn at random" in first.notes
-    with pytest.raises(ValueError, match="--limit 0"):
-        load("geo3k", tmp_path, folder, limit=0)
+    with pytest.raises(ValueError, match="limit=0: must be at least 1"):
+        DataChoice(["geo3k"], {}, limit=0)
 
 
 def test_the_hub_path_reads_the_split_and_unpacks_its_archive(tmp_path, monkeypatch):

@@ -234,12 +234,12 @@ def test_a_bad_problem_is_refused_before_weights_are_looked_for(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"samples": 0}, "--samples 0: must be at least 1"),
-        ({"max_new_tokens": 0}, "--max-new-tokens 0"),
-        ({"batch_size": 0}, "--batch-size 0"),
-        ({"temperature": -1.0}, "--temperature -1.0"),
-        ({"top_p": 0.0}, "--top-p 0.0: must be above 0"),
-        ({"temperature": 0.0}, "--samples 2 at temperature 0"),
+        ({"samples": 0}, "samples=0: must be at least 1"),
+        ({"max_new_tokens": 0}, "max_new_tokens=0"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"temperature": -1.0}, "temperature=-1.0"),
+        ({"top_p": 0.0}, r"top_p=0.0: must be in \(0, 1\]"),
+        ({"temperature": 0.0}, "samples=2: at temperature=0"),
     ],
 )
 def test_sampling_settings_that_make_no_sense(tmp_path, problems, change, message):

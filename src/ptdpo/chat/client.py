@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import httpx2
 import openai
@@ -19,6 +19,7 @@ from ptdpo.chat.replies import reply_from
 from ptdpo.chat.requests import ChatReply, ChatRequest, request_key
 from ptdpo.chat.secrets import Mask, check_url, public_url, query_of, without_query
 from ptdpo.chat.store import RequestStore
+from ptdpo.values import POSITIVE, Count, check_limits
 
 # Statuses that no other request of the run would escape: wrong key, wrong address or model. Not 403: some services
 # refuse single requests with it.
@@ -55,6 +56,9 @@ class Endpoint:
     api_key_env: str = "OPENAI_API_KEY"
 
 
+Rate = Annotated[float, POSITIVE]
+
+
 @dataclass(frozen=True, slots=True)
 class ClientSettings:
     """How requests are sent. None of this is part of a request's key.
@@ -71,15 +75,15 @@ class ClientSettings:
         give_up_after: so many failed requests in a row end the run.
     """
 
-    concurrency: int = 64
-    requests_per_minute: float | None = None
-    tokens_per_minute: float | None = None
-    timeout: float = 600.0
-    attempts: int = 8
+    concurrency: Count = 64
+    requests_per_minute: Rate | None = None
+    tokens_per_minute: Rate | None = None
+    timeout: Annotated[float, POSITIVE] = 600.0
+    attempts: Count = 8
     first_wait: float = 1.0
     longest_wait: float = 60.0
     images: ImageLimits = field(default_factory=ImageLimits)
-    give_up_after: int = 20
+    give_up_after: Count = 20
 
     def __post_init__(self) -> None:
         """Refuse settings under which nothing could be sent.
@@ -87,9 +91,7 @@ class ClientSettings:
         Raises:
             ValueError: names the setting.
         """
-        for name in ("concurrency", "timeout", "attempts", "give_up_after"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name}={getattr(self, name)}: must be above 0")
+        check_limits(self)
 
 
 class ChatClient:

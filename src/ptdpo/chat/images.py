@@ -7,6 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from ptdpo.data.images import data_url_of, faithful_bytes, open_image, png_bytes
+from ptdpo.values import Count, check_limits
 
 _QUALITIES = (95, 85, 70, 50)
 _SHRINK = 0.8
@@ -17,8 +18,16 @@ _SMALLEST_SIDE = 28
 class ImageLimits:
     """The largest image that a server takes: bytes of the file, and pixels."""
 
-    bytes: int = 20_000_000
-    pixels: int = 40_000_000
+    bytes: Count = 20_000_000
+    pixels: Count = 40_000_000
+
+    def __post_init__(self) -> None:
+        """Refuse a limit that no image keeps.
+
+        Raises:
+            ValueError: names it.
+        """
+        check_limits(self)
 
 
 def data_url(path: str | Path, limits: ImageLimits | None = None) -> str:

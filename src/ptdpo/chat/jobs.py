@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Annotated, Generic, TypeVar
 
 from rich.console import Console
 
@@ -18,6 +18,7 @@ from ptdpo.data.checks import BadRow
 from ptdpo.data.files import write_jsonl
 from ptdpo.folders import regular_file
 from ptdpo.records import Problem
+from ptdpo.values import NOT_NEGATIVE
 
 Result = TypeVar("Result")
 
@@ -28,6 +29,9 @@ class Clients:
 
     main: ChatClient
     fallback: ChatClient | None
+
+
+Price = Annotated[float, NOT_NEGATIVE]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +49,8 @@ class Service:
     main: Endpoint
     fallback: Endpoint | None = None
     settings: ClientSettings = field(default_factory=ClientSettings)
-    price_in: float | None = None
-    price_out: float | None = None
+    price_in: Price | None = None
+    price_out: Price | None = None
 
 
 @dataclass(frozen=True, slots=True)

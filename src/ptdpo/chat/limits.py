@@ -69,9 +69,6 @@ class RateLimiter:
     """
 
     def __init__(self, requests_per_minute: float | None = None, tokens_per_minute: float | None = None) -> None:
-        for name, value in (("requests", requests_per_minute), ("tokens", tokens_per_minute)):
-            if value is not None and value <= 0:
-                raise ValueError(f"{name} per minute is {value}: must be above 0")
         self._requests, self._tokens = _Lane(requests_per_minute), _Lane(tokens_per_minute)
         self._paused_until = 0.0
         self._seen, self._spent = 0, 0

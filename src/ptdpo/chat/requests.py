@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ptdpo.folders import regular_file
+from ptdpo.values import Count, Nucleus, Temperature, check_limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +32,19 @@ class Sampling:
         extra: further fields of the request's body as JSON text, such as ``{"top_k": 20}``; empty for none.
     """
 
-    max_tokens: int = 16_384
-    temperature: float | None = 1.0
-    top_p: float | None = 1.0
+    max_tokens: Count = 16_384
+    temperature: Temperature | None = 1.0
+    top_p: Nucleus | None = 1.0
     seed: int | None = None
     extra: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse what no server could do.
+
+        Raises:
+            ValueError: names the setting.
+        """
+        check_limits(self)
 
 
 @dataclass(frozen=True, slots=True)

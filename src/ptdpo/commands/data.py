@@ -11,6 +11,7 @@ from ptdpo.commands import reading_options as reading
 from ptdpo.commands.option_ranges import check_options
 from ptdpo.commands.outputs import MODEL_FILES, Overwrite, output_file, refuse_foreign_folder
 from ptdpo.commands.printing import out
+from ptdpo.config import DataSettings
 from ptdpo.folders import sole_writer
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def easy_vqa(
 
     Example: `ptdpo data easy-vqa runs/easy_vqa.jsonl --split train --limit 4000 --solutions`
     """
-    check_options(locals())
+    check_options(locals(), DataSettings)
     from ptdpo.data.easy_vqa import easy_vqa_hint, easy_vqa_solution, load_easy_vqa
     from ptdpo.data.files import write_hints, write_problems, write_solutions
     from ptdpo.records import Solution
@@ -115,7 +116,7 @@ def check(
 
     Example: `ptdpo data check problems.jsonl --model Qwen/Qwen3-VL-4B-Thinking --out bad.jsonl`
     """
-    check_options(locals())
+    check_options(locals(), DataSettings)
     from ptdpo.data.checks import describe_bad_rows, find_bad_rows, printable
     from ptdpo.data.files import write_jsonl
     from ptdpo.data.scan import read_rows

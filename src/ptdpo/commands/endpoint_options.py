@@ -1,9 +1,12 @@
 """Options shared by the commands that ask a model over the network."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from ptdpo.commands.option_ranges import check_options
 
 if TYPE_CHECKING:
     from ptdpo.chat.jobs import JobReport, Service
@@ -42,6 +45,26 @@ PriceIn = Annotated[float | None, typer.Option(help="Of a million prompt tokens.
 PriceOut = Annotated[float | None, typer.Option(help="Of a million response tokens.", rich_help_panel=_SPEED)]
 MaxImageBytes = Annotated[int, typer.Option(help="Larger files are encoded anew.", rich_help_panel=_IMAGES)]
 MaxImagePixels = Annotated[int, typer.Option(help="Larger images are scaled down.", rich_help_panel=_IMAGES)]
+
+
+def check_service(given: Mapping[str, Any]) -> None:
+    """Refuse options of a request and of how it is sent that are out of range.
+
+    Args:
+        given: a command's ``locals()``.
+
+    Raises:
+        ValueError: naming the option, its value and what it must be.
+    """
+    from ptdpo.chat.client import ClientSettings
+    from ptdpo.chat.images import ImageLimits
+    from ptdpo.chat.jobs import Service
+    from ptdpo.chat.requests import Sampling
+
+    sent = {name: None if name in ("temperature", "top_p") and value < 0 else value for name, value in given.items()}
+    check_options(sent, Sampling, Service)
+    check_options(sent, ClientSettings, requests_per_minute="rpm", tokens_per_minute="tpm", attempts="tries")
+    check_options(sent, ImageLimits, bytes="max_image_bytes", pixels="max_image_pixels")
 
 
 def sampling_from(max_tokens: int, temperature: float, top_p: float, extra: str) -> "Sampling":

@@ -88,13 +88,15 @@ def run(
 
     Example: `ptdpo evaluate Qwen/Qwen3-VL-4B-Thinking --benchmarks papo --samples 8 --out runs/qwen3_vl_4b`
     """
-    check_options(locals())
-    if not base_url:
-        _refuse_unused(model, revision, extra)
+    given = locals()
     from ptdpo.evaluate.run import DataChoice, evaluate
     from ptdpo.evaluate.settings import Grading, SamplingSettings
     from ptdpo.rewards import check_mode
 
+    check_options(given, DataChoice, SamplingSettings)
+    options.check_service(given)
+    if not base_url:
+        _refuse_unused(model, revision, extra)
     if folder.suffix == ".jsonl" or folder.is_file():
         raise ValueError(f"--out {folder}: name a folder; the responses of each benchmark are written inside it")
     names, paths = _names_and_paths(benchmarks, data or [], problems)

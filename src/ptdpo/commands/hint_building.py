@@ -57,12 +57,13 @@ def build(
     Qwen/Qwen3-VL-235B-A22B-Thinking`
     """
     given = locals()
-    check_options(given)
     from ptdpo.chat.jobs import WorkFiles
     from ptdpo.hints.build import BuildSettings, build_hints
     from ptdpo.hints.prompt import system_prompt as read_prompt
     from ptdpo.hints.quality import check_hint
 
+    check_options(given, BuildSettings)
+    options.check_service(given)
     refuse_inputs_of_job(out, (problems, system_prompt, apply_review), overwrite=overwrite)
     sampling = options.sampling_from(max_tokens, temperature, top_p, extra)
     how = reading.reading_from(columns, allow_unknown)
@@ -105,11 +106,12 @@ def recoverability(
     http://localhost:8000/v1 --model Qwen/Qwen3-32B --review-out rejected.json`
     """
     given = locals()
-    check_options(given)
     from ptdpo.chat.jobs import WorkFiles
     from ptdpo.commands.printing import out as console
     from ptdpo.hints.recoverability import RecoverySettings, measure_recoverability
 
+    check_options(given, RecoverySettings)
+    options.check_service(given)
     sampling = options.sampling_from(max_tokens, temperature, top_p, extra)
     how = reading.reading_from(columns, allow_unknown)
     settings = RecoverySettings(guesses, alpha, sampling, how, ignore_question)
@@ -166,13 +168,15 @@ def usefulness(
     http://localhost:8000/v1 --model Qwen/Qwen3-VL-4B-Thinking`
     """
     given = locals()
-    check_options(given)
     from ptdpo.chat.jobs import WorkFiles
     from ptdpo.commands.printing import out as console
     from ptdpo.commands.printing import print_table
+    from ptdpo.evaluate.settings import SamplingSettings
     from ptdpo.hints.usefulness import UsefulnessSettings, measure_usefulness
     from ptdpo.rewards import check_mode
 
+    options.check_service(given)
+    check_options({"draws": draws, "batch_size": batch_size}, UsefulnessSettings, SamplingSettings)
     sampling = options.sampling_from(max_tokens, temperature, top_p, extra)
     settings = UsefulnessSettings(
         draws,

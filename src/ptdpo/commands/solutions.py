@@ -61,13 +61,14 @@ def build(
     --model Qwen/Qwen3-VL-235B-A22B-Thinking`
     """
     given = locals()
-    check_options(given)
     from ptdpo.chat.jobs import WorkFiles
     from ptdpo.commands.printing import out as console
     from ptdpo.data.prompts import THINKING_INSTRUCTION
     from ptdpo.rewards import check_mode
     from ptdpo.solutions.build import SolutionSettings, build_solutions
 
+    check_options(given, SolutionSettings)
+    options.check_service(given)
     settings = SolutionSettings(
         samples,
         options.sampling_from(max_tokens, temperature, top_p, extra),

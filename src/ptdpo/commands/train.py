@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ptdpo.commands import reading_options as reading
-from ptdpo.commands.option_ranges import check_options
+from ptdpo.commands.option_ranges import check_ranges
 from ptdpo.commands.outputs import MODEL_FILES, Overwrite, refuse_foreign_folder
 from ptdpo.commands.printing import out, print_table
 from ptdpo.folders import sole_writer
@@ -65,15 +65,17 @@ def sft(
 
     Example: `ptdpo sft runs/tiny runs/easy_vqa.jsonl runs/easy_vqa.solutions.jsonl --out runs/easy_vqa/start`
     """
-    check_options(locals())
+    given = locals()
     from ptdpo.data.checks import describe_bad_rows, find_bad_rows
     from ptdpo.data.dataset import solution_rows
     from ptdpo.data.files import read_made_solutions
     from ptdpo.data.identity import fitting
     from ptdpo.data.scan import read_rows
     from ptdpo.models.loading import check_model, load_processor
+    from ptdpo.train.setting_types import LIMITS
     from ptdpo.train.sft import fine_tune_on_cpu
 
+    check_ranges(given, LIMITS, per_device_train_batch_size="batch_size")
     inputs = (model, problems, solutions)
     refuse_foreign_folder("--out", folder, "sft", makes=MODEL_FILES, inputs=inputs, overwrite=overwrite)
     check_model(model, "MODEL")

@@ -16,6 +16,7 @@ from ptdpo.data.prompts import THINKING_INSTRUCTION, question_text
 from ptdpo.data.rows import Reading
 from ptdpo.data.scan import Read, read_rows, sorted_out, unique
 from ptdpo.records import BadRow, Hint, Problem
+from ptdpo.values import check_limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ def load_data(
             processes unless the latter are dropped, or hints or solutions that belong to no
             problem, or to one whose question, images or answer have changed.
     """
+    check_limits(settings, "data.{}")
     origin = settings.path or source_of(settings)
     read = _read(settings, None if image_folder is None else Path(image_folder))
     problems = _draw(read.problems, settings)
@@ -178,6 +180,4 @@ def _read(settings: DataSettings, images: Path | None) -> Read:
 def _draw(problems: list[Problem], settings: DataSettings) -> list[Problem]:
     if settings.limit is None or settings.limit >= len(problems):
         return problems
-    if settings.limit < 1:
-        raise ValueError(f"data.limit={settings.limit}: must be at least 1")
     return random.Random(settings.seed).sample(problems, settings.limit)

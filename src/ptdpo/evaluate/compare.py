@@ -130,13 +130,13 @@ def _averages(
 def _refuse_unlike(first: RunSettings, second: RunSettings, shared: Sequence[str], where: str) -> None:
     # The further fields of an endpoint's request have no counterpart in process.
     compared = (*_COMPARED, "extra") if first.model.engine == second.model.engine else _COMPARED
-    unlike = differences(_measured(first, shared, compared), _measured(second, shared, compared))
+    unlike = differences(_decisive(first, shared, compared), _decisive(second, shared, compared))
     if unlike:
         told = [f"{one.name}: {one.made!r} against {one.asked!r}" for one in unlike]
         raise ValueError(f"{where} cannot be compared: {'; '.join(told)}")
 
 
-def _measured(settings: RunSettings, shared: Sequence[str], compared: Sequence[str]) -> dict[str, object]:
+def _decisive(settings: RunSettings, shared: Sequence[str], compared: Sequence[str]) -> dict[str, object]:
     data = [(name, settings.benchmarks[name]) for name in shared]
     return {
         "sampling": {name: getattr(settings.sampling, name) for name in compared},

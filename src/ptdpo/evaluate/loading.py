@@ -69,8 +69,6 @@ def load_benchmark(
     Raises:
         ValueError: if the rows cannot be read or, under ``refuse``, some cannot be asked; counts and lists them.
     """
-    if limit is not None and limit < 1:
-        raise ValueError(f"--limit {limit}: ask at least one question")
     if instruction is not None and not benchmark.baked:
         benchmark = replace(benchmark, instruction=instruction)
     if benchmark.baked and path is not None and path.suffix == ".jsonl":

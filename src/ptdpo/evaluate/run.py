@@ -29,6 +29,7 @@ from ptdpo.evaluate.table import write_tables
 from ptdpo.evaluate.task import Task
 from ptdpo.folders import sole_writer
 from ptdpo.signals import StopRequest, heeding_signals
+from ptdpo.values import Count, check_limits
 
 PAPER_SUITE = "papo"
 
@@ -64,10 +65,18 @@ class DataChoice:
 
     names: Sequence[str]
     paths: Mapping[str, Path]
-    limit: int | None = None
+    limit: Count | None = None
     bad_rows: BadRows = "refuse"
     instruction: str | None = None
     reading: Reading = field(default_factory=Reading)
+
+    def __post_init__(self) -> None:
+        """Refuse a limit that leaves no question.
+
+        Raises:
+            ValueError: names it.
+        """
+        check_limits(self)
 
 
 def parse_names(text: str) -> list[str]:
@@ -160,25 +169,17 @@ def check_sampling(sampling: SamplingSettings, *, section: str = "") -> None:
 
     Args:
         sampling: the settings.
-        section: of the recipe that has them; empty if they are options of the command line.
+        section: of the recipe that has them; empty without one.
 
     Raises:
         ValueError: names the setting.
     """
-
-    def fault(name: str, why: str) -> ValueError:
-        spelled = f"{section}.{name}=" if section else f"--{name.replace('_', '-')} "
-        return ValueError(f"{spelled}{getattr(sampling, name)}{why}")
-
-    for name in ("samples", "max_new_tokens", "batch_size"):
-        if getattr(sampling, name) < 1:
-            raise fault(name, ": must be at least 1")
-    if sampling.temperature < 0:
-        raise fault("temperature", ": must not be negative")
-    if not 0 < sampling.top_p <= 1:
-        raise fault("top_p", ": must be above 0 and at most 1")
+    before = f"{section}." if section else ""
+    check_limits(sampling, before + "{}")
     if sampling.temperature == 0 and sampling.samples > 1:
-        raise fault("samples", " at temperature 0 would be the same response each time")
+        raise ValueError(
+            f"{before}samples={sampling.samples}: at temperature=0 it would be the same response each time"
+        )
 
 
 def _answer_all(

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from ptdpo.folders import differences, refuse_other, write_json
 from ptdpo.rewards import Mode
+from ptdpo.values import Amount, Count, Nucleus, Temperature
 
 FILE = "settings.json"
 RESPONSES = "responses.jsonl"
@@ -45,13 +46,13 @@ class SamplingSettings:
     further fields of an endpoint's request as JSON: servers take settings that are not sent from the model's folder.
     """
 
-    samples: int = 1
-    max_new_tokens: int = 4096
-    temperature: float = 1.0
-    top_p: float = 1.0
+    samples: Count = 1
+    max_new_tokens: Count = 4096
+    temperature: Temperature = 1.0
+    top_p: Nucleus = 1.0
     top_k: int = 0
-    seed: int = 0
-    batch_size: int = 64
+    seed: Amount = 0
+    batch_size: Count = 64
     extra: str = ""
 
 

@@ -16,6 +16,7 @@ from ptdpo.hints.decisions import Decisions
 from ptdpo.hints.prompt import HINT_SCHEMA, Rejection, SystemPrompt, hint_messages, parse_hint
 from ptdpo.hints.quality import HintVerdict
 from ptdpo.records import Hint, Problem
+from ptdpo.values import Amount, Count, check_limits
 
 Check = Callable[[Problem, Hint], HintVerdict]
 
@@ -36,11 +37,11 @@ class BuildSettings:
 
     prompt: SystemPrompt
     sampling: Sampling = field(default_factory=Sampling)
-    attempts: int = 3
-    fallback_attempts: int = 2
+    attempts: Count = 3
+    fallback_attempts: Amount = 2
     recheck: bool = False
     reading: Reading = field(default_factory=Reading)
-    limit: int | None = None
+    limit: Count | None = None
 
     def __post_init__(self) -> None:
         """Refuse settings that ask for nothing.
@@ -48,8 +49,7 @@ class BuildSettings:
         Raises:
             ValueError: names the setting.
         """
-        if self.attempts < 1 or self.fallback_attempts < 0:
-            raise ValueError(f"attempts={self.attempts}, fallback attempts={self.fallback_attempts}: at least 1 and 0")
+        check_limits(self)
 
 
 @dataclass(frozen=True, slots=True)

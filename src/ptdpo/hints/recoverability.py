@@ -6,16 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Annotated
 
 from ptdpo.chat.jobs import Clients, Job, JobReport, Service, WorkFiles, run_job
 from ptdpo.chat.requests import ChatMessage, ChatRequest, Sampling
 from ptdpo.data.files import write_jsonl
 from ptdpo.data.prompts import hint_text
 from ptdpo.data.rows import Reading
-from ptdpo.hints.measured import checked_hints, hinted_problems
+from ptdpo.hints.hinted import checked_hints, hinted_problems
 from ptdpo.records import Hint, Problem
 from ptdpo.rewards.extraction import last_boxed
 from ptdpo.rewards.keys import AnswerKey, answer_key, answers_match
+from ptdpo.values import Count, Range, check_limits
 
 _VERSION = "recover-1"
 _ASK = (
@@ -138,8 +140,8 @@ def _binomial_tail(least: int, draws: int, chance: float) -> float:
 class RecoverySettings:
     """How many guesses, how they are drawn, when a hint is rejected, and how files are read."""
 
-    guesses: int = 8
-    alpha: float = 0.01
+    guesses: Count = 8
+    alpha: Annotated[float, Range(0, 1, with_low=False, with_high=False)] = 0.01
     sampling: Sampling = field(default_factory=lambda: Sampling(max_tokens=2048))
     reading: Reading = field(default_factory=Reading)
     ignore_question: bool = False
@@ -150,8 +152,7 @@ class RecoverySettings:
         Raises:
             ValueError: names the setting.
         """
-        if self.guesses < 1 or not 0 < self.alpha < 1:
-            raise ValueError(f"guesses={self.guesses}, alpha={self.alpha}: at least 1, and between 0 and 1")
+        check_limits(self)
 
 
 def measure_recoverability(

@@ -14,10 +14,11 @@ from ptdpo.data.checks import BadRow
 from ptdpo.data.files import write_jsonl
 from ptdpo.data.prompts import IMAGE_MARKER, THINKING_INSTRUCTION, hint_text, question_text, with_hint
 from ptdpo.data.rows import Reading
-from ptdpo.hints.measured import checked_hints, hinted_problems
+from ptdpo.hints.hinted import checked_hints, hinted_problems
 from ptdpo.records import Answered, Hint, Problem
 from ptdpo.rewards import Mode, check_mode, grade_many, read_options
 from ptdpo.statistics import Estimate, mean_interval, pass_at_k
+from ptdpo.values import Count, check_limits
 
 _VERSION = "answer-1"
 
@@ -99,7 +100,7 @@ def summarise(compared: Sequence[Compared]) -> Usefulness:
 class UsefulnessSettings:
     """Draws with and without the hint, how they are drawn and graded, the instruction, and how files are read."""
 
-    draws: int = 8
+    draws: Count = 8
     sampling: Sampling = field(default_factory=lambda: Sampling(max_tokens=4096))
     instruction: str = THINKING_INSTRUCTION
     grading: Mode = "sound"
@@ -113,8 +114,7 @@ class UsefulnessSettings:
             ValueError: if there is no draw, or no such grading.
         """
         check_mode(self.grading, "--grading")
-        if self.draws < 1:
-            raise ValueError(f"draws={self.draws}: must be at least 1")
+        check_limits(self)
 
 
 def measure_usefulness(

@@ -19,6 +19,7 @@ from ptdpo.data.scan import count_rows, refuse_empty, scan_problems
 from ptdpo.records import Answered, Problem, Verdict
 from ptdpo.rewards import Mode, check_mode, grade_many, read_options
 from ptdpo.solutions.screening import shows_given_answer
+from ptdpo.values import Amount, Count, check_limits
 
 _VERSION = "solutions-1"
 _REVERSE = (
@@ -45,15 +46,15 @@ class SolutionSettings:
         limit: only so many rows, the first of the file; ``None`` for all.
     """
 
-    samples: int = 4
+    samples: Count = 4
     sampling: Sampling = field(default_factory=Sampling)
-    repair_samples: int = 4
-    repair_max_tokens: int = 32_768
-    reverse_samples: int = 2
+    repair_samples: Amount = 4
+    repair_max_tokens: Count = 32_768
+    reverse_samples: Amount = 2
     instruction: str = THINKING_INSTRUCTION
     grading: Mode = "sound"
     reading: Reading = field(default_factory=Reading)
-    limit: int | None = None
+    limit: Count | None = None
 
     def __post_init__(self) -> None:
         """Refuse settings that ask for nothing.
@@ -61,8 +62,7 @@ class SolutionSettings:
         Raises:
             ValueError: names the setting.
         """
-        if self.samples < 1 or self.repair_samples < 0 or self.reverse_samples < 0:
-            raise ValueError("samples must be at least 1, repair and reverse samples at least 0")
+        check_limits(self)
         check_mode(self.grading, "--grading")
 
 

@@ -1,10 +1,8 @@
 """How rollouts are laid out over processes, micro-batches and optimiser steps, and which layouts are refused."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from ptdpo.train.settings import PTDConfig
+from ptdpo.train.setting_fields import SettingFields
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +46,7 @@ class Layout:
         return self.micro_batches * self.iterations // self.accumulation
 
 
-def layout_of(settings: "PTDConfig", processes: int) -> Layout:
+def layout_of(settings: SettingFields, processes: int) -> Layout:
     """Return the layout of a run over so many processes.
 
     Args:
@@ -80,13 +78,13 @@ def layout_of(settings: "PTDConfig", processes: int) -> Layout:
     return layout
 
 
-def rollouts_per_generation(settings: "PTDConfig", processes: int) -> int:
+def rollouts_per_generation(settings: SettingFields, processes: int) -> int:
     """Return the rollouts of one generation over all processes, from whichever setting says so."""
     steps = settings.steps_per_generation or settings.gradient_accumulation_steps
     return settings.generation_batch_size or settings.per_device_train_batch_size * processes * steps
 
 
-def _check_groups(settings: "PTDConfig", layout: Layout) -> None:
+def _check_groups(settings: SettingFields, layout: Layout) -> None:
     """Groups are exchanged within a process, by resampling or for rollouts under the teacher's context."""
     drawn_anew = settings.tutors and settings.tutoring_rollouts == "teacher"
     rows = layout.rows * layout.micro_batches
@@ -98,7 +96,7 @@ def _check_groups(settings: "PTDConfig", layout: Layout) -> None:
         )
 
 
-def aligned_save_steps(settings: "PTDConfig", layout: Layout) -> float:
+def aligned_save_steps(settings: SettingFields, layout: Layout) -> float:
     """Return ``save_steps``, raised to where rollouts are made anew.
 
     Rollouts are not saved: a checkpoint between two generations would resume with other rollouts.

@@ -191,7 +191,7 @@ def _make_trainer(recipe: Recipe, settings: Settings, data: LoadedData, processo
 
 def _make_rl_trainer(recipe: Recipe, settings: PTDConfig, data: LoadedData, processor: Any, adapter: Any) -> PTDTrainer:
     rows = rl_dataset(data.problems, data.hints, instruction=instruction_of(recipe.data), solutions=data.solutions)
-    args = replace(settings)
+    args = settings.completed()
     return PTDTrainer(
         recipe.model,
         None,

@@ -2,12 +2,9 @@
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ptdpo.data.contexts import context_named
-
-if TYPE_CHECKING:
-    from ptdpo.train.settings import PTDConfig
+from ptdpo.train.setting_fields import SettingFields
 
 # Loss types whose micro-batch loss is a sum over rows, up to a factor that does not depend on the responses.
 SPLITTABLE_LOSSES = ("grpo", "dapo", "dr_grpo")
@@ -30,7 +27,7 @@ def check_model_name(setting: str, name: str, others: str = "neither a folder he
         )
 
 
-def _check_splitting(args: "PTDConfig") -> None:
+def _check_splitting(args: SettingFields) -> None:
     if args.entropy_coef != 0 or args.use_adaptive_entropy or args.top_entropy_quantile < 1:
         raise ValueError(
             f"micro_batch_tokens={args.micro_batch_tokens}: entropy_coef, use_adaptive_entropy and "
@@ -43,7 +40,7 @@ def _check_splitting(args: "PTDConfig") -> None:
         )
 
 
-def check_combinations(args: "PTDConfig") -> None:
+def check_combinations(args: SettingFields) -> None:
     """Refuse answers that make no sense together.
 
     Raises:
@@ -98,12 +95,12 @@ def check_combinations(args: "PTDConfig") -> None:
         raise ValueError("head=dense: the full vocabulary has one implementation; leave head=fused")
 
 
-def truncates(args: "PTDConfig") -> bool:
+def truncates(args: SettingFields) -> bool:
     """Return whether tokens are sampled from a part of the vocabulary only: top-p, top-k or min-p."""
     return args.top_p < 1 or args.top_k not in (None, 0, -1) or bool(args.min_p)
 
 
-def check_correction(args: "PTDConfig") -> None:
+def check_correction(args: SettingFields) -> None:
     """Refuse a correction for vLLM by whole responses where vLLM reports probabilities of a truncated distribution.
 
     Each token's probability is then larger than the trainer's, so a ratio of whole responses falls with their length
@@ -124,7 +121,7 @@ def check_correction(args: "PTDConfig") -> None:
         )
 
 
-def _check_perception(args: "PTDConfig") -> None:
+def _check_perception(args: SettingFields) -> None:
     if args.loss_type not in ("grpo", "dapo"):
         raise ValueError(f"loss_type={args.loss_type!r}: perception terms are reduced as grpo or dapo reduce theirs")
     if args.masked_entropy_weight > 0 and args.perception_masked == "rollout":
@@ -134,7 +131,7 @@ def _check_perception(args: "PTDConfig") -> None:
         )
 
 
-def _check_use(args: "PTDConfig") -> None:
+def _check_use(args: SettingFields) -> None:
     """Refuse uses of the teacher that its other settings contradict."""
     if args.tutoring_use == "advantage" and (args.tutoring_support == "full" or args.tutoring_clip is not None):
         raise ValueError(

@@ -18,7 +18,7 @@ Loss = Literal["grpo", "bnpo", "dr_grpo", "dapo", "luspo", "cispo", "sapo", "ves
 # What numpy takes.
 _SEED = Range(0, 2**32 - 1)
 # Limits on settings of TRL and transformers; those of ``PTDConfig``'s own stand at its fields.
-_RANGES: Mapping[str, Range] = {
+LIMITS: Mapping[str, Range] = {
     **dict.fromkeys(
         (
             "per_device_train_batch_size",
@@ -95,9 +95,7 @@ def setting(default: Any, words: str) -> Any:
 def setting_types(kind: type) -> Mapping[str, Any]:
     """Return the exact type, with its limits, of every setting of a dataclass of TRL's family."""
     hints = {**typing.get_type_hints(kind, include_extras=True), **_HINTS}
-    return {
-        f.name: _limited(exact_type(hints[f.name]), _RANGES.get(f.name)) for f in dataclasses.fields(kind) if f.init
-    }
+    return {f.name: _limited(exact_type(hints[f.name]), LIMITS.get(f.name)) for f in dataclasses.fields(kind) if f.init}
 
 
 def _limited(hint: Any, limits: Range | None) -> Any:

@@ -1,30 +1,26 @@
 """``PTDConfig``: TRL's GRPOConfig plus the tutoring term."""
 
+import copy
 import dataclasses
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from transformers import SchedulerType, TrainingArguments
-from trl import GRPOConfig
+from transformers import TrainingArguments
 
-from ptdpo.algo.divergence import Kind, Support, Tail
-from ptdpo.algo.objectives import Estimator, Schedule
-from ptdpo.algo.routing import Select
 from ptdpo.presets import preset_settings
 from ptdpo.train.layout import Layout, aligned_save_steps, layout_of
 from ptdpo.train.setting_checks import check_combinations
-from ptdpo.train.setting_types import Loss, Size, Weight, setting, typed_settings
-from ptdpo.tutor.head import Divergence
-from ptdpo.values import NOT_NEGATIVE, POSITIVE, SHARE
+from ptdpo.train.setting_fields import SettingFields
+from ptdpo.train.setting_types import typed_settings
 
 _Kind = TypeVar("_Kind", bound=TrainingArguments)
 _CALLED = "training setting"
 
 
 @dataclass
-class PTDConfig(GRPOConfig):
+class PTDConfig(SettingFields):
     """Settings of ``PTDTrainer``: everything of TRL's ``GRPOConfig``, with the method's defaults, and:
 
     Args:
@@ -90,55 +86,6 @@ class PTDConfig(GRPOConfig):
             resuming.
     """
 
-    learning_rate: float = setting(1e-6, "Initial learning rate (Table 3).")
-    weight_decay: float = setting(0.01, "Weight decay (Table 3).")
-    lr_scheduler_type: SchedulerType | str = setting("constant", "Learning-rate schedule (Table 3).")
-    logging_steps: float = setting(1, "Log every step: metrics.jsonl has a line each.")
-    beta: float = setting(0.01, "Weight of the reference KL (Table 3).")
-    loss_type: Loss = setting("grpo", "Mean over a response, then over responses (3).")
-    use_bias_correction_kl: bool = setting(False, "Plain k3 estimator, as in (3).")
-
-    tutoring_weight: Weight = setting(0.5, "lambda of (12); 0: no tutoring.")
-    tutoring_teacher: str = setting("frozen", "frozen, current, ema or a path.")
-    tutoring_ema_rate: Annotated[float, SHARE] = setting(0.05, "Step of the moving average.")
-    tutoring_context: str = setting("hint", "hint, question, answer, solution or sibling.")
-    tutoring_threshold: Annotated[float, SHARE] = setting(1.0, "tau of (8).")
-    tutoring_select: Select = setting("failed", "failed, all, all_fail_groups, ...")
-    tutoring_divergence: Kind = setting("jsd", "jsd, forward_kl or reverse_kl.")
-    tutoring_k: Size = setting(100, "K of (14).")
-    tutoring_support: Literal[Support, "full"] = setting("union", "union, student, teacher or full.")
-    tutoring_tail: Tail = setting("bucket", "bucket, none or student.")
-    tutoring_clip: Annotated[float, POSITIVE] | None = setting(None, "Most that one id contributes; full only.")
-    tutoring_ratio_clip: Annotated[float, POSITIVE] | None = setting(None, "Weight by min(pi / pi_old, this).")
-    tutoring_schedule: Schedule = setting("constant", "constant, linear or cosine, to 0.")
-    tutoring_use: Literal["loss", "advantage"] = setting("loss", "loss or advantage.")
-    tutoring_rollouts: Literal["student", "teacher"] = setting("student", "Whose context draws: student or teacher.")
-    tutoring_mean: Literal["tutored", "all"] = setting("tutored", "Mean over tutored or all tokens.")
-    tutoring_keep_kl: bool = setting(True, "Reference KL on tutored groups too (12).")
-    rl_weight: Weight = setting(1.0, "Factor on the advantages.")
-    leave_one_out: bool = setting(False, "Leave-one-out baseline.")
-    resampling_rounds: Annotated[int, NOT_NEGATIVE] = setting(0, "Rounds of dynamic sampling; 0: none.")
-    overlong_buffer: Annotated[int, NOT_NEGATIVE] = setting(0, "Tokens over which length is punished; 0: none.")
-    perception_weight: Weight = setting(0.0, "gamma of PAPO.")
-    perception_entropy_weight: Weight = setting(0.0, "eta_1 of PAPO.")
-    masked_entropy_weight: Weight = setting(0.0, "eta_2 of PAPO.")
-    perception_masked: Literal["current", "rollout"] = setting("current", "current or rollout.")
-    perception_estimator: Estimator = setting("paper", "paper or code.")
-    perception_mask_share: Annotated[float, SHARE] = setting(0.6, "Share of blackened patches.")
-    perception_patch: Size = setting(14, "Side of a patch in pixels.")
-    accuracy_reward: str = setting("accuracy_reward", "Reward that routing reads.")
-    accuracy_threshold: float | None = setting(None, "From what value on it is right.")
-    teacher_batch_size: Size | None = setting(None, "Rollouts per teacher forward.")
-    head: Literal["fused", "torch", "dense"] = setting("fused", "fused, torch or dense; the numbers are the same.")
-    share_prefix: bool | None = setting(None, "Read a group's prompt once; None: if tutoring.")
-    micro_batch_tokens: Size | None = setting(None, "Tokens per forward and backward.")
-    teacher_on_cpu: bool = setting(False, "Keep teacher states in CPU memory.")
-    engine_check_nats: Annotated[float, NOT_NEGATIVE] | None = setting(None, "Most that vLLM may differ, in nats.")
-    record_steps: Annotated[int, NOT_NEGATIVE] = setting(1, "Steps between kept records; 0: none.")
-    record_groups: Annotated[int, NOT_NEGATIVE] = setting(16, "Groups kept of each batch of rollouts.")
-    record_tokens: Annotated[int, NOT_NEGATIVE] = setting(512, "Tokens kept one by one of each batch of rollouts.")
-    ban_special_tokens: bool = setting(True, "Never sample special tokens but the end.")
-
     @classmethod
     def from_preset(cls, name: str, **settings: Any) -> "PTDConfig":
         """Return the settings of a preset (``ptdpo.presets.PRESETS``), changed by ``settings``.
@@ -146,47 +93,28 @@ class PTDConfig(GRPOConfig):
         Raises:
             ValueError: on an unknown preset or an unknown setting; suggests the nearest name.
         """
-        return dataclasses.replace(settings_as_written(cls, {**preset_settings(name), **settings}))
+        return settings_as_written(cls, {**preset_settings(name), **settings}).completed()
 
     def __post_init__(self) -> None:
         given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init}
-        # TRL divides by some of these.
         vars(self).update(typed_settings(type(self), given, _CALLED))
+        self._complete()
+
+    def completed(self) -> "PTDConfig":
+        """Return settings as written, whose types are known to be right, as arguments for a trainer.
+
+        Raises:
+            ValueError: as the class does.
+        """
+        made = copy.copy(self)
+        made._complete()
+        return made
+
+    def _complete(self) -> None:
+        # TRL divides by some of them: types and ranges are checked before.
         super().__post_init__()
         check_combinations(self)
         self._align_checkpoints(layout_of(self, self.world_size))
-
-    @property
-    def tutors(self) -> bool:
-        """Return whether there is a tutoring term."""
-        return self.tutoring_weight > 0
-
-    @property
-    def perceives(self) -> bool:
-        """Return whether there is a perception term."""
-        return self.perception_weight > 0 or self.perception_entropy_weight > 0 or self.masked_entropy_weight > 0
-
-    @property
-    def other_teacher(self) -> str | None:
-        """Return the path of another model that teaches, if one does."""
-        named = self.tutoring_teacher in ("frozen", "current", "ema")
-        return None if named or not self.tutors else self.tutoring_teacher
-
-    @property
-    def shares_prefix(self) -> bool:
-        """Return whether scoring shares prompts."""
-        return self.tutors if self.share_prefix is None else self.share_prefix
-
-    @property
-    def divergence(self) -> Divergence:
-        """Return the tutoring divergence as one record."""
-        return Divergence(
-            k=self.tutoring_k,
-            kind=self.tutoring_divergence,
-            support=self.tutoring_support,
-            tail=self.tutoring_tail,
-            clip=self.tutoring_clip,
-        )
 
     def _align_checkpoints(self, layout: Layout) -> None:
         aligned = aligned_save_steps(self, layout)
@@ -194,7 +122,7 @@ class PTDConfig(GRPOConfig):
             warnings.warn(
                 f"save_steps={self.save_steps} raised to {aligned}: checkpoints must fall where rollouts are made "
                 f"anew, every {layout.optimiser_steps} steps, or resuming would not repeat the run",
-                stacklevel=4,
+                stacklevel=5,
             )
             self.save_steps = aligned
 
@@ -202,8 +130,8 @@ class PTDConfig(GRPOConfig):
 def settings_as_written(kind: type[_Kind], given: Mapping[str, Any], called: str = _CALLED) -> _Kind:
     """Return settings over the defaults of their class, each of its type and in its range, and no more than that.
 
-    No device is looked for, so that a run on eight GPUs can be planned on a laptop. ``dataclasses.replace`` makes
-    arguments for a trainer of them.
+    No device is looked for, so that a run on eight GPUs can be planned on a laptop. ``completed``, or for TRL's own
+    ``dataclasses.replace``, makes arguments for a trainer of them.
 
     Args:
         kind: a dataclass of TRL's family.

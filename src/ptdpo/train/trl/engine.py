@@ -3,8 +3,8 @@
 import asyncio
 import inspect
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
 import torch
@@ -26,6 +26,7 @@ from ptdpo.train.trl.batches import TrlContent, records_of, written_by_policy
 from ptdpo.train.trl.processes import AccelerateProcesses
 from ptdpo.train.trl.rollouts import TrlRollouts
 from ptdpo.train.trl.token_batches import select_rows
+from ptdpo.train.trl.unlogged import metrics_kept
 from ptdpo.tutor.context import images_of
 from ptdpo.tutor.groups import Groups
 
@@ -92,7 +93,8 @@ class TrlEngine:
                 prompt if isinstance(prompt, str) or images_in(prompt) else attach_images(prompt, own)
                 for prompt, own in zip(prompts, images, strict=True)
             ]
-        with nullcontext() if logged else self._unlogged():
+        # Logged response lengths are of the policy's task.
+        with nullcontext() if logged else metrics_kept(self._trainer, "completions/"):
             return TrlRollouts(*self._trainer._generate(list(prompts)))
 
     def accuracy(self, rows: Sequence[Row], rollouts: Rollouts) -> list[float]:
@@ -124,18 +126,6 @@ class TrlEngine:
     def token(self, token_id: int) -> str:
         """Return one token as text."""
         return str(self._trainer._tokenizer.decode([token_id]))
-
-    @contextmanager
-    def _unlogged(self) -> Iterator[None]:
-        """While this lasts, sampling adds nothing to the logged response lengths: they are of the policy's task."""
-        metrics = self._trainer._metrics["train"]
-        lengths = {name: len(values) for name, values in metrics.items() if name.startswith("completions/")}
-        try:
-            yield
-        finally:
-            for name, values in metrics.items():
-                if name.startswith("completions/"):
-                    del values[lengths.get(name, 0) :]
 
     # -- batches -----------------------------------------------------------------------------------------------
 

@@ -202,17 +202,15 @@ class EngineCheck:
 @contextmanager
 def unlogged(trainer: Any, response_length: int) -> Iterator[None]:
     """While this lasts, a trainer's generations are short and leave nothing in its logs."""
-    metrics, logs, generation = trainer._metrics["train"], trainer._logs, trainer.vllm_generation
-    before = {name: len(values) for name, values in metrics.items()}
+    logs, generation = trainer._logs, trainer.vllm_generation
     kept = {name: list(values) for name, values in logs.items() if not isinstance(values, dict)}
     length, seen = generation.max_completion_length, trainer.state.num_input_tokens_seen
     generation.max_completion_length = min(length, response_length)
     try:
-        yield
+        with metrics_kept(trainer):
+            yield
     finally:
         generation.max_completion_length, trainer.state.num_input_tokens_seen = length, seen
-        for name, values in metrics.items():
-            del values[before.get(name, 0) :]
         for name, values in kept.items():
             logs[name].clear()
             logs[name].extend(values)

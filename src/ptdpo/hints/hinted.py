@@ -1,4 +1,4 @@
-"""What the two measured checks share."""
+"""Problems and the hints made for them, as the checks that ask a model read them: recoverability and usefulness."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path

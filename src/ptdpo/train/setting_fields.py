@@ -1,0 +1,100 @@
+"""The settings of the method beside TRL's own: names, types, limits and defaults, and what follows from them."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from transformers import SchedulerType
+from trl import GRPOConfig
+
+from ptdpo.algo.divergence import Kind, Support, Tail
+from ptdpo.algo.objectives import Estimator, Schedule
+from ptdpo.algo.routing import Select
+from ptdpo.train.setting_types import Loss, Size, Weight, setting
+from ptdpo.tutor.head import Divergence
+from ptdpo.values import NOT_NEGATIVE, POSITIVE, SHARE
+
+
+@dataclass
+class SettingFields(GRPOConfig):
+    """The fields of ``PTDConfig``, which says what each is for; what reads settings needs no more than this."""
+
+    learning_rate: float = setting(1e-6, "Initial learning rate (Table 3).")
+    weight_decay: float = setting(0.01, "Weight decay (Table 3).")
+    lr_scheduler_type: SchedulerType | str = setting("constant", "Learning-rate schedule (Table 3).")
+    logging_steps: float = setting(1, "Log every step: metrics.jsonl has a line each.")
+    beta: float = setting(0.01, "Weight of the reference KL (Table 3).")
+    loss_type: Loss = setting("grpo", "Mean over a response, then over responses (3).")
+    use_bias_correction_kl: bool = setting(False, "Plain k3 estimator, as in (3).")
+
+    tutoring_weight: Weight = setting(0.5, "lambda of (12); 0: no tutoring.")
+    tutoring_teacher: str = setting("frozen", "frozen, current, ema or a path.")
+    tutoring_ema_rate: Annotated[float, SHARE] = setting(0.05, "Step of the moving average.")
+    tutoring_context: str = setting("hint", "hint, question, answer, solution or sibling.")
+    tutoring_threshold: Annotated[float, SHARE] = setting(1.0, "tau of (8).")
+    tutoring_select: Select = setting("failed", "failed, all, all_fail_groups, ...")
+    tutoring_divergence: Kind = setting("jsd", "jsd, forward_kl or reverse_kl.")
+    tutoring_k: Size = setting(100, "K of (14).")
+    tutoring_support: Literal[Support, "full"] = setting("union", "union, student, teacher or full.")
+    tutoring_tail: Tail = setting("bucket", "bucket, none or student.")
+    tutoring_clip: Annotated[float, POSITIVE] | None = setting(None, "Most that one id contributes; full only.")
+    tutoring_ratio_clip: Annotated[float, POSITIVE] | None = setting(None, "Weight by min(pi / pi_old, this).")
+    tutoring_schedule: Schedule = setting("constant", "constant, linear or cosine, to 0.")
+    tutoring_use: Literal["loss", "advantage"] = setting("loss", "loss or advantage.")
+    tutoring_rollouts: Literal["student", "teacher"] = setting("student", "Whose context draws: student or teacher.")
+    tutoring_mean: Literal["tutored", "all"] = setting("tutored", "Mean over tutored or all tokens.")
+    tutoring_keep_kl: bool = setting(True, "Reference KL on tutored groups too (12).")
+    rl_weight: Weight = setting(1.0, "Factor on the advantages.")
+    leave_one_out: bool = setting(False, "Leave-one-out baseline.")
+    resampling_rounds: Annotated[int, NOT_NEGATIVE] = setting(0, "Rounds of dynamic sampling; 0: none.")
+    overlong_buffer: Annotated[int, NOT_NEGATIVE] = setting(0, "Tokens over which length is punished; 0: none.")
+    perception_weight: Weight = setting(0.0, "gamma of PAPO.")
+    perception_entropy_weight: Weight = setting(0.0, "eta_1 of PAPO.")
+    masked_entropy_weight: Weight = setting(0.0, "eta_2 of PAPO.")
+    perception_masked: Literal["current", "rollout"] = setting("current", "current or rollout.")
+    perception_estimator: Estimator = setting("paper", "paper or code.")
+    perception_mask_share: Annotated[float, SHARE] = setting(0.6, "Share of blackened patches.")
+    perception_patch: Size = setting(14, "Side of a patch in pixels.")
+    accuracy_reward: str = setting("accuracy_reward", "Reward that routing reads.")
+    accuracy_threshold: float | None = setting(None, "From what value on it is right.")
+    teacher_batch_size: Size | None = setting(None, "Rollouts per teacher forward.")
+    head: Literal["fused", "torch", "dense"] = setting("fused", "fused, torch or dense; the numbers are the same.")
+    share_prefix: bool | None = setting(None, "Read a group's prompt once; None: if tutoring.")
+    micro_batch_tokens: Size | None = setting(None, "Tokens per forward and backward.")
+    teacher_on_cpu: bool = setting(False, "Keep teacher states in CPU memory.")
+    engine_check_nats: Annotated[float, NOT_NEGATIVE] | None = setting(None, "Most that vLLM may differ, in nats.")
+    record_steps: Annotated[int, NOT_NEGATIVE] = setting(1, "Steps between kept records; 0: none.")
+    record_groups: Annotated[int, NOT_NEGATIVE] = setting(16, "Groups kept of each batch of rollouts.")
+    record_tokens: Annotated[int, NOT_NEGATIVE] = setting(512, "Tokens kept one by one of each batch of rollouts.")
+    ban_special_tokens: bool = setting(True, "Never sample special tokens but the end.")
+
+    @property
+    def tutors(self) -> bool:
+        """Return whether there is a tutoring term."""
+        return self.tutoring_weight > 0
+
+    @property
+    def perceives(self) -> bool:
+        """Return whether there is a perception term."""
+        return self.perception_weight > 0 or self.perception_entropy_weight > 0 or self.masked_entropy_weight > 0
+
+    @property
+    def other_teacher(self) -> str | None:
+        """Return the path of another model that teaches, if one does."""
+        named = self.tutoring_teacher in ("frozen", "current", "ema")
+        return None if named or not self.tutors else self.tutoring_teacher
+
+    @property
+    def shares_prefix(self) -> bool:
+        """Return whether scoring shares prompts."""
+        return self.tutors if self.share_prefix is None else self.share_prefix
+
+    @property
+    def divergence(self) -> Divergence:
+        """Return the tutoring divergence as one record."""
+        return Divergence(
+            k=self.tutoring_k,
+            kind=self.tutoring_divergence,
+            support=self.tutoring_support,
+            tail=self.tutoring_tail,
+            clip=self.tutoring_clip,
+        )
