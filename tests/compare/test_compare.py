@@ -173,7 +173,10 @@ def test_what_could_not_be_answered_after_training_is_refused_before(recipe_file
     changes = {
         r"model='.*empty': a folder without a model's configuration": ("model", str(tmp_path / "empty")),
         r"processes=2: a comparison trains and answers in one process": ("processes", 2),
-        r"evaluate.samples=2 at temperature 0": ("evaluate", {"samples": 2, "temperature": 0.0}),
+        r"evaluate.samples=2: at temperature=0 it would be the same response": (
+            "evaluate",
+            {"samples": 2, "temperature": 0.0},
+        ),
     }
     path = recipe_file("a", "grpo")
     content = yaml.safe_load(path.read_text())

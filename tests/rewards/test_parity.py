@@ -49,7 +49,8 @@ def test_any_answer_gets_mathrulers_verdict(given_answer, answer):
 @settings(max_examples=300)
 @given(st.one_of(ANSWERS, INTEGERS), st.sampled_from(["{}", "({})", "{} ", "${}$", "{}.0", "\\text{{{}}}", "{{{}}}"]))
 def test_an_answer_in_other_dress_gets_mathrulers_verdict(answer, dress):
-    if answer.strip():
+    # A comparison of Python's is what mathruler evaluates and we do not: `(1==1)` for `1==1`.
+    if answer.strip() and "==" not in answer:
         response = f"\\boxed{{{dress.format(answer)}}}"
         assert bool(grade(response, answer, seconds=60, mode="mathruler").accuracy) == plainly(response, answer)
 

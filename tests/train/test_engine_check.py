@@ -1,10 +1,18 @@
 import math
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from ptdpo.train.trl.engine_check import EngineCheck, agreement, check_agreement, mean_ratio, warn_of_shrinking
+from ptdpo.train.trl.engine_check import (
+    EngineCheck,
+    agreement,
+    check_agreement,
+    mean_ratio,
+    unlogged,
+    warn_of_shrinking,
+)
 
 SCORED = torch.tensor([[-1.0, -2.0, -3.0], [-1.0, -2.0, 0.0]])
 MASK = torch.tensor([[1, 1, 1], [1, 1, 0]])
@@ -100,3 +108,22 @@ def test_a_correction_that_shrinks_the_update_is_warned_of(ratio, mode, warned):
         warnings.simplefilter("always")
         EngineCheck(9.0, mode, str)([], columns(-math.log(ratio) / 2.5))
     assert bool(caught) is warned
+
+
+def test_a_generation_of_the_check_leaves_no_trace_and_is_short():
+    trainer = SimpleNamespace(
+        _logs={"prompt": ["a"], "rewards": {"r": [1.0]}},
+        _metrics={"train": {"entropy": [1.0]}},
+        vllm_generation=SimpleNamespace(max_completion_length=512),
+        state=SimpleNamespace(num_input_tokens_seen=7),
+    )
+    with unlogged(trainer, 64):
+        assert trainer.vllm_generation.max_completion_length == 64
+        trainer._logs["prompt"].append("b")
+        trainer._metrics["train"]["entropy"].append(2.0)
+        trainer._metrics["train"]["length"] = [3.0]
+        trainer.state.num_input_tokens_seen = 99
+    assert trainer._logs["prompt"] == ["a"]
+    assert trainer._metrics["train"] == {"entropy": [1.0], "length": []}
+    assert trainer.vllm_generation.max_completion_length == 512
+    assert trainer.state.num_input_tokens_seen == 7

@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
+from ptdpo.train.trl.unlogged import metrics_kept
+
 _LISTED = 8
 # Long enough to see a difference, short enough to cost nothing beside a step.
 CHECKED_TOKENS = 64
