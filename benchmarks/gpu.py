@@ -10,9 +10,11 @@ import contextlib
 import importlib.util
 import itertools
 import json
+import os
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,7 @@ from typing import Any
 
 import torch
 
+from ptdpo.algo.backends import Backend
 from ptdpo.algo.dense_head import dense_token_stats
 from ptdpo.algo.lm_head import TokenStats, teacher_topk, token_stats
 
@@ -78,12 +81,14 @@ class Problem:
 Score = Callable[..., TokenStats]
 
 
-def scored(p: Problem, score: Score, settings: dict[str, Any], backend: str) -> tuple[TokenStats, list[torch.Tensor]]:
+def scored(
+    p: Problem, score: Score, settings: dict[str, Any], backend: Backend
+) -> tuple[TokenStats, list[torch.Tensor]]:
     """Return the statistics, and the gradients of a function of all three differentiable outputs."""
     leaves = [t.clone().requires_grad_() for t in (p.hidden, p.weight, p.bias) if t is not None]
     bias = leaves[2] if p.bias is not None else None
     shared = {"k": settings.get("k", K), "temperature": settings.get("temperature", 1.0)}
-    teacher = teacher_topk(p.teacher_hidden, p.weight, p.bias, **shared, backend=backend)  # type: ignore[arg-type]
+    teacher = teacher_topk(p.teacher_hidden, p.weight, p.bias, **shared, backend=backend)
     extra = {} if score is dense_token_stats else {"backend": backend}
     stats = score(leaves[0], leaves[1], p.targets, bias, teacher=teacher, rows=p.rows, **settings, **extra)
     weights = torch.linspace(-1, 1, len(p.targets), device=p.hidden.device, dtype=stats.log_prob.dtype)
@@ -92,7 +97,7 @@ def scored(p: Problem, score: Score, settings: dict[str, Any], backend: str) -> 
     return stats, [leaf.grad for leaf in leaves if leaf.grad is not None]
 
 
-def errors(p: Problem, backend: str, **settings: Any) -> tuple[float, float]:
+def errors(p: Problem, backend: Backend, **settings: Any) -> tuple[float, float]:
     """Return the largest absolute error of the values and relative error of the gradients against dense float64."""
     expected, gradients = scored(p.to(torch.float64), dense_token_stats, settings, "torch")
     got, mine = scored(p, token_stats, settings, backend)
@@ -101,9 +106,9 @@ def errors(p: Problem, backend: str, **settings: Any) -> tuple[float, float]:
     return value, gradient
 
 
-def backends(device: torch.device) -> list[str]:
+def backends(device: torch.device) -> list[Backend]:
     """Return what can be tried here."""
-    interpreted = bool(__import__("os").environ.get("TRITON_INTERPRET"))
+    interpreted = bool(os.environ.get("TRITON_INTERPRET"))
     usable = importlib.util.find_spec("triton") is not None and (device.type == "cuda" or interpreted)
     return ["torch", "triton"] if usable else ["torch"]
 
@@ -115,12 +120,12 @@ def correctness(device: torch.device) -> Iterator[dict[str, object]]:
         for kind, support, tail in itertools.product(KINDS, SUPPORTS, TAILS):
             if (kind, tail) == ("reverse_kl", "student"):
                 continue
-            for shape in ({"tokens": 37, "vocabulary": 1_003}, {"tokens": 130, "vocabulary": 9_000, "bias": True}):
-                p = Problem.draw(device, dtype, size=64, tutored=shape["tokens"] * 2 // 3, **shape)  # type: ignore[arg-type]
+            for tokens, vocabulary, bias in ((37, 1_003, False), (130, 9_000, True)):
+                p = Problem.draw(device, dtype, tokens, 64, vocabulary, bias=bias, tutored=tokens * 2 // 3)
                 settings = {"kind": kind, "support": support, "tail": tail, "k": 20, "temperature": 0.7}
                 for n, error in enumerate(errors(p, backend, **settings)):
                     if not error <= worst[n]:
-                        worst[n], where[n] = error, f"{kind}, {support}, {tail}, V {shape['vocabulary']}"
+                        worst[n], where[n] = error, f"{kind}, {support}, {tail}, V {vocabulary}"
                 tried += 1
         right = all(error <= limit for error, limit in zip(worst, limits, strict=True))
         yield {
@@ -133,14 +138,14 @@ def recomputed(device: torch.device) -> Iterator[dict[str, object]]:
     """Yield the errors where only some tokens' shares are kept, and where the backward pass runs twice."""
     if "triton" not in backends(device):
         return
-    from ptdpo.algo import triton_head
+    from ptdpo.algo import triton_calls
 
-    before = triton_head.KEPT_BYTES
-    triton_head.KEPT_BYTES = 4 * 1_024 * 50
+    before = triton_calls.KEPT_BYTES
+    triton_calls.KEPT_BYTES = 4 * 1_024 * 50
     try:
         value, gradient = errors(Problem.draw(device, torch.float32, 130, 64, 1_003, tutored=70), "triton", k=20)
     finally:
-        triton_head.KEPT_BYTES = before
+        triton_calls.KEPT_BYTES = before
     yield {"what": "50 of 130 tokens kept", "value": value, "gradient": gradient, "right": max(value, gradient) < 5e-5}
 
 
@@ -159,8 +164,6 @@ def autocast(device: torch.device) -> Iterator[dict[str, object]]:
 
 def synchronisations(device: torch.device) -> Iterator[dict[str, object]]:
     """Yield how often the host waits for the device within one scoring and its backward pass."""
-    import warnings
-
     if device.type != "cuda":
         return
     for backend in backends(device):
@@ -207,11 +210,11 @@ def bare(p: Problem) -> None:
     torch.mm(logits.t(), p.hidden)
 
 
-def tutored(p: Problem, backend: str) -> None:
+def tutored(p: Problem, backend: Backend) -> None:
     """One tutored scoring of all tokens with its backward pass, log-probability and divergence differentiated."""
     hidden, weight = p.hidden.detach().requires_grad_(), p.weight.detach().requires_grad_()
-    teacher = teacher_topk(p.teacher_hidden, p.weight, k=K, backend=backend)  # type: ignore[arg-type]
-    stats = token_stats(hidden, weight, p.targets, teacher=teacher, rows=p.rows, k=K, backend=backend)  # type: ignore[arg-type]
+    teacher = teacher_topk(p.teacher_hidden, p.weight, k=K, backend=backend)
+    stats = token_stats(hidden, weight, p.targets, teacher=teacher, rows=p.rows, k=K, backend=backend)
     (stats.log_prob.sum() + stats.divergence.sum()).backward()
 
 

@@ -4,6 +4,8 @@ import os
 import tempfile
 from importlib.util import find_spec
 
+import torch
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["PTDPO_CACHE"] = tempfile.mkdtemp(prefix="ptdpo-test-cache-")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -11,7 +13,8 @@ os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
 # Triton's kernels run as Python where there is no GPU; they are read before the hook below, which would change them.
 if find_spec("triton") is not None:
-    os.environ.setdefault("TRITON_INTERPRET", "1")
+    if not torch.cuda.is_available():
+        os.environ.setdefault("TRITON_INTERPRET", "1")
     import ptdpo.algo.kernels  # noqa: F401
 
 from jaxtyping import install_import_hook
@@ -20,7 +23,6 @@ from jaxtyping import install_import_hook
 install_import_hook(["ptdpo.algo", "ptdpo.tutor"], "beartype.beartype")
 
 import pytest
-import torch
 import transformers
 from hypothesis import settings
 from transformers import AutoConfig, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration

@@ -54,7 +54,7 @@ def test_each_output_alone_has_its_exact_gradient(output):
 
 
 def test_tokens_without_kept_shares_are_computed_again(monkeypatch):
-    monkeypatch.setattr("ptdpo.algo.triton_head.KEPT_BYTES", 3 * 192 * 8)
+    monkeypatch.setattr("ptdpo.algo.triton_calls.KEPT_BYTES", 3 * 192 * 8)
     TritonCase(tokens=7, tutored=3).compare(k=9, chunks={"row_chunk": 2})
 
 

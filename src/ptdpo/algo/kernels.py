@@ -2,7 +2,7 @@
 
 They read logits as the product left them (``raw``) and apply bias and temperature on the way, so that no logit is
 written twice. A row of the vocabulary is cut into blocks of ``BLOCK`` ids. Sums are taken in the type of ``raw``:
-float32, or float64. The wrappers with shapes and contracts are in ``ptdpo.algo.triton_head``.
+float32, or float64. The wrappers with shapes and contracts are in ``ptdpo.algo.triton_calls``.
 """
 
 import triton

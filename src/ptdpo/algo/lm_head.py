@@ -197,7 +197,8 @@ def _checked_rows(
     if rows.numel() != len(teacher):
         raise ValueError(f"the teacher holds {len(teacher)} tokens but {rows.numel()} rows are to be compared")
     _check_range("rows", rows, len(hidden), "the hidden states")
-    if rows.numel() and torch.zeros_like(hidden[:, 0]).index_add_(0, rows, torch.ones_like(rows).to(hidden)).amax() > 1:
+    named = torch.zeros(len(hidden), dtype=torch.int32, device=hidden.device)
+    if rows.numel() and named.index_add_(0, rows, torch.ones_like(rows, dtype=torch.int32)).amax() > 1:
         raise ValueError("rows holds an index twice")
     if teacher.weight is None:
         raise ValueError("the teacher was stored without its head: call with_head first")
@@ -226,7 +227,7 @@ def _rows_at_once(
     if row_chunk is not None and row_chunk < 1:
         raise ValueError(f"row_chunk must be at least 1, got {row_chunk}")
     if row_chunk is None and backend == "triton":
-        from ptdpo.algo.triton_head import rows_at_once
+        from ptdpo.algo.triton_calls import rows_at_once
 
         return rows_at_once(len(weight))
     return row_chunk or max(1, _FORWARD_LOGITS * (4 if weight.is_cuda else 1) // len(weight))

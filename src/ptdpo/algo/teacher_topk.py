@@ -67,7 +67,7 @@ class TeacherTopK:
         """
         assert self.weight is not None, "the record was stored without its head"
         if backend == "triton":
-            from ptdpo.algo.triton_head import dots
+            from ptdpo.algo.triton_calls import dots
 
             values = dots(self.hidden, self.weight, ids, needed, self.log_probs.dtype)
         else:

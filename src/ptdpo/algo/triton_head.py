@@ -13,29 +13,26 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ptdpo.algo import kernels as _kernels
-from ptdpo.algo.chunks import ChunkedHead, product, slices
+from ptdpo.algo.chunks import ChunkedHead, slices
 from ptdpo.algo.support import Compared, HeadSettings, Slopes, compare_at, support_ids
 from ptdpo.algo.teacher_topk import TeacherTopK
+from ptdpo.algo.triton_calls import (
+    LogitGradient,
+    Scan,
+    Supports,
+    fill_gradient,
+    keep_shares,
+    logits_at,
+    place_values,
+    raw_buffer,
+    raw_logits,
+    rows_at_once,
+    scan_logits,
+    share_buffer,
+)
 
-# Shares kept for the backward pass, in bytes: 8,832 tokens of 151,936 ids in bfloat16.
-KEPT_BYTES = 2_700_000_000
 # Compared tokens whose supports are worked on at once: [tokens, k, k] is held.
 _COMPARED = 8_192
-kernels: Any = _kernels  # what Triton makes of their signatures has no types
-_BLOCK: int = kernels.BLOCK.value
-_PART = 4_096
-
-
-class _Scan(NamedTuple):
-    """What one reading of logits [r, V] leaves per token."""
-
-    log_sum: Float[Tensor, " r"]
-    mean: Float[Tensor, " r"]  # of z - log_sum under the softmax: minus the entropy
-    largest: Float[Tensor, " r"]
-    ids: Int[Tensor, "r k"]  # the Top-K, in the order of the ids; k = 0 if not asked for
-    logits: Float[Tensor, "r k"]
-    log_rest: Float[Tensor, " r"]  # log-sum-exp of all others
 
 
 class _Tokens(NamedTuple):
@@ -46,25 +43,6 @@ class _Tokens(NamedTuple):
     log_sum: Float[Tensor, " n"]
     entropy: Float[Tensor, " n"]
     target_logit: Float[Tensor, " n"]
-
-
-class _Supports(NamedTuple):
-    """The supports of the compared tokens."""
-
-    ids: Int[Tensor, "m s"]
-    counted: Bool[Tensor, "m s"]
-    log_p: Float[Tensor, "m s"]  # -inf where an id does not count
-
-
-class _Gradient(NamedTuple):
-    """The gradient of the logits: e^x (scale + slant x) outside the support, x = z - log_outside, and single values."""
-
-    log_outside: Float[Tensor, " n"]
-    offset: Float[Tensor, " n"]  # ceiling - log_outside
-    scale: Float[Tensor, " n"]
-    slant: Float[Tensor, " n"] | None
-    values: Float[Tensor, "m s"]
-    at_target: Float[Tensor, " n"]
 
 
 class TritonTeacher(NamedTuple):
@@ -78,12 +56,12 @@ class TritonTeacher(NamedTuple):
 
 def reduced(hidden: Float[Tensor, "n hidden"], head: ChunkedHead, k: int, row_chunk: int) -> TritonTeacher:
     """Reduce a teacher's distributions; every logit is read once."""
-    buffer = _raw_buffer(hidden, head, row_chunk)
+    buffer = raw_buffer(hidden, head, row_chunk)
     scans = []
     for rows in slices(len(hidden), len(buffer)):
-        raw = _raw(hidden[rows], head, buffer)
-        scans.append(_scan(raw, head, k, entropy=False))
-    scan = _Scan(*(torch.cat(column) for column in zip(*scans, strict=True))) if scans else _empty_scan(buffer, k)
+        raw = raw_logits(hidden[rows], head, buffer)
+        scans.append(scan_logits(raw, head, k, entropy=False))
+    scan = Scan(*(torch.cat(column) for column in zip(*scans, strict=True))) if scans else _empty_scan(buffer, k)
     logits, order = scan.logits.sort(dim=-1, descending=True, stable=True)
     log_normaliser = scan.log_sum
     return TritonTeacher(
@@ -92,32 +70,6 @@ def reduced(hidden: Float[Tensor, "n hidden"], head: ChunkedHead, k: int, row_ch
         scan.log_rest - log_normaliser,
         log_normaliser,
     )
-
-
-def dots(
-    states: Float[Tensor, "n hidden"],
-    weight: Float[Tensor, "vocab hidden"],
-    ids: Int[Tensor, "n s"],
-    needed: Bool[Tensor, "n s"] | None,
-    dtype: torch.dtype,
-) -> Float[Tensor, "n s"]:
-    """Return states · weight[ids] where needed, 0 elsewhere; rows of the head are read in place."""
-    out = states.new_empty(ids.shape, dtype=dtype)
-    if out.numel():
-        needed = torch.ones_like(ids, dtype=torch.bool) if needed is None else needed
-        hidden, slots = states.size(1), 16
-        kernels.dot_at[(len(ids), _ceil(ids.size(1), slots))](
-            states.contiguous(),
-            weight.contiguous(),
-            ids.contiguous(),
-            needed.contiguous().view(torch.uint8),
-            out,
-            ids.size(1),
-            HIDDEN=hidden,
-            SLOTS=slots,
-            SIZE=min(256, _power_of_2(hidden)),
-        )
-    return out
 
 
 class TritonStats(torch.autograd.Function):
@@ -137,7 +89,7 @@ class TritonStats(torch.autograd.Function):
         """Return log-probabilities [N], entropies [N], and divergence, overlap, both tails [n]."""
         head = ChunkedHead(weight, bias, settings.temperature)
         order = _compared_first(rows, len(hidden))
-        shares = _share_buffer(hidden, head, settings.keep)
+        shares = share_buffer(hidden, head, settings.keep)
         tokens, supports, student_ids = _read(hidden[order], targets[order], head, teacher, settings, shares)
         compared = _compare(tokens, supports, student_ids, teacher, settings)
         log_prob, entropy = torch.empty_like(tokens.entropy), torch.empty_like(tokens.entropy)
@@ -153,7 +105,7 @@ class TritonStats(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         """Return the gradients of the arguments of ``forward``; a second call computes all logits again."""
         hidden, weight, bias, targets, order, *rest = ctx.saved_tensors
-        tokens, supports, slopes = _Tokens(*rest[:5]), _Supports(*rest[5:8]), Slopes(*rest[8:])
+        tokens, supports, slopes = _Tokens(*rest[:5]), Supports(*rest[5:8]), Slopes(*rest[8:])
         shares, ctx.shares = ctx.shares, None
         scaled = [None if grad is None else grad / ctx.temperature for grad in grads[:3]]
         upstream = [None if grad is None else grad[order] for grad in scaled[:2]] + scaled[2:]
@@ -172,42 +124,42 @@ def _read(
     teacher: TeacherTopK | None,
     settings: HeadSettings,
     shares: Float[Tensor, "kept width"] | None,
-) -> tuple[_Tokens, _Supports, Int[Tensor, "m k"]]:
+) -> tuple[_Tokens, Supports, Int[Tensor, "m k"]]:
     """Read the logits of all tokens, compared ones first; fill ``shares`` with those of the first tokens."""
-    buffer = _raw_buffer(states, head, settings.row_chunk)
+    buffer = raw_buffer(states, head, settings.row_chunk)
     compared = 0 if teacher is None else len(teacher)
     tokens, supports, student_ids = [], [], []
     for rows in _parts(len(states), compared, len(buffer)):
-        raw = _raw(states[rows], head, buffer)
-        target_logit = _at(raw, head, targets[rows].unsqueeze(-1)).squeeze(-1)
+        raw = raw_logits(states[rows], head, buffer)
+        target_logit = logits_at(raw, head, targets[rows].unsqueeze(-1)).squeeze(-1)
         here = None if shares is None else shares[rows]
         if teacher is not None and rows.start < compared:
-            scan = _scan(raw, head, settings.k, entropy=True)
+            scan = scan_logits(raw, head, settings.k, entropy=True)
             ids, counted = support_ids(scan.ids, teacher.ids[rows].long(), settings.support)
-            inside = _at(raw, head, ids).masked_fill(~counted, -torch.inf)
+            inside = logits_at(raw, head, ids).masked_fill(~counted, -torch.inf)
             ceiling = _highest_outside(scan, ids, counted)
             raw.scatter_(-1, ids, -torch.inf)
-            log_outside = _keep(raw, head, ceiling, here)
-            supports.append(_Supports(ids, counted, inside - scan.log_sum.unsqueeze(-1)))
+            log_outside = keep_shares(raw, head, ceiling, here)
+            supports.append(Supports(ids, counted, inside - scan.log_sum.unsqueeze(-1)))
             student_ids.append(scan.ids)
         else:
-            scan = _scan(raw, head, 0, entropy=True)
+            scan = scan_logits(raw, head, 0, entropy=True)
             ceiling, log_outside = scan.largest, scan.log_sum
             if here is not None and len(here):
-                _keep(raw, head, ceiling, here)
+                keep_shares(raw, head, ceiling, here)
         tokens.append(_Tokens(log_outside, ceiling, scan.log_sum, -scan.mean, target_logit))
     none, no_ids = buffer.new_empty(0), targets.new_empty(0, 1)
-    empty = _Supports(no_ids, no_ids.bool(), none.view(0, 1))
+    empty = Supports(no_ids, no_ids.bool(), none.view(0, 1))
     return (
         _Tokens(*_joined(tokens, tuple(none.clone() for _ in _Tokens._fields))),
-        _Supports(*_joined(supports, empty)),
+        Supports(*_joined(supports, empty)),
         torch.cat(student_ids) if student_ids else no_ids,
     )
 
 
 def _compare(
     tokens: _Tokens,
-    supports: _Supports,
+    supports: Supports,
     student_ids: Int[Tensor, "m k"],
     teacher: TeacherTopK | None,
     settings: HeadSettings,
@@ -228,8 +180,8 @@ def _compare(
 
 
 def _logit_gradient(
-    grads: Sequence[Tensor | None], targets: Int[Tensor, " n"], tokens: _Tokens, supports: _Supports, slopes: Slopes
-) -> _Gradient:
+    grads: Sequence[Tensor | None], targets: Int[Tensor, " n"], tokens: _Tokens, supports: Supports, slopes: Slopes
+) -> LogitGradient:
     """Combine what the three outputs receive, the first two in working order, into the gradient of the logits."""
     count = len(supports.ids)
     to_log_prob = torch.zeros_like(tokens.log_sum) if grads[0] is None else grads[0]
@@ -251,32 +203,32 @@ def _logit_gradient(
     inside = (supports.ids == targets[:count].unsqueeze(-1)) & supports.counted
     named = values.masked_fill(~inside, 0.0).sum(dim=-1)
     at_target = torch.cat([torch.where(inside.any(dim=-1), named, at_target[:count]), at_target[count:]])
-    return _Gradient(outside, tokens.ceiling - outside, scale, slant, values, at_target + to_log_prob)
+    return LogitGradient(outside, tokens.ceiling - outside, scale, slant, values, at_target + to_log_prob)
 
 
 def _blocks(
     states: Float[Tensor, "n hidden"],
     targets: Int[Tensor, " n"],
     head: ChunkedHead,
-    gradient: _Gradient,
-    supports: _Supports,
+    gradient: LogitGradient,
+    supports: Supports,
     shares: Float[Tensor, "kept width"] | None,
 ) -> Iterator[tuple[slice, Float[Tensor, "rows vocab"]]]:
     """Yield (tokens, gradient of their logits); the tensor is reused. The kept shares become the first block."""
     kept = 0 if shares is None else len(shares)
-    room = _share_buffer(states, head, True) if shares is None else shares
+    room = share_buffer(states, head, True) if shares is None else shares
     assert room is not None
     for rows in slices(len(states), max(1, len(room))):
         block = room[: rows.stop - rows.start]
         if rows.start < kept:
-            _fill(block, head, gradient, rows, None)
+            fill_gradient(block, head, gradient, rows, None)
         else:
-            buffer = _raw_buffer(states, head, rows_at_once(head.vocabulary))
+            buffer = raw_buffer(states, head, rows_at_once(head.vocabulary))
             for part in slices(len(block), len(buffer)):
                 here = slice(rows.start + part.start, rows.start + part.stop)
-                _fill(block[part], head, gradient, here, _raw(states[here], head, buffer))
+                fill_gradient(block[part], head, gradient, here, raw_logits(states[here], head, buffer))
             del buffer
-        _place(block, gradient, supports, rows)
+        place_values(block, gradient, supports, rows)
         here = block[:, : head.vocabulary]
         here.scatter_(-1, targets[rows].unsqueeze(-1), gradient.at_target[rows].to(here.dtype).unsqueeze(-1))
         yield rows, here
@@ -308,142 +260,12 @@ def _products(
     return to_hidden, to_weight, to_bias
 
 
-def _scan(raw: Float[Tensor, "r vocab"], head: ChunkedHead, k: int, *, entropy: bool) -> _Scan:
-    """Read the raw logits [r, V] of some tokens."""
-    rows, blocks = len(raw), _ceil(head.vocabulary, _BLOCK)
-    tops, totals = raw.new_empty(2, rows, blocks)
-    weighted = raw.new_empty(rows, blocks) if entropy else tops
-    step = min(64, _power_of_2(blocks))
-    reading = (raw, raw.stride(0), _or(head.bias, raw), head.vocabulary)
-    biased = head.bias is not None
-    kernels.scan_blocks[(rows, _ceil(blocks, step))](
-        *reading,
-        tops,
-        totals,
-        weighted,
-        blocks,
-        TEMPERATURE=head.temperature,
-        HAS_BIAS=biased,
-        ENTROPY=entropy,
-        STEP=step,
-    )
-    log_sum, mean, largest, log_rest = raw.new_empty(4, rows)
-    count = min(k, blocks)
-    chosen = torch.empty(rows, max(1, count), dtype=torch.int32, device=raw.device)
-    width = _power_of_2(blocks)
-    kernels.sum_blocks[(rows,)](
-        tops, totals, weighted, blocks, log_sum, mean, largest, chosen, log_rest, count,
-        ENTROPY=entropy, CHOOSE=k > 0, WIDTH=width, num_warps=8 if width >= 2_048 else 4,
-    )  # fmt: skip
-    ids = torch.empty(rows, k, dtype=torch.int32, device=raw.device)
-    logits = raw.new_empty(rows, k)
-    if k:
-        width = _power_of_2(count)
-        kernels.select_ids[(rows,)](
-            *reading, chosen, count, ids, logits, log_rest, k,
-            TEMPERATURE=head.temperature, HAS_BIAS=biased, WIDTH=width,
-            num_warps=4 if width <= 32 else 8 if width <= 128 else 16,
-        )  # fmt: skip
-    return _Scan(log_sum, mean, largest, ids.long(), logits, log_rest)
-
-
-def _keep(
-    raw: Float[Tensor, "r vocab"],
-    head: ChunkedHead,
-    ceiling: Float[Tensor, " r"],
-    shares: Float[Tensor, "kept width"] | None,
-) -> Float[Tensor, " r"]:
-    """Return the log-sum-exp of the raw logits, and write the shares of the first tokens."""
-    parts = _ceil(head.vocabulary, _PART)
-    peaks, sums = raw.new_empty(2, len(raw), parts)
-    kept = 0 if shares is None else len(shares)
-    for rows, keep in ((slice(0, kept), True), (slice(kept, len(raw)), False)):
-        if rows.start == rows.stop:
-            continue
-        room = raw[:1] if shares is None else shares
-        kernels.keep_shares[(rows.stop - rows.start, parts)](
-            raw[rows], raw.stride(0), _or(head.bias, raw), head.vocabulary,
-            ceiling[rows], room, room.stride(0), peaks[rows], sums[rows], parts,
-            TEMPERATURE=head.temperature, HAS_BIAS=head.bias is not None, KEEP=keep, SIZE=_PART,
-        )  # fmt: skip
-    return (peaks + sums.log()).logsumexp(dim=-1)
-
-
-def _fill(
-    block: Float[Tensor, "r width"],
-    head: ChunkedHead,
-    gradient: _Gradient,
-    rows: slice,
-    raw: Float[Tensor, "r vocab"] | None,
-) -> None:
-    """Write the gradient outside the supports, from raw logits or in place of the shares."""
-    source, scale = block if raw is None else raw, gradient.scale[rows]
-    slant = scale if gradient.slant is None else gradient.slant[rows]
-    kernels.fill_gradient[(len(block), _ceil(head.vocabulary, _PART))](
-        source, source.stride(0), _or(head.bias, scale), block, block.stride(0),
-        head.vocabulary, gradient.log_outside[rows], gradient.offset[rows], scale, slant,
-        TEMPERATURE=head.temperature, HAS_BIAS=head.bias is not None,
-        FROM_LOGITS=raw is not None, SLANTED=gradient.slant is not None, SIZE=_PART,
-    )  # fmt: skip
-
-
-def _place(block: Float[Tensor, "r width"], gradient: _Gradient, supports: _Supports, rows: slice) -> None:
-    """Set the gradient at the supports of those tokens of a block that are compared."""
-    count = min(rows.stop, len(supports.ids)) - rows.start
-    if count <= 0:
-        return
-    here = slice(rows.start, rows.start + count)
-    width = supports.ids.size(1)
-    kernels.place_values[(count,)](
-        block,
-        block.stride(0),
-        supports.ids[here].contiguous(),
-        gradient.values[here].contiguous(),
-        supports.counted[here].contiguous().view(torch.uint8),
-        width,
-        WIDTH=_power_of_2(width),
-    )
-
-
-def _highest_outside(scan: _Scan, ids: Int[Tensor, "r s"], counted: Bool[Tensor, "r s"]) -> Float[Tensor, " r"]:
+def _highest_outside(scan: Scan, ids: Int[Tensor, "r s"], counted: Bool[Tensor, "r s"]) -> Float[Tensor, " r"]:
     """Return the largest of the Top-K logits outside the support, or if there is none the least of them."""
     named = ((scan.ids.unsqueeze(-1) == ids.unsqueeze(-2)) & counted.unsqueeze(-2)).any(dim=-1)
     least = scan.logits.amin(dim=-1)
     highest = scan.logits.masked_fill(named, -torch.inf).amax(dim=-1)
     return torch.maximum(highest, least).clamp_min(torch.finfo(least.dtype).min / 4)
-
-
-def _at(raw: Float[Tensor, "r vocab"], head: ChunkedHead, ids: Int[Tensor, "r s"]) -> Float[Tensor, "r s"]:
-    """Return the logits at some ids."""
-    z = raw.gather(-1, ids)
-    if head.bias is not None:
-        z = z + head.bias[ids].to(z.dtype)
-    return z / head.temperature
-
-
-def _raw_buffer(states: Float[Tensor, "n hidden"], head: ChunkedHead, rows: int) -> Float[Tensor, "r vocab"]:
-    dtype = torch.promote_types(states.dtype, torch.float32)
-    return states.new_empty(min(rows, max(1, len(states))), head.vocabulary, dtype=dtype)
-
-
-def _raw(states: Float[Tensor, "r hidden"], head: ChunkedHead, buffer: Tensor) -> Float[Tensor, "r vocab"]:
-    return product(states, head.weight.t(), buffer[: len(states)])
-
-
-def rows_at_once(vocabulary: int) -> int:
-    """Return how many tokens' raw logits are held: some 320 MB in float32, and enough rows for an efficient product."""
-    return max(128, 80_000_000 // vocabulary // 128 * 128)
-
-
-def _share_buffer(
-    states: Float[Tensor, "n hidden"], head: ChunkedHead, keep: bool
-) -> Float[Tensor, "kept width"] | None:
-    """Return room for the shares of as many tokens as ``KEPT_BYTES`` allows; rows are padded to whole blocks."""
-    if not keep:
-        return None
-    width = _ceil(head.vocabulary, _BLOCK) * _BLOCK
-    rows = min(len(states), max(1, KEPT_BYTES // (width * states.element_size())))
-    return states.new_empty(rows, width)
 
 
 def _compared_first(rows: Int[Tensor, " tutored"], total: int) -> Int[Tensor, " n"]:
@@ -459,24 +281,10 @@ def _parts(total: int, compared: int, size: int) -> Iterator[slice]:
         yield slice(compared + rest.start, compared + rest.stop)
 
 
-def _ceil(number: int, size: int) -> int:
-    return -(-number // size)
-
-
-def _power_of_2(number: int) -> int:
-    """Return the least power of two that is not less."""
-    return 1 << (number - 1).bit_length()
-
-
-def _or(bias: Tensor | None, other: Tensor) -> Tensor:
-    """Return a bias, or something to pass in its place."""
-    return other if bias is None else bias
-
-
 def _joined(pieces: Sequence[tuple[Tensor, ...]], empty: Sequence[Tensor]) -> tuple[Tensor, ...]:
     return tuple(torch.cat(column) for column in zip(*pieces, strict=True)) if pieces else tuple(empty)
 
 
-def _empty_scan(buffer: Tensor, k: int) -> _Scan:
+def _empty_scan(buffer: Tensor, k: int) -> Scan:
     none, ids = buffer.new_empty(0), torch.empty(0, k, dtype=torch.long, device=buffer.device)
-    return _Scan(none, none, none, ids, buffer.new_empty(0, k), none)
+    return Scan(none, none, none, ids, buffer.new_empty(0, k), none)
