@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 from inspect import unwrap  # the plain function, without the shape checks of the suite
 
 import pytest
@@ -72,6 +73,16 @@ def test_equal_logits_select_k_ids():
     record = teacher_topk(torch.zeros(2, 4), torch.randn(200, 4), k=6, backend="triton")
     assert all(len(set(ids)) == 6 for ids in record.ids.tolist())
     torch.testing.assert_close(record.log_rest.exp(), torch.full((2,), 194 / 200))
+
+
+def test_of_equal_logits_only_what_larger_ones_leave_free_is_selected():
+    bias = torch.zeros(200)
+    bias[[7, 150]] = 2.0
+    record = teacher_topk(torch.zeros(1, 4), torch.randn(200, 4), bias, k=5, backend="triton")
+    assert set(record.ids[0, :2].tolist()) == {7, 150}
+    assert record.ids[0, 2:].tolist() == [0, 1, 2]
+    total = 2 * math.exp(2.0) + 198
+    assert record.log_rest.exp().item() == pytest.approx(195 / total)
 
 
 def test_excluded_ids_are_never_selected():
