@@ -2,9 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from ptdpo.analysis.asked import OfRecipe
 from ptdpo.analysis.contexts import contexts
+from ptdpo.analysis.divergence import divergence
 from ptdpo.analysis.entropy import entropy
 from ptdpo.analysis.groups import groups
+from ptdpo.analysis.memory import memory
 from ptdpo.analysis.overlap import overlap
 from ptdpo.analysis.recovery import recovery
 from ptdpo.analysis.result import Analysis
@@ -18,7 +21,13 @@ ANALYSES: Mapping[str, Callable[[Sequence[RunView]], Analysis]] = {
     "entropy": entropy,
     "overlap": overlap,
 }
-# Those that sample from the start model of a recipe.
-SAMPLED: Mapping[str, Callable[[Sampler], Analysis]] = {"contexts": contexts, "recovery": recovery, "support": support}
+# Those of a recipe: by sampling from its start model, by small trainings, or by counting.
+OF_RECIPE: Mapping[str, Callable[[OfRecipe], Analysis]] = {
+    "contexts": lambda asked: contexts(asked.sampler()),
+    "recovery": lambda asked: recovery(asked.sampler()),
+    "support": lambda asked: support(asked.sampler()),
+    "divergence": divergence,
+    "memory": memory,
+}
 
-__all__ = ["ANALYSES", "SAMPLED", "Analysis", "Draws", "Sampler"]
+__all__ = ["ANALYSES", "OF_RECIPE", "Analysis", "Draws", "OfRecipe", "Sampler"]

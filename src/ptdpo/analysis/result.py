@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -41,9 +41,8 @@ class Analysis:
         """Write ``NAME.json``, ``.md``, ``.svg`` and ``.png`` and return their paths."""
         folder.mkdir(parents=True, exist_ok=True)
         paths = [folder / f"{self.name}.{kind}" for kind in ("json", "md", "svg", "png")]
-        content: dict[str, Any] = {"analysis": self.name, "sentence": self.sentence}
-        content["rows"] = [dict(zip(self.columns, row, strict=True)) for row in self.rows]
-        write_json(paths[0], content, indent=1)
+        rows = [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+        write_json(paths[0], {"analysis": self.name, "sentence": self.sentence, "rows": rows}, indent=1)
         lines = [self.columns, ["---"] * len(self.columns), *self.cells()]
         table = "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
         write_text(paths[1], f"{self.sentence}\n\n{table}")
@@ -52,12 +51,19 @@ class Analysis:
         return paths
 
 
-def plot() -> tuple[Figure, Any]:
+def plot() -> tuple[Figure, Axes]:
     """Return an empty figure and its axes."""
-    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
-    axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
+    figure, (axes,) = plots(1)
     return figure, axes
+
+
+def plots(count: int) -> tuple[Figure, list[Axes]]:
+    """Return an empty figure and its axes, side by side."""
+    figure = Figure(figsize=(6.4 if count == 1 else 4.8 * count, 3.6), layout="constrained")
+    found = [figure.add_subplot(1, count, place + 1) for place in range(count)]
+    for axes in found:
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure, found
 
 
 def mean(values: Sequence[float]) -> float | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,13 +11,13 @@ from ptdpo.commands.printing import out, print_table
 from ptdpo.commands.report import names_of, run_view
 
 if TYPE_CHECKING:
-    from ptdpo.analysis import Analysis, Draws
+    from ptdpo.analysis import Draws, OfRecipe
 
 
 def _known(name: str) -> str:
-    from ptdpo.analysis import ANALYSES, SAMPLED
+    from ptdpo.analysis import ANALYSES, OF_RECIPE
 
-    known = (*ANALYSES, *SAMPLED)
+    known = (*ANALYSES, *OF_RECIPE)
     if name not in known:
         raise typer.BadParameter(f"{name!r}: choose among {', '.join(known)}")
     return name
@@ -31,6 +31,8 @@ def analyze(
     samples: Annotated[int, typer.Option(min=1, help="Responses per question and context.")] = 8,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Where a response is cut.")] = 256,
     seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+    steps: Annotated[int, typer.Option(min=1, help="Of each small training.")] = 40,
+    assign: Annotated[list[str] | None, typer.Option("--set", help="key=value for the recipe.")] = None,
 ) -> None:
     """Analyse: a table, a plot (SVG and PNG), JSON, and one sentence on what is seen.
 
@@ -41,9 +43,12 @@ def analyze(
     answer, hint and solution change along failed rollouts; **recovery** of questions that always fail under each;
     **support**, how far Top-K is from the full divergence.
 
+    Of a recipe: **divergence**, reward and gradient norm of small trainings under each divergence; **memory** of full
+    vocabulary and Top-K, by formula and measured.
+
     Example: `ptdpo analyze groups runs/grpo runs/ptd-grpo --out analysis`
     """
-    from ptdpo.analysis import ANALYSES, Draws
+    from ptdpo.analysis import ANALYSES, OF_RECIPE, Draws
 
     refuse_unwritable_folder("--out", folder)
     if name in ANALYSES:
@@ -51,28 +56,19 @@ def analyze(
         analysis = ANALYSES[name](views)
     else:
         draws = Draws(questions, samples, max_new_tokens, seed=seed)
-        analysis = _sampled(name, paths, draws, folder)
+        analysis = OF_RECIPE[name](_asked(name, paths, assign or [], draws, steps, folder))
     written = analysis.write(folder)
     print_table(analysis.columns, analysis.cells())
     out.print(analysis.sentence, soft_wrap=True, markup=False)
     out.print("wrote " + ", ".join(map(str, written)), soft_wrap=True, markup=False)
 
 
-def _sampled(name: str, paths: Sequence[Path], draws: "Draws", folder: Path) -> "Analysis":
-    from ptdpo.analysis import SAMPLED, Sampler
+def _asked(
+    name: str, paths: Sequence[Path], assign: Sequence[str], draws: "Draws", steps: int, folder: Path
+) -> "OfRecipe":
+    from ptdpo.analysis import OfRecipe
     from ptdpo.config import read_recipe
-    from ptdpo.data.contexts import Row
-    from ptdpo.data.dataset import rl_dataset
-    from ptdpo.data.load import instruction_of, load_data
-    from ptdpo.models import load_model, load_processor
 
     if len(paths) != 1 or paths[0].is_dir():
-        raise ValueError(f"analyze {name}: give one recipe, whose model and data it samples from")
-    recipe = read_recipe(paths[0])
-    data = load_data(recipe.data, image_folder=folder / "images")
-    rows = rl_dataset(data.problems, data.hints, instruction=instruction_of(recipe.data), solutions=data.solutions)
-    sampled_from = {"model": recipe.model, "data": str(recipe.data)}
-    model, processor = load_model(recipe.model), load_processor(recipe.model)
-    # A data set is read row by row, as a sequence is.
-    sampler = Sampler(model, processor, cast(Sequence[Row], rows), draws, folder, sampled_from, typer.echo)
-    return SAMPLED[name](sampler)
+        raise ValueError(f"analyze {name}: give one recipe, whose model and data it takes")
+    return OfRecipe(read_recipe(paths[0], assign), folder, draws, steps, typer.echo)

@@ -1,0 +1,131 @@
+"""Analyses of a recipe that train or count, on a tiny model."""
+
+import json
+import sys
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from ptdpo.analysis import OfRecipe
+from ptdpo.analysis.divergence import compared, divergence
+from ptdpo.analysis.memory import HeadSize, counted, measured, memory, peak_bytes
+from ptdpo.cli import app
+from ptdpo.config import Recipe, read_recipe
+from ptdpo.data.files import write_hints, write_problems
+from ptdpo.train.metrics import read_metrics
+
+
+@pytest.fixture
+def recipe(tmp_path, tiny_path, scenes):
+    write_problems(tmp_path / "problems.jsonl", [scene.problem for scene in scenes])
+    write_hints(tmp_path / "hints.jsonl", {scene.problem.id: scene.hint for scene in scenes}, model="rule")
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        f"""
+preset: ptd-grpo
+model: {tiny_path}
+data: {{path: {tmp_path}/problems.jsonl, hints: {tmp_path}/hints.jsonl, instruction: ""}}
+train: {{learning_rate: 1e-3, tutoring_k: 5, per_device_train_batch_size: 4, num_generations: 2,
+  max_completion_length: 4, save_strategy: "no", use_cpu: true, bf16: false, activation_checkpointing: false,
+  disable_tqdm: true}}
+"""
+    )
+    return path
+
+
+def asked(path, folder, *overrides, **given):
+    return OfRecipe(read_recipe(path, overrides), folder, say=lambda _: None, **given)
+
+
+def test_divergences_start_alike_and_are_trained_once(tmp_path, recipe):
+    out = tmp_path / "out"
+    command = ["analyze", "divergence", str(recipe), "--steps", "1", "--out", str(out)]
+    found = CliRunner().invoke(app, command)
+    assert found.exit_code == 0, found.output
+    rows = {row["divergence"]: row for row in json.loads((out / "divergence.json").read_text())["rows"]}
+    assert set(rows) == {"jsd", "forward_kl", "reverse_kl"}
+    assert {row["steps"] for row in rows.values()} == {1}
+    first = {kind: read_metrics(out / kind / "metrics.jsonl")[0] for kind in rows}
+    assert len({one["completions/mean_length"] for one in first.values()}) == 1, "all start alike"
+    assert len({one["divergence"] for one in first.values()}) == 3, "and are taught otherwise"
+    times = {kind: (out / kind / "metrics.jsonl").stat().st_mtime_ns for kind in rows}
+    assert CliRunner().invoke(app, command).exit_code == 0
+    assert times == {kind: (out / kind / "metrics.jsonl").stat().st_mtime_ns for kind in rows}
+    with pytest.raises(ValueError, match=r"learning_rate.*choose another --out"):
+        divergence(asked(recipe, out, "learning_rate=1e-4", steps=1))
+
+
+def test_divergences_that_cannot_be_trained_are_refused_before_any_is(tmp_path, recipe):
+    with pytest.raises(ValueError, match="tutoring_tail"):
+        divergence(asked(recipe, tmp_path / "out", "tutoring_tail=student"))
+    with pytest.raises(ValueError, match=r"processes=2.*set processes=1"):
+        divergence(asked(recipe, tmp_path / "out", "processes=2"))
+    with pytest.raises(ValueError, match="preset=grpo tutors nothing"):
+        divergence(asked(recipe, tmp_path / "out", "preset=grpo"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_compared_of_the_trainings():
+    def run(reward, norm):
+        return [{"step": n, "reward": r, "grad_norm": g} for n, (r, g) in enumerate(zip(reward, norm, strict=True), 1)]
+
+    runs = {"forward_kl": run([0, 0, 0, 0.5], [1, 1, 1, 1]), "jsd": run([0, 0.5, 1, 1], [4, 2, 1, 1])}
+    found = compared(runs, "jsd")
+    assert [list(row[:7]) for row in found.rows] == [
+        ["jsd", 4, 0.25, 1.0, 3.0, 2.0, 4],
+        ["forward_kl", 4, 0.0, 0.25, 1.0, 1.0, 1],
+    ]
+    assert "jsd: 0.250 to 1.000, 3.000 and 2.000; forward_kl: 0.000 to 0.250, 1.000 and 1.000" in found.sentence
+
+
+def test_memory_is_kept_as_the_formula_says():
+    size = HeadSize(vocabulary=200, hidden=8, k=5, dtype=torch.float32)
+    rows = counted(size, 300, lambda _: None).rows
+    assert [row[1] for row in rows] == [256, 300] * 3
+    kept = {row[0]: row[2] * 2**20 for row in rows if row[1] == 300}
+    assert kept == {
+        "full vocabulary": 300 * 200 * 4,
+        "full vocabulary in parts": 300 * (16 + 8 * 4),
+        "Top-K": 300 * (5 * 8 + 8 + 8 * 4),
+    }
+    assert all(row[2] == row[3] for row in rows), "what is measured is what is counted"
+
+
+def test_top_k_holds_less_at_once():
+    size = HeadSize(vocabulary=6000, hidden=8, k=5, dtype=torch.float32)
+    _, full = measured("full vocabulary", 512, size)
+    _, top = measured("Top-K", 512, size)
+    logits = 512 * 6000 * 4
+    assert full > 3 * logits, "student, teacher and gradient at least"
+    assert logits < top < full / 2
+
+
+def test_sizes_too_large_to_measure_are_counted_only(monkeypatch):
+    # The package's name of the module is that of the function.
+    monkeypatch.setattr(sys.modules["ptdpo.analysis.memory"], "MEASURED", 100 * 260)
+    rows = counted(HeadSize(100, 8, 5, torch.float32), 300, lambda _: None).rows
+    assert [row[3] is None for row in rows] == [False, True] * 3
+    assert [row[4] is None for row in rows] == [False, True] * 3
+
+
+def test_a_peak_is_what_is_held_at_once():
+    def work():
+        made = torch.ones(1000)
+        del made
+        kept = torch.ones(500)
+        (kept + 1).sum()
+
+    assert peak_bytes(work, "cpu") == pytest.approx(4000, abs=64)
+
+
+def test_memory_reads_sizes_from_the_recipe(tmp_path, recipe, model):
+    found = memory(asked(recipe, tmp_path / "out"))
+    assert {row[1] for row in found.rows} == {16}, "4 rollouts of 4 tokens"
+    text = model.config.get_text_config()
+    assert f"V={text.vocab_size}, H={text.hidden_size}, K=5" in found.sentence
+
+
+def test_a_recipe_of_fine_tuning_is_no_recipe_to_tutor(tmp_path):
+    with pytest.raises(ValueError, match="preset=sft tutors nothing"):
+        memory(OfRecipe(Recipe("sft", "any"), tmp_path))
