@@ -9,10 +9,12 @@ from typer.testing import CliRunner
 
 from ptdpo.analysis import OfRecipe
 from ptdpo.analysis.divergence import compared, divergence
+from ptdpo.analysis.gap import Norms, found, gap
 from ptdpo.analysis.memory import HeadSize, counted, measured, memory, peak_bytes
 from ptdpo.cli import app
 from ptdpo.config import Recipe, read_recipe
 from ptdpo.data.files import write_hints, write_problems
+from ptdpo.hints.usefulness import Compared, summarise
 from ptdpo.train.metrics import read_metrics
 
 
@@ -129,3 +131,50 @@ def test_memory_reads_sizes_from_the_recipe(tmp_path, recipe, model):
 def test_a_recipe_of_fine_tuning_is_no_recipe_to_tutor(tmp_path):
     with pytest.raises(ValueError, match="preset=sft tutors nothing"):
         memory(OfRecipe(Recipe("sft", "any"), tmp_path))
+
+
+def test_gap_measures_the_start_model_and_its_gradients(tmp_path, recipe):
+    out = tmp_path / "out"
+    command = ["analyze", "gap", str(recipe), "--steps", "2", "--questions", "2", "--samples", "2", "--max-new-tokens",
+               "4", "--out", str(out)]  # fmt: skip
+    found = CliRunner().invoke(app, command)
+    assert found.exit_code == 0, found.output
+    policy, tutoring = (read_metrics(out / "gradients" / name / "metrics.jsonl") for name in ("policy", "tutoring"))
+    same = ("accuracy", "reward", "completions/mean_length", "divergence", "entropy")
+    for one, other in zip(policy, tutoring, strict=True):
+        assert [one[key] for key in same] == [other[key] for key in same], "the same rollouts"
+        assert one["kl"] == 0, "nothing was learnt"
+    values = {row["measure"]: row["value"] for row in json.loads((out / "gap.json").read_text())["rows"]}
+    assert values["lambda of the recipe"] == 0.5
+    norm = sum(row["grad_norm"] for row in tutoring) / 2
+    assert values["norm of the tutoring gradient, lambda 1"] == pytest.approx(norm)
+    assert values["lambda of equal norms"] == pytest.approx(sum(row["grad_norm"] for row in policy) / 2 / norm)
+    assert 0 < values["divergence on failed rollouts"] < 0.694
+    assert not list(out.rglob("*.safetensors")), "no model is kept"
+
+
+def test_the_tutoring_gradient_grows_with_lambda():
+    assert Norms([1.0, 3.0], [0.5, 0.0]).equal_weight == 8.0
+    assert Norms([1.0], [0.0]).equal_weight is None
+
+
+def test_what_to_expect_of_a_gap():
+    def said(*right):
+        return found(
+            summarise([Compared(str(n), 4, a, b, 0) for n, (a, b) in enumerate(right)]), [0.1], Norms([1], [2]), 1
+        )
+
+    better = said((0, 3), (1, 4), (0, 4))
+    assert "expect tutoring to help" in better.sentence
+    assert "pass@1 is 0.083 without and 0.917 with the context, a gain of +0.833" in better.sentence
+    assert "equally long at lambda 0.500, the recipe has 1" in better.sentence
+    assert "expect tutoring to harm" in said((3, 0), (4, 1), (4, 0)).sentence
+    assert "expect little" in said((1, 2), (2, 1), (3, 3)).sentence
+
+
+@pytest.mark.parametrize(
+    "override", ["tutoring_context=question", "tutoring_context=sibling", "tutoring_teacher=other"]
+)
+def test_a_gap_is_between_the_start_model_and_itself(tmp_path, recipe, setting):
+    with pytest.raises(ValueError, match="start model and itself"):
+        gap(asked(recipe, tmp_path / "out", f"tutoring_{setting}"))

@@ -6,6 +6,7 @@ from ptdpo.analysis.asked import OfRecipe
 from ptdpo.analysis.contexts import contexts
 from ptdpo.analysis.divergence import divergence
 from ptdpo.analysis.entropy import entropy
+from ptdpo.analysis.gap import gap
 from ptdpo.analysis.groups import groups
 from ptdpo.analysis.memory import memory
 from ptdpo.analysis.overlap import overlap
@@ -26,6 +27,7 @@ OF_RECIPE: Mapping[str, Callable[[OfRecipe], Analysis]] = {
     "contexts": lambda asked: contexts(asked.sampler()),
     "recovery": lambda asked: recovery(asked.sampler()),
     "support": lambda asked: support(asked.sampler()),
+    "gap": gap,
     "divergence": divergence,
     "memory": memory,
 }

@@ -9,7 +9,7 @@ from ptdpo.analysis.sampling import Draws, Sampler
 from ptdpo.config import Recipe
 from ptdpo.data.contexts import Row
 from ptdpo.data.dataset import rl_dataset
-from ptdpo.data.load import instruction_of, load_data
+from ptdpo.data.load import LoadedData, instruction_of, load_data
 from ptdpo.models import load_model, load_processor
 from ptdpo.runlog import FINISHED, METRICS_FILE, STARTED
 from ptdpo.train.metrics import read_metrics
@@ -31,14 +31,14 @@ class OfRecipe:
         recipe: its model, data and settings.
         folder: where what is drawn or trained is kept; the same call goes on there.
         draws: how much is sampled.
-        steps: of each small training.
+        steps: of each small training; ``None``: as many as the analysis needs.
         say: is told of each part.
     """
 
     recipe: Recipe
     folder: Path
     draws: Draws = field(default_factory=Draws)
-    steps: int = 40
+    steps: int | None = None
     say: Callable[[str], None] = print
 
     @property
@@ -55,11 +55,14 @@ class OfRecipe:
             )
         return settings
 
+    def data(self) -> LoadedData:
+        """Return the data of the recipe."""
+        return load_data(self.recipe.data, image_folder=self.folder / "images")
+
     def rows(self) -> Sequence[Row]:
         """Return the training data of the recipe as the trainer reads it."""
-        settings = self.recipe.data
-        data = load_data(settings, image_folder=self.folder / "images")
-        rows = rl_dataset(data.problems, data.hints, instruction=instruction_of(settings), solutions=data.solutions)
+        data, instruction = self.data(), instruction_of(self.recipe.data)
+        rows = rl_dataset(data.problems, data.hints, instruction=instruction, solutions=data.solutions)
         # A data set is read row by row, as a sequence is.
         return cast(Sequence[Row], rows)
 
@@ -69,8 +72,13 @@ class OfRecipe:
         sampled_from = {"model": self.recipe.model, "data": str(self.recipe.data)}
         return Sampler(model, processor, self.rows(), self.draws, self.folder, sampled_from, self.say)
 
-    def arm(self, name: str, changes: Mapping[str, object]) -> Recipe:
+    def arm(self, name: str, changes: Mapping[str, object], steps: int) -> Recipe:
         """Return the recipe of one small training in a folder of its own, checked as far as that goes without weights.
+
+        Args:
+            name: of its folder.
+            changes: settings that differ from the recipe's.
+            steps: how many, if none are asked for.
 
         Raises:
             ValueError: on what a dry run of it would refuse, or if the recipe is laid out for several processes.
@@ -81,13 +89,17 @@ class OfRecipe:
                 "batch sizes"
             )
         check_processes(self.recipe)
-        train = {**self.recipe.train, **_QUIET, **changes, "max_steps": self.steps}
+        train = {**self.recipe.train, **_QUIET, **changes, "max_steps": self.steps or steps}
         arm = replace(self.recipe, train={**train, "output_dir": str(self.folder / name)})
         make_plan(arm)
         return arm
 
-    def trained(self, arm: Recipe) -> list[dict[str, float]]:
+    def trained(self, arm: Recipe, train: Callable[[Recipe], object] = train_recipe) -> list[dict[str, float]]:
         """Train an arm unless that was finished before, and return its metrics, a row per step.
+
+        Args:
+            arm: the recipe of ``arm``.
+            train: trains it, and writes ``finished.json`` at the end.
 
         Raises:
             ValueError: if its folder holds a run with other settings.
@@ -97,5 +109,6 @@ class OfRecipe:
         for name in (STARTED, FINISHED):
             check_same(home / name, provenance_of(arm), ANOTHER_FOLDER)
         if not (home / FINISHED).exists():
-            train_recipe(arm)
+            self.say(f"{home}: {arm.train['max_steps']} steps")
+            train(arm)
         return read_metrics(home / METRICS_FILE)

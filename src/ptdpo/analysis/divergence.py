@@ -10,6 +10,7 @@ from ptdpo.report.curves import COLOURS, smoothed
 
 # At most so many steps at either end are averaged.
 WINDOW = 10
+STEPS = 40
 COLUMNS = (
     "divergence", "steps", "reward first", "reward last", "gradient norm first", "gradient norm mean",
     "gradient norm largest", "entropy last", "response length last",
@@ -25,12 +26,8 @@ def divergence(asked: OfRecipe) -> Analysis:
         ValueError: if the recipe does not tutor, or cannot be trained under one of them; none is trained then.
     """
     own: Kind = asked.settings.tutoring_divergence
-    arms = {kind: asked.arm(kind, {"tutoring_divergence": kind}) for kind in get_args(Kind)}
-    runs: dict[str, Sequence[Mapping[str, float]]] = {}
-    for kind, arm in arms.items():
-        asked.say(f"{kind}: {asked.steps} steps")
-        runs[kind] = asked.trained(arm)
-    return compared(runs, own)
+    arms = {kind: asked.arm(kind, {"tutoring_divergence": kind}, STEPS) for kind in get_args(Kind)}
+    return compared({kind: asked.trained(arm) for kind, arm in arms.items()}, own)
 
 
 def compared(runs: Mapping[str, Sequence[Mapping[str, float]]], own: str) -> Analysis:

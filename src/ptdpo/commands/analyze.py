@@ -31,7 +31,7 @@ def analyze(
     samples: Annotated[int, typer.Option(min=1, help="Responses per question and context.")] = 8,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Where a response is cut.")] = 256,
     seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
-    steps: Annotated[int, typer.Option(min=1, help="Of each small training.")] = 40,
+    steps: Annotated[int | None, typer.Option(min=1, help="Of each small training; divergence 40, gap 8.")] = None,
     assign: Annotated[list[str] | None, typer.Option("--set", help="key=value for the recipe.")] = None,
 ) -> None:
     """Analyse: a table, a plot (SVG and PNG), JSON, and one sentence on what is seen.
@@ -43,7 +43,8 @@ def analyze(
     answer, hint and solution change along failed rollouts; **recovery** of questions that always fail under each;
     **support**, how far Top-K is from the full divergence.
 
-    Of a recipe: **divergence**, reward and gradient norm of small trainings under each divergence; **memory** of full
+    Of a recipe, before it is trained: **gap**, how much better its teacher is with the hint, how far away on failed
+    rollouts, and the lambda at which both gradients are equally long; **divergence**, reward and gradient norm of small trainings under each divergence; **memory** of full
     vocabulary and Top-K, by formula and measured.
 
     Example: `ptdpo analyze groups runs/grpo runs/ptd-grpo --out analysis`
@@ -64,7 +65,7 @@ def analyze(
 
 
 def _asked(
-    name: str, paths: Sequence[Path], assign: Sequence[str], draws: "Draws", steps: int, folder: Path
+    name: str, paths: Sequence[Path], assign: Sequence[str], draws: "Draws", steps: int | None, folder: Path
 ) -> "OfRecipe":
     from ptdpo.analysis import OfRecipe
     from ptdpo.config import read_recipe

@@ -71,7 +71,7 @@ def train_recipe(recipe: Recipe) -> Path:
             return folder
         start = whole_start(recipe.model, folder, use_cpu=settings.use_cpu)
         with own_signals_only():
-            trainer = _make_trainer(replace(recipe, model=start), settings, data, processor)
+            trainer = make_trainer(replace(recipe, model=start), settings, data, processor)
         try:
             checkpoint = trainer.newest_checkpoint(_say)
             if checkpoint is not None and _has_all_steps(checkpoint, settings, plan):
@@ -183,7 +183,15 @@ def _say(text: str) -> None:
         Console(stderr=True).print(text, soft_wrap=True)
 
 
-def _make_trainer(recipe: Recipe, settings: Settings, data: LoadedData, processor: Any) -> PTDTrainer | WholeSFTTrainer:
+def make_trainer(recipe: Recipe, settings: Settings, data: LoadedData, processor: Any) -> PTDTrainer | WholeSFTTrainer:
+    """Return the trainer of a recipe, whose model is no adapter.
+
+    Args:
+        recipe: the recipe.
+        settings: ``resolved_settings`` of it.
+        data: its data, loaded.
+        processor: that of its model.
+    """
     if isinstance(settings, PTDConfig):
         return _make_rl_trainer(recipe, settings, data, processor, _lora(recipe))
     return make_sft_trainer(recipe, settings, data, processor, _lora(recipe))
