@@ -172,9 +172,7 @@ def test_what_to_expect_of_a_gap():
     assert "expect little" in said((1, 2), (2, 1), (3, 3)).sentence
 
 
-@pytest.mark.parametrize(
-    "override", ["tutoring_context=question", "tutoring_context=sibling", "tutoring_teacher=other"]
-)
+@pytest.mark.parametrize("setting", ["context=question", "context=sibling", "teacher=other"])
 def test_a_gap_is_between_the_start_model_and_itself(tmp_path, recipe, setting):
     with pytest.raises(ValueError, match="start model and itself"):
         gap(asked(recipe, tmp_path / "out", f"tutoring_{setting}"))

@@ -44,8 +44,8 @@ def analyze(
     **support**, how far Top-K is from the full divergence.
 
     Of a recipe, before it is trained: **gap**, how much better its teacher is with the hint, how far away on failed
-    rollouts, and the lambda at which both gradients are equally long; **divergence**, reward and gradient norm of small trainings under each divergence; **memory** of full
-    vocabulary and Top-K, by formula and measured.
+    rollouts, and the lambda at which both gradients are equally long; **divergence**, reward and gradient norm of small
+    trainings under each; **memory** of full vocabulary and Top-K, by formula and measured.
 
     Example: `ptdpo analyze groups runs/grpo runs/ptd-grpo --out analysis`
     """
