@@ -82,6 +82,19 @@ _HDPO: dict[str, Any] = {
     "tutoring_support": "teacher",
     "tutoring_tail": "student",
 }
+# The advantage of a response is redistributed over its tokens by what a frozen teacher thinks of them.
+_RLSD: dict[str, Any] = {
+    "loss_type": "dapo",
+    "epsilon": 0.2,
+    "epsilon_high": 0.28,
+    "delta": 3.0,
+    "beta": 0.0,
+    "tutoring_context": "solution",
+    "tutoring_select": "every",
+    "tutoring_use": "reweight",
+    "tutoring_weight": 0.5,
+    "tutoring_reweight_clip": 0.2,
+}
 # The objective as printed: masked images are scored with gradient, and both entropies are pushed down.
 _PAPO: dict[str, Any] = {
     **_GRPO,
@@ -122,6 +135,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "opsd-v1": _OPSD_V1,
     "sdpo": _SDPO,
     "hdpo": _HDPO,
+    "rlsd": _RLSD,
     "papo": _PAPO,
     "papo-code": _PAPO_CODE,
 }

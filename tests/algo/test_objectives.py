@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from ptdpo.algo.objectives import (
     EPSILON,
+    evidence_weights,
     mean_over_responses,
     perception,
     ratio_weights,
@@ -99,6 +100,18 @@ def test_the_gradient_of_sampled_distillation_is_that_of_the_reverse_kl():
     log_p = logits.log_softmax(0)
     (log_p.exp() * (log_p - log_q)).sum().backward()
     torch.testing.assert_close(mine, logits.grad)
+
+
+def test_evidence_weights_are_rlsd_s():
+    """Right responses owe more to what the teacher expects, failed ones to what it does not; the sign stays."""
+    log_ratio = torch.tensor([0.1, 0.1, -0.1, -0.1, 5.0, -5.0, 3.0], dtype=torch.float64, requires_grad=True)
+    advantages = torch.tensor([2.0, -2.0, 2.0, -2.0, 1.0, 1.0, 0.0], dtype=torch.float64)
+    factors = evidence_weights(log_ratio, advantages, weight=0.5, clip=0.2)
+    up, down = 0.5 + 0.5 * math.exp(0.1), 0.5 + 0.5 * math.exp(-0.1)
+    assert factors.tolist() == pytest.approx([up, down, down, up, 1.1, 0.9, 1.0], abs=1e-15)
+    assert not factors.requires_grad
+    most = evidence_weights(torch.tensor([-9.0, 9.0]), torch.tensor([1.0, -1.0]), weight=1.0, clip=1.0)
+    assert (most >= 0).all(), "at the limits of both settings no advantage changes its sign"
 
 
 def test_mean_over_responses_weighs_responses_alike():

@@ -27,6 +27,7 @@ class Objective:
     sequence_ratio: bool = False
     low: float = 0.2
     high: float = 0.2
+    highest: float = math.inf
     beta: float = 0.0
     token_mean: bool = False
     policy_gradient: bool = True
@@ -44,6 +45,7 @@ class Objective:
     clip: float = math.inf
     ratio_clip: float | None = None
     sampled: bool = False
+    reweighted: float | None = None
     mean_of_all: bool = False
     kl_on_tutored_groups: bool = True
     gap: float = 0.0
@@ -202,8 +204,7 @@ def micro_batch(
     objective: Objective, rows: Sequence[Row], weights: Weights, read: Reader, step: Step
 ) -> dict[str, Tensor]:
     """Return each term's share of the step's loss: they add up to the loss of the micro-batch."""
-    names = ("policy gradient", "reference KL", "tutoring", "perception gap", "entropy", "masked entropy")
-    values: dict[str, list[Tensor]] = {name: [] for name in names}
+    values: dict[str, list[Tensor]] = {name: [] for name in TERMS}
     for row in rows:
         for name, terms in _row_terms(objective, row, weights, read).items():
             values[name].append(terms)
@@ -229,22 +230,36 @@ def _row_terms(objective: Objective, row: Row, weights: Weights, read: Reader) -
     old = read.without_gradient(weights.old, text, image, row.response).gather(1, ids).squeeze(1)
     terms: dict[str, Tensor] = {}
     if objective.policy_gradient:
-        terms["policy gradient"] = _policy_gradient(objective, row.advantage, chosen - old)
+        plain = torch.full_like(chosen, row.advantage)
+        terms["policy gradient"] = _policy_gradient(objective, plain, chosen - old)
+        if objective.reweighted is not None and row.tutored:
+            # Apart from the rest, so that it is seen to matter.
+            credit = _reweighted(objective, row, weights.teacher, read, chosen.detach())
+            terms["reweighting"] = _policy_gradient(objective, credit, chosen - old) - terms["policy gradient"]
     if objective.beta and (objective.kl_on_tutored_groups or not row.in_tutored_group):
         reference = read.without_gradient(weights.start, text, image, row.response).gather(1, ids).squeeze(1)
         terms["reference KL"] = objective.beta * ((reference - chosen).exp() - (reference - chosen) - 1)
-    if objective.weight and row.tutored:
+    if objective.weight and row.tutored and objective.reweighted is None:
         terms["tutoring"] = objective.weight * _tutoring(objective, row, weights.teacher, read, log_p, chosen, old)
     return terms | _perception(objective, row, weights, read, log_p, chosen)
 
 
-def _policy_gradient(objective: Objective, advantage: float, log_ratio: Tensor) -> Tensor:
-    """(3): -min(r A, clip(r) A); GSPO's r is the geometric mean over the response."""
+def _policy_gradient(objective: Objective, advantage: Tensor, log_ratio: Tensor) -> Tensor:
+    """(3): -min(r A, clip(r) A) with A of each token; GSPO's r is the geometric mean over the response."""
     if objective.sequence_ratio:
         log_ratio = log_ratio.mean().expand_as(log_ratio)
     ratio = log_ratio.exp()
     clipped = ratio.clamp(1 - objective.low, 1 + objective.high)
-    return -torch.minimum(ratio * advantage, clipped * advantage)
+    return -torch.minimum(ratio.clamp_max(objective.highest) * advantage, clipped * advantage)
+
+
+def _reweighted(objective: Objective, row: Row, teacher: torch.nn.Module, read: Reader, chosen: Tensor) -> Tensor:
+    """RLSD: A (1 - lambda + lambda clip((q / p)^sign(A), 1 - eps, 1 + eps)) at each sampled token."""
+    log_q = read.without_gradient(teacher, teacher_text(row, objective.context), row.question.image, row.response)
+    log_ratio = log_q.gather(1, torch.tensor(row.response).unsqueeze(1)).squeeze(1) - chosen
+    sign = (row.advantage > 0) - (row.advantage < 0)
+    clip, share = objective.reweighted, objective.weight
+    return row.advantage * (1 - share + share * (sign * log_ratio).exp().clamp(1 - clip, 1 + clip))
 
 
 def _tutoring(
@@ -285,6 +300,7 @@ def _perception(
     return terms
 
 
+TERMS = ("policy gradient", "reweighting", "reference KL", "tutoring", "perception gap", "entropy", "masked entropy")
 _RL = Objective(beta=0.01)
 _DISTIL = Objective(policy_gradient=False, weight=1.0, tutored="every")
 _PTD = {"weight": 0.5, "k": 100}
@@ -316,6 +332,9 @@ PRESETS: dict[str, Objective] = {
         support="teacher",
         tail="student",
         mean_of_all=True,
+    ),
+    "rlsd": Objective(
+        high=0.28, highest=3.0, token_mean=True, weight=0.5, context="solution", tutored="every", reweighted=0.2
     ),
     "papo": replace(_RL, high=0.3, gap=0.02, entropy=0.05, masked_entropy=0.05),
     "papo-code": replace(_RL, high=0.3, gap=0.02, gap_of_code=True, entropy=0.05, masked_once=True),

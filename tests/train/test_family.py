@@ -208,6 +208,17 @@ def test_another_vocabulary_is_refused_when_the_model_brings_its_processor(tmp_p
         ({"tutoring_ema_rate": 0.0}, "tutoring_ema_rate=0.0"),
         ({"tutoring_context": "telepathy"}, "tutoring_context='telepathy'"),
         ({"tutoring_use": "advantage", "tutoring_support": "full"}, "sampled token only"),
+        ({"tutoring_use": "reweight", "tutoring_support": "full"}, "=reweight looks at the sampled token only"),
+        ({"tutoring_use": "reweight", "rl_weight": 0.0}, "no advantages to redistribute"),
+        ({"tutoring_use": "reweight", "tutoring_weight": 1.5}, "tutoring_weight=1.5: .* at most 1"),
+        ({"tutoring_use": "reweight", "tutoring_ratio_clip": 2.0}, "leave out tutoring_ratio_clip and tutoring_mean"),
+        ({"tutoring_use": "reweight", "tutoring_mean": "all"}, "leave out tutoring_ratio_clip and tutoring_mean"),
+        ({"tutoring_use": "reweight", "loss_type": "cispo"}, "loss_type='cispo' does not take an advantage for each"),
+        (
+            {"tutoring_use": "reweight", "tutoring_rollouts": "teacher", "tutoring_select": "all_fail_groups"},
+            "what the teacher drew has no advantage",
+        ),
+        ({"tutoring_reweight_clip": 1.5}, "tutoring_reweight_clip=1.5: must be"),
         (
             {"tutoring_schedule": "sudden"},
             "tutoring_schedule: expected one of .*, found 'sudden'",

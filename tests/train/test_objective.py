@@ -282,6 +282,7 @@ LOUD = {
     # Steps large enough for the moving average to move.
     "sdpo": {"tutoring_k": 10, "tutoring_ema_rate": 0.5, "tutoring_weight": 20.0, "learning_rate": 0.02},
     "hdpo": {"tutoring_k": 10, "tutoring_weight": 20.0, "seed": 3},
+    "rlsd": {"tutoring_weight": 1.0, "tutoring_reweight_clip": 0.9},
     "papo": {"beta": 0.5, "perception_weight": 1.0, "perception_entropy_weight": 1.0, "masked_entropy_weight": 1.0},
     "papo-code": {"beta": 0.5, "perception_weight": 1.0, "perception_entropy_weight": 1.0},
 }
@@ -291,6 +292,7 @@ NAMES = {
     "overlong_buffer": "overlong",
     "tutoring_weight": "weight",
     "tutoring_k": "k",
+    "tutoring_reweight_clip": "reweighted",
     "tutoring_ema_rate": "average_rate",
     "perception_weight": "gap",
     "perception_entropy_weight": "entropy",
@@ -320,7 +322,8 @@ def terms_of(objective: Objective) -> set[str]:
     has = {
         "policy gradient": objective.policy_gradient,
         "reference KL": objective.beta,
-        "tutoring": objective.weight,
+        "tutoring": objective.weight and objective.reweighted is None,
+        "reweighting": objective.reweighted,
         "perception gap": objective.gap,
         "entropy": objective.entropy,
         "masked entropy": objective.masked_entropy,

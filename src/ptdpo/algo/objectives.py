@@ -12,6 +12,7 @@ _MOST_PERCEPTION = 10.0
 
 Schedule = Literal["constant", "linear", "cosine"]
 Estimator = Literal["paper", "code"]
+Use = Literal["loss", "advantage", "reweight"]
 
 
 def tutoring_loss(
@@ -61,6 +62,24 @@ def sampled_distillation(log_prob: Float[Tensor, " n"], teacher_log_prob: Float[
     """
     advantage = teacher_log_prob.detach() - log_prob.detach()
     return -advantage * (log_prob - log_prob.detach()).exp()
+
+
+def evidence_weights(
+    log_ratio: Float[Tensor, " n"], advantages: Float[Tensor, " n"], *, weight: float, clip: float
+) -> Float[Tensor, " n"]:
+    """Return the factor on each token's advantage (RLSD): 1 - lambda + lambda clip((q / p)^sign(A), 1 - eps, 1 + eps).
+
+    Right responses owe more to tokens that the teacher expects, failed ones to those that it does not. No advantage
+    changes its sign as long as lambda and epsilon are at most 1.
+
+    Args:
+        log_ratio: [n], log q - log p of the sampled tokens, teacher to student; no gradient is taken.
+        advantages: [n], of the tokens' responses.
+        weight: lambda, how much of the advantage is redistributed.
+        clip: epsilon_w.
+    """
+    ratio = (advantages.sign() * log_ratio.detach()).exp().clamp(1.0 - clip, 1.0 + clip)
+    return 1.0 - weight + weight * ratio
 
 
 def perception(

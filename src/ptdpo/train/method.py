@@ -105,6 +105,21 @@ class Method:
         """Return [B] bool, the rows that have no reference KL; ``None``: all have one."""
         return None if self._tutoring is None else self._tutoring.rows_without_kl(micro)
 
+    def reweights(self, micro: MicroBatch) -> bool:
+        """Return whether the micro-batch's advantages become those of tokens, ``token_advantages``."""
+        return self._tutoring is not None and self._tutoring.reweights(micro)
+
+    def token_advantages(self, micro: MicroBatch, advantages: Tensor, log_probs: Tensor) -> Tensor:
+        """Return [B, T], the advantages of tokens.
+
+        Args:
+            micro: what is trained on, after ``with_teacher_head``.
+            advantages: [B].
+            log_probs: [B, T], of the current policy, without gradient.
+        """
+        assert self._tutoring is not None
+        return self._tutoring.token_advantages(micro, advantages, log_probs)
+
     def loss(self, policy_loss: Tensor, micro: MicroBatch, scored: ScoredTokens) -> Tensor:
         """Return -J + lambda L_PTD, (12), and the perception terms, for one micro-batch.
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ptdpo.algo.objectives import Estimator, Schedule
+from ptdpo.algo.objectives import Estimator, Schedule, Use
 from ptdpo.algo.routing import Select
 from ptdpo.tutor.head import Divergence
 
@@ -19,7 +19,8 @@ class TutoringSettings:
     select: Select = "failed"
     rollouts: Literal["student", "teacher"] = "student"
     divergence: Divergence = field(default_factory=Divergence)
-    use: Literal["loss", "advantage"] = "loss"
+    use: Use = "loss"
+    reweight_clip: float = 0.2
     ratio_clip: float | None = None
     mean: Literal["tutored", "all"] = "tutored"
     keep_kl: bool = True

@@ -8,6 +8,8 @@ from ptdpo.train.setting_fields import SettingFields
 
 # Loss types whose micro-batch loss is a sum over rows, up to a factor that does not depend on the responses.
 SPLITTABLE_LOSSES = ("grpo", "dapo", "dr_grpo")
+# Loss types that multiply each token's clipped ratio by its own advantage.
+REWEIGHTED_LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo")
 
 
 def check_model_name(setting: str, name: str, others: str = "neither a folder here nor a hub id") -> None:
@@ -131,12 +133,38 @@ def _check_perception(args: SettingFields) -> None:
         )
 
 
+def _check_reweighting(args: SettingFields) -> None:
+    """Refuse to redistribute advantages that are not there, or that the loss does not take token by token."""
+    if args.rl_weight == 0:
+        raise ValueError("tutoring_use=reweight with rl_weight=0: there are no advantages to redistribute")
+    if args.tutoring_weight > 1:
+        raise ValueError(
+            f"tutoring_weight={args.tutoring_weight}: with tutoring_use=reweight it is the share of an advantage that "
+            "is redistributed, at most 1"
+        )
+    if args.tutoring_rollouts == "teacher":
+        raise ValueError("tutoring_use=reweight with tutoring_rollouts=teacher: what the teacher drew has no advantage")
+    if args.tutoring_ratio_clip is not None or args.tutoring_mean != "tutored":
+        raise ValueError(
+            "tutoring_use=reweight adds no term to the loss: leave out tutoring_ratio_clip and tutoring_mean, which "
+            "weigh one"
+        )
+    if args.loss_type not in REWEIGHTED_LOSSES:
+        raise ValueError(
+            f"tutoring_use=reweight: loss_type={args.loss_type!r} does not take an advantage for each token, only "
+            f"{', '.join(REWEIGHTED_LOSSES)}"
+        )
+
+
 def _check_use(args: SettingFields) -> None:
     """Refuse uses of the teacher that its other settings contradict."""
-    if args.tutoring_use == "advantage" and (args.tutoring_support == "full" or args.tutoring_clip is not None):
+    if args.tutoring_use != "loss" and (args.tutoring_support == "full" or args.tutoring_clip is not None):
         raise ValueError(
-            "tutoring_use=advantage looks at the sampled token only: leave tutoring_support=union and tutoring_clip"
+            f"tutoring_use={args.tutoring_use} looks at the sampled token only: leave tutoring_support=union and "
+            "tutoring_clip"
         )
+    if args.tutoring_use == "reweight":
+        _check_reweighting(args)
     if args.tutoring_tail == "student" and args.tutoring_divergence == "reverse_kl":
         raise ValueError("tutoring_tail=student: KL(student‖teacher) is infinite then; choose jsd or forward_kl")
     if args.tutoring_rollouts == "teacher":

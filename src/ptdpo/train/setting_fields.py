@@ -7,7 +7,7 @@ from transformers import SchedulerType
 from trl import GRPOConfig
 
 from ptdpo.algo.divergence import Kind, Support, Tail
-from ptdpo.algo.objectives import Estimator, Schedule
+from ptdpo.algo.objectives import Estimator, Schedule, Use
 from ptdpo.algo.routing import Select
 from ptdpo.train.setting_types import Loss, Size, Weight, setting
 from ptdpo.tutor.head import Divergence
@@ -39,7 +39,8 @@ class SettingFields(GRPOConfig):
     tutoring_clip: Annotated[float, POSITIVE] | None = setting(None, "Most that one id contributes; full only.")
     tutoring_ratio_clip: Annotated[float, POSITIVE] | None = setting(None, "Weight by min(pi / pi_old, this).")
     tutoring_schedule: Schedule = setting("constant", "constant, linear or cosine, to 0.")
-    tutoring_use: Literal["loss", "advantage"] = setting("loss", "loss or advantage.")
+    tutoring_use: Use = setting("loss", "loss, advantage or reweight.")
+    tutoring_reweight_clip: Annotated[float, SHARE] = setting(0.2, "Most that a reweighting changes.")
     tutoring_rollouts: Literal["student", "teacher"] = setting("student", "Whose context draws: student or teacher.")
     tutoring_mean: Literal["tutored", "all"] = setting("tutored", "Mean over tutored or all tokens.")
     tutoring_keep_kl: bool = setting(True, "Reference KL on tutored groups too (12).")

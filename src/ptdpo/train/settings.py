@@ -39,8 +39,11 @@ class PTDConfig(SettingFields):
         tutoring_ratio_clip: multiply each divergence by the detached ratio min(pi / pi_old, this).
         tutoring_tail: bucket (15), none (renormalised) or student (only the teacher is).
         tutoring_schedule: lambda over the run: constant, linear or cosine down to 0.
-        tutoring_use: loss (the divergence is differentiated) or advantage (that of the sampled token is the detached
-            log-ratio of teacher and student; divergence, support, tail and K play no part).
+        tutoring_use: loss (the divergence is differentiated), advantage (that of the sampled token is the detached
+            log-ratio of teacher and student) or reweight (the policy's own advantage is redistributed over the tokens
+            of a response, A (1 - lambda + lambda clip((q / p)^sign(A))), RLSD). With the last two divergence, support,
+            tail and K play no part.
+        tutoring_reweight_clip: with ``tutoring_use=reweight`` the ratio is clipped to 1 - this and 1 + this.
         tutoring_rollouts: student, or teacher: in groups that fail as a whole, responses drawn under the teacher's
             context take the place of the failed ones where they are right (HDPO).
         tutoring_mean: the divergences are divided by the number of tutored tokens (11), or of all response tokens.

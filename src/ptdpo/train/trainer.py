@@ -58,7 +58,7 @@ from ptdpo.train.trl.metrics_file import MetricsFile
 from ptdpo.train.trl.record_files import PlainScores, RecordsCallback
 from ptdpo.train.trl.reference import origin_of
 from ptdpo.train.trl.rollouts import TrlRollouts
-from ptdpo.train.trl.scoring import Compared, KLFree, ScoringModel
+from ptdpo.train.trl.scoring import Compared, Credited, KLFree, ScoringModel
 from ptdpo.train.trl.setup import (
     ban_special_tokens,
     check_images,
@@ -310,8 +310,8 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
             return scores
         scoring = model if isinstance(model, ScoringModel) else self._scoring(model, logits_to_keep)
         scores = score(scoring, input_ids, attention_mask, logits_to_keep, **kwargs)
-        if scoring.kl_free is not None:
-            scoring.kl_free.overwrite(scores[0])
+        for each in scoring.overwritten:
+            each.overwrite(scores[0])
         return scores
 
     def _scoring(self, model: Any, response_length: int) -> ScoringModel:
@@ -345,7 +345,12 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
         kl_free = method.rows_without_kl(micro)
         if kl_free is not None and "ref_per_token_logps" in inputs:
             inputs = {**inputs, "ref_per_token_logps": inputs["ref_per_token_logps"].clone()}
-            scoring.kl_free = KLFree(inputs["ref_per_token_logps"], kl_free)
+            scoring.overwritten.append(KLFree(inputs["ref_per_token_logps"], kl_free))
+        if method.reweights(micro):
+            own = inputs["advantages"]
+            inputs = {**inputs, "advantages": own.unsqueeze(1).repeat(1, micro.response_ids.size(1))}
+            of_tokens = partial(method.token_advantages, micro, own)
+            scoring.overwritten.append(Credited(inputs["advantages"], of_tokens))
         # TRL hands its model to the scoring override and to nothing else.
         policy_loss = super()._compute_loss(scoring, inputs)
         (scored,) = scoring.scored
@@ -363,7 +368,7 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
 
     def _compared(self, micro: MicroBatch) -> Compared | None:
         """Return with what the micro-batch is compared while it is scored; sampled tokens are, afterwards."""
-        if micro.teacher_head is None or self.args.tutoring_use == "advantage":
+        if micro.teacher_head is None or self.args.tutoring_use != "loss":
             return None
         readings = [record.reading for record in micro.records]
         return Compared(self.args.divergence, readings, micro.teacher_head, micro.tutored)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ptdpo.algo.objectives import ratio_weights, sampled_distillation, scheduled, tutoring_loss
+from ptdpo.algo.objectives import evidence_weights, ratio_weights, sampled_distillation, scheduled, tutoring_loss
 from ptdpo.algo.teacher_topk import concatenate
 from ptdpo.train.engine import Engine, MicroBatch
 from ptdpo.train.method_settings import TutoringSettings
@@ -18,7 +18,10 @@ _LOGGED = ("divergence", "topk_overlap", "tail_mass/student", "tail_mass/teacher
 
 
 class TutoringTerm:
-    """lambda * sum over F of D / (|F| + eps), (11) and (12); with ``use=advantage`` D is that of the sampled token."""
+    """lambda * sum over F of D / (|F| + eps), (11) and (12); with ``use=advantage`` D is that of the sampled token.
+
+    With ``use=reweight`` there is no term: the policy's advantages are redistributed over tokens.
+    """
 
     def __init__(self, engine: Engine, settings: TutoringSettings) -> None:
         self._engine, self.settings = engine, settings
@@ -38,20 +41,38 @@ class TutoringTerm:
         rows = [record.reading.in_tutored_group for record in micro.records]
         return torch.tensor(rows, device=micro.response_ids.device)
 
+    def reweights(self, micro: MicroBatch) -> bool:
+        """Return whether the teacher redistributes the advantages of responses over the micro-batch's tokens."""
+        return self.settings.use == "reweight" and _was_read(micro)
+
+    def token_advantages(self, micro: MicroBatch, advantages: Tensor, log_probs: Tensor) -> Tensor:
+        """Return [B, T], the advantages of tokens, see ``Method.token_advantages``."""
+        tutored, of_tokens = micro.tutored, advantages.unsqueeze(1).expand_as(log_probs).clone()
+        own = of_tokens[tutored]
+        of_tokens[tutored] = own * evidence_weights(
+            _teacher_log_probs(micro) - log_probs[tutored],
+            own,
+            weight=self._weight(),
+            clip=self.settings.reweight_clip,
+        )
+        return of_tokens
+
     def loss(self, micro: MicroBatch, scored: ScoredTokens, step: OptimiserStep) -> Tensor | None:
         """Return the term of one micro-batch; ``None`` if nothing in it is tutored, or it counts elsewhere."""
-        if micro.teacher_head is None or micro.share == 0 or not any(r.reading.tokens for r in micro.records):
+        if micro.share == 0 or not _was_read(micro):
             return None
         details = self.details(micro, scored)
         assert details.divergence is not None
         step.sums.add(details)
+        if self.settings.use == "reweight":
+            return None
         distance = details.divergence
         if self.settings.ratio_clip is not None and micro.old_log_probs is not None:
             tutored = micro.tutored
             old, clip = micro.old_log_probs[tutored], self.settings.ratio_clip
             distance = distance * ratio_weights(scored.log_probs[tutored], old, clip)
         share = tutoring_loss(distance, step.tutored_tokens, processes=self._engine.processes.count)
-        return scheduled(self.settings.weight, self.settings.schedule, self._engine.progress) * share
+        return self._weight() * share
 
     def log(self, step: OptimiserStep) -> None:
         """Log means over the tokens that the optimiser step tutored."""
@@ -64,10 +85,22 @@ class TutoringTerm:
 
     def details(self, micro: MicroBatch, scored: ScoredTokens) -> ScoreDetails:
         """Return the scores with how far the micro-batch's tutored tokens are from the teacher, [n], if it read any."""
-        read = [record.reading.teacher for record in micro.records if record.reading.teacher is not None]
-        if self.settings.use == "loss" or micro.teacher_head is None or not read:
+        if self.settings.use == "loss" or not _was_read(micro):
             return scored.details
-        tutored = micro.tutored
-        sampled = micro.response_ids[tutored].unsqueeze(-1)
-        teacher = concatenate(read).to(sampled.device).with_head(*micro.teacher_head).log_probs_at(sampled).squeeze(-1)
-        return replace(scored.details, divergence=sampled_distillation(scored.log_probs[tutored], teacher))
+        apart = sampled_distillation(scored.log_probs[micro.tutored], _teacher_log_probs(micro))
+        return replace(scored.details, divergence=apart)
+
+    def _weight(self) -> float:
+        return scheduled(self.settings.weight, self.settings.schedule, self._engine.progress)
+
+
+def _was_read(micro: MicroBatch) -> bool:
+    return micro.teacher_head is not None and any(record.reading.tokens for record in micro.records)
+
+
+def _teacher_log_probs(micro: MicroBatch) -> Tensor:
+    """Return [n], log q of the sampled tokens that the teacher read."""
+    assert micro.teacher_head is not None
+    read = [record.reading.teacher for record in micro.records if record.reading.teacher is not None]
+    sampled = micro.response_ids[micro.tutored].unsqueeze(-1)
+    return concatenate(read).to(sampled.device).with_head(*micro.teacher_head).log_probs_at(sampled).squeeze(-1)

@@ -37,6 +37,7 @@ def _tutoring(args: Any) -> TutoringSettings:
         rollouts=args.tutoring_rollouts,
         divergence=args.divergence,
         use=args.tutoring_use,
+        reweight_clip=args.tutoring_reweight_clip,
         ratio_clip=args.tutoring_ratio_clip,
         mean=args.tutoring_mean,
         keep_kl=args.tutoring_keep_kl,

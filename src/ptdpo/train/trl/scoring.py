@@ -4,7 +4,7 @@ TRL slices a batch (images of every model family included) and calls ``model(**i
 fused_lm_head=True)``. ``ScoringModel`` stands in for the model in that call, so the slicing stays TRL's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -61,6 +61,23 @@ class KLFree:
         self.reference[self.rows] = log_probs.detach()[self.rows]
 
 
+@dataclass(frozen=True, slots=True)
+class Credited:
+    """Advantages of tokens, which are known when the tokens are scored.
+
+    Attributes:
+        advantages: [B, T], written to.
+        of_tokens: from log-probabilities [B, T] to them.
+    """
+
+    advantages: Tensor
+    of_tokens: Callable[[Tensor], Tensor]
+
+    def overwrite(self, log_probs: Tensor) -> None:
+        """Put them in place, without gradient."""
+        self.advantages.copy_(self.of_tokens(log_probs.detach()))
+
+
 @dataclass
 class ScoringModel:
     """Calls the wrapped model with a ``ScoreRequest`` and answers in the shape of TRL's fused head.
@@ -70,7 +87,7 @@ class ScoringModel:
         response_length: T.
         temperature: the sampling temperature.
         compared: the teacher, ``None``: nothing is compared.
-        kl_free: the rows whose reference is to be overwritten once they are scored.
+        overwritten: what TRL's code reads of a batch after scoring, and is known only then.
         head: who scores, see ``ScoreRequest``.
         leading: [B, T] bool, where leading tokens are wanted; ``None``: nowhere.
         scored: what the calls returned, in order.
@@ -80,7 +97,7 @@ class ScoringModel:
     response_length: int
     temperature: float
     compared: Compared | None = None
-    kl_free: KLFree | None = None
+    overwritten: list[KLFree | Credited] = field(default_factory=list)
     head: HeadName = "fused"
     leading: Tensor | None = None
     scored: list[ScoredTokens] = field(default_factory=list)
