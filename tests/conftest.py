@@ -1,5 +1,8 @@
 """Shared fixtures: shape checks on, one thread, a tiny model and a few scenes made on the spot."""
 
+import functools
+import gc
+import importlib.metadata
 import os
 import tempfile
 from importlib.util import find_spec
@@ -31,6 +34,8 @@ from ptdpo.data.dataset import rl_dataset
 from ptdpo.data.mosaic import NAMES, hidden_rules, make_scenes
 from ptdpo.models import TinyVLMSettings, load_model, load_processor, make_tiny_vlm
 
+# accelerate asks for a package's metadata some dozen times per step, and parses it anew each time.
+importlib.metadata.metadata = functools.cache(importlib.metadata.metadata)
 settings.register_profile("default", deadline=None, max_examples=60)
 settings.load_profile("default")
 transformers.utils.logging.set_verbosity_error()
@@ -43,6 +48,13 @@ SMALL = TinyVLMSettings(hidden=32, layers=2, heads=2, key_value_heads=1, vision_
 def _one_thread_and_seed():
     torch.set_num_threads(1)
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _nothing_old_is_searched_for_garbage():
+    """Every training run collects garbage; among the million objects of what is imported that takes half a second."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
