@@ -1,20 +1,19 @@
 """Heads in shards are gathered, with the mean gradient over processes; those of DeepSpeed are refused."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
 
 from ptdpo.algo.sharded import whole
-from tests.torchrun import torchrun
+from tests.processes import two_processes
 
-WORKER = Path(__file__).with_name("sharded_worker.py")
+WORKER = "tests.algo.sharded_worker"
 
 
 @pytest.mark.slow
 def test_a_dtensor_head_equals_a_plain_one(tmp_path):
-    torchrun(WORKER, tmp_path / "result.json")
+    two_processes(WORKER, tmp_path / "result.json", said=tmp_path / "said.txt")
     result = json.loads((tmp_path / "result.json").read_text())
     assert set(result) == {"own tokens", "same tokens", "hybrid"}
     assert max(result.values()) < 1e-12, result

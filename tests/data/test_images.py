@@ -81,9 +81,15 @@ def decoded(url):
     return Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).convert("RGB")
 
 
-def readers(path):
-    problem = Problem("1", (path,), "q", "a")
-    row = rl_dataset([problem])[0]
+def readers(paths):
+    """Return what every reader sees in each file."""
+    problems = [Problem(str(n), (path,), "q", "a") for n, path in enumerate(paths)]
+    training, tuning = rl_dataset(problems), sft_dataset([((path,), "q", "r") for path in paths])
+    return [seen(*given) for given in zip(problems, training, tuning, strict=True)]
+
+
+def seen(problem, row, tuning):
+    (path,) = problem.images
     with Image.open(io.BytesIO(Path(path).read_bytes())) as own:
         given = readable_row({"images": [own], "prompt": "q"})["images"][0]
     (message,) = chat_messages(prompt_parts(problem, ""))
@@ -91,7 +97,7 @@ def readers(path):
         "training": row["images"][0],
         "teacher": images_of(readable_row(row))[0],
         "a data set of the user's own": given,
-        "fine-tuning": sft_dataset([((path,), "q", "r")])[0]["images"][0],
+        "fine-tuning": tuning["images"][0],
         "PAPO's mask": blacken_patches(images_of(row)[0], share=0, patch=2, rng=random.Random(0)),
         "evaluation": message["content"][0]["image"],
         "hints and solutions": decoded(data_url(path)),
@@ -107,17 +113,17 @@ def test_all_readers_see_the_same_pixels_upright_whatever_the_file(tmp_path, kin
     assert len(np.unique(upright.reshape(-1, 3), axis=0)) > 1, "neither all black nor all white"
     if mode in ("LA", "RGBA", "P+", "RGB+"):
         assert upright[5, 0].tolist() == [255] * 3, "nothing is white"
-    for orientation in STORED:
-        path = saved(tmp_path / f"{orientation}.{kind}", mode, kind, orientation)
-        seen = np.asarray(open_image(path))
+    paths = [saved(tmp_path / f"{orientation}.{kind}", mode, kind, orientation) for orientation in STORED]
+    for orientation, path, images in zip(STORED, paths, readers(paths), strict=True):
+        opened = np.asarray(open_image(path))
         if kind in LOSSLESS:
-            assert (seen == upright).all(), orientation
+            assert (opened == upright).all(), orientation
         else:
-            assert np.abs(seen.astype(int) - upright).max() < 90, orientation
-            assert np.abs(seen.astype(int) - upright).mean() < 8, orientation
-        for reader, image in readers(path).items():
+            assert np.abs(opened.astype(int) - upright).max() < 90, orientation
+            assert np.abs(opened.astype(int) - upright).mean() < 8, orientation
+        for reader, image in images.items():
             assert image.mode == "RGB"
-            assert (np.asarray(image) == seen).all(), (reader, orientation)
+            assert (np.asarray(image) == opened).all(), (reader, orientation)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +162,7 @@ def test_of_an_animation_the_first_frame(tmp_path):
     for kind in ("GIF", "PNG", "WEBP"):
         path = tmp_path / f"x.{kind}"
         frames[0].save(path, kind, save_all=True, append_images=frames[1:], **LOSSLESS.get(kind, {}))
-        for reader, image in readers(str(path)).items():
+        for reader, image in readers([str(path)])[0].items():
             assert image.getpixel((0, 0)) == (255, 0, 0), (kind, reader)
 
 

@@ -2,9 +2,6 @@
 
 import io
 import json
-import os
-import subprocess
-import sys
 
 import pyarrow
 import pyarrow.parquet
@@ -21,6 +18,7 @@ from ptdpo.data.rows import Reading
 from ptdpo.data.scan import read_problems, read_rows
 from ptdpo.records import Problem
 from ptdpo.train.provenance import provenance_of
+from tests.processes import start
 
 
 def png(colour):
@@ -117,13 +115,18 @@ def test_relative_paths_start_at_the_folder_of_their_own_file(tmp_path):
         read_problems(tmp_path)
 
 
+def say_how_many(path):
+    print(len(read_problems(path)))
+
+
 def test_many_processes_write_the_same_images_at_once(tmp_path):
     cells = [{"bytes": png((n, 0, 0)), "path": None} for n in range(120)]
     path = table(tmp_path / "t.parquet", cells, CELL)
-    code = f"from ptdpo.data.scan import read_problems; print(len(read_problems({str(path)!r})))"
-    given = {**os.environ, "PTDPO_CACHE": str(tmp_path / "cache")}
-    runs = [subprocess.Popen([sys.executable, "-c", code], env=given, stdout=subprocess.PIPE) for _ in range(3)]
-    assert [run.communicate()[0] for run in runs] == [b"120\n"] * 3
+    there = {"said": tmp_path / "said.txt", "PTDPO_CACHE": str(tmp_path / "cache")}
+    runs = [start(say_how_many, path, **there) for _ in range(3)]
+    for run in runs:
+        run.join()
+    assert there["said"].read_text() == "120\n" * 3
     stored = [file for file in (tmp_path / "cache" / "images").rglob("*") if file.is_file()]
     assert len(stored) == 120
     assert all(open_image(file).size == (8, 8) for file in stored)

@@ -2,10 +2,6 @@
 
 import base64
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 
@@ -20,6 +16,7 @@ from ptdpo.evaluate.store import ResponseStore
 from ptdpo.evaluate.table import notes
 from tests.chat.loopback import Cut, Hold, LoopbackServer, Refuse, Say, user_text
 from tests.evaluate.fixtures import lines, png, rows_of, write_split
+from tests.processes import command
 
 FAST = ClientSettings(concurrency=4, timeout=10, attempts=3, first_wait=0.01, longest_wait=0.02, give_up_after=6)
 TWICE = SamplingSettings(samples=2, max_new_tokens=64, extra='{"top_k": -1}')
@@ -148,22 +145,23 @@ def test_kill_9_and_the_same_command_again(tmp_path, choice):
     """Killed with requests in flight: no answered request is asked again, no sample lost or there twice."""
     out = tmp_path / "out"
     path = out / "geo3k" / "responses.jsonl"
-    environment = {**os.environ, "PTDPO_CACHE": str(tmp_path / "cache")}
+    there = {"said": tmp_path / "said.txt", "PTDPO_CACHE": str(tmp_path / "cache")}
     with LoopbackServer(lambda body, number: right(body) if number < 5 else Hold(right(body))) as server:
-        command = [
-            sys.executable, "-m", "ptdpo.cli", "evaluate", "served", "--base-url", server.url, "--benchmarks", "geo3k",
+        given = [
+            "evaluate", "served", "--base-url", server.url, "--benchmarks", "geo3k",
             "--data", f"geo3k={choice.paths['geo3k']}", "--samples", "2", "--concurrency", "3", "--out", str(out),
         ]  # fmt: skip
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "env": environment, "text": True}
-        with subprocess.Popen(command, **quiet) as process:
-            while process.poll() is None and not (path.is_file() and len(lines(path)) >= 5):
-                time.sleep(0.01)
-            process.send_signal(signal.SIGKILL)
+        process = command(*given, **there)
+        while process.exitcode is None and not (path.is_file() and len(lines(path)) >= 5):
+            time.sleep(0.01)
+        process.kill()
+        process.join()
         answered = len(server.answered)
         assert answered == 5
         server.behave = right
-        done = subprocess.run(command, check=False, **quiet)
-        assert done.returncode == 0, done.stderr
+        again = command(*given, **there)
+        again.join()
+        assert again.exitcode == 0, there["said"].read_text()
         asked = [json.dumps(body, sort_keys=True) for body in server.answered]
     assert len(asked) == len(set(asked)) == 12
     assert len({response.key for response in ResponseStore(out / "geo3k").read()}) == len(lines(path)) == 12

@@ -1,10 +1,6 @@
 """A model on benchmarks: complete, resumable, and refused when settings differ."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 
@@ -20,6 +16,7 @@ from ptdpo.evaluate.table import paper_columns
 from ptdpo.evaluate.task import stream_seed
 from ptdpo.records import Problem
 from tests.evaluate.fixtures import NINE, EchoEngine, kept, lines, rows_of, write_split
+from tests.processes import command
 
 SHORT = SamplingSettings(samples=2, max_new_tokens=4, batch_size=2)
 
@@ -89,19 +86,20 @@ def test_batches_have_streams_of_their_own():
 def test_kill_9_and_the_same_command_again(tmp_path, tiny_path, problems):
     """A process killed in the middle: nothing is lost or repeated, and the result is that of an unbroken run."""
     sampling = ["--samples", "3", "--max-new-tokens", "24", "--batch-size", "1", "--instruction", ""]
-    command = [sys.executable, "-m", "ptdpo.cli", "evaluate", tiny_path, str(problems.paths["mine"]), *sampling]
-    environment = {**os.environ, "PTDPO_CACHE": str(tmp_path / "cache")}
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "env": environment, "text": True}
     broken, whole = tmp_path / "broken", tmp_path / "whole"
+    given = ["evaluate", tiny_path, problems.paths["mine"], *sampling, "--out", broken]
+    there = {"said": tmp_path / "said.txt", "PTDPO_CACHE": str(tmp_path / "cache")}
     path = broken / "mine" / "responses.jsonl"
-    with subprocess.Popen([*command, "--out", str(broken)], **quiet) as process:
-        while process.poll() is None and not (path.is_file() and len(lines(path)) >= 3):
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
+    process = command(*given, **there)
+    while process.exitcode is None and not (path.is_file() and len(lines(path)) >= 3):
+        time.sleep(0.01)
+    process.kill()
+    process.join()
     before = lines(path)
     assert 3 <= len(before) < 15, "killed in the middle"
-    done = subprocess.run([*command, "--out", str(broken)], check=False, **quiet)
-    assert done.returncode == 0, done.stderr
+    again = command(*given, **there)
+    again.join()
+    assert again.exitcode == 0, there["said"].read_text()
     assert lines(path)[: len(before)] == before
     evaluate(LocalEngine(tiny_path), problems, SamplingSettings(3, 24, batch_size=1), whole, cache=tmp_path)
     assert lines(path) == lines(whole / "mine" / "responses.jsonl")

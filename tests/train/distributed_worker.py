@@ -1,8 +1,7 @@
-"""Run by torchrun: one optimiser step per pattern of failures, with rollouts that do not depend on the process."""
+"""Run by two processes: one optimiser step per pattern of failures, with rollouts that do not depend on the process."""
 
 import json
 import os
-import sys
 from pathlib import Path
 
 import torch
@@ -80,8 +79,8 @@ def unequal_parts(groups, *_, **__):
     return [rows] if int(os.environ["RANK"]) == 0 else [rows[:3], rows[3:]]
 
 
-def main():
-    job = json.loads(Path(sys.argv[1]).read_text())
+def main(job):
+    job = json.loads(Path(job).read_text())
     rows, processor = load_from_disk(job["rows"]).with_transform(readable), load_processor(job["model"])
     for name, pattern in job["patterns"].items():
         settings = {**settings_of(name), "per_device_train_batch_size": 4}
@@ -100,10 +99,3 @@ def main():
             result = {"tokens": trainer.method.step.tutored_tokens, **trainer.state.log_history[0]}
             Path(job["out"], f"{name}.json").write_text(json.dumps(result))
     torch.distributed.destroy_process_group()
-    # gloo's threads now and then keep a process from ending, as soon as what holds them is freed: leave with it.
-    sys.stdout.flush()
-    os._exit(0)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,15 +1,14 @@
-"""Two gloo processes through torchrun give the step of one process, wherever the failures are."""
+"""Two gloo processes give the step of one process, wherever the failures are."""
 
 import json
-from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
-from tests.torchrun import torchrun
+from tests.processes import two_processes as on_two_processes
 from tests.train.helpers import largest_difference, make_trainer, parameters
 
-WORKER = Path(__file__).with_name("distributed_worker.py")
+WORKER = "tests.train.distributed_worker"
 # Which of the eight rollouts of a step are right; four to a process.
 PATTERNS = {
     "spread": [1, 0, 0, 1, 0, 1, 1, 0],
@@ -38,7 +37,7 @@ def two_processes(tmp_path_factory, tiny_path, train_rows):
     train_rows.with_format(None).save_to_disk(str(folder / "rows"))
     job = {"model": tiny_path, "rows": str(folder / "rows"), "out": str(folder), "patterns": PATTERNS | RESAMPLED}
     (folder / "job.json").write_text(json.dumps(job))
-    torchrun(WORKER, folder / "job.json")
+    on_two_processes(WORKER, folder / "job.json", said=folder / "said.txt")
     return folder
 
 
