@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: demo test check bench gpu faults clean
+.PHONY: demo test test-all check bench gpu faults clean
 
 # torch first and pinned: an unpinned torch brings gigabytes of CUDA to a laptop. For a GPU machine install the
 # torch build you want into $(VENV) beforehand.
@@ -20,6 +20,10 @@ demo: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/ptdpo demo --out runs/demo
 
 test: $(READY)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
+
+# With what takes several processes, kills or a browser ten seconds and more; CI runs it.
+test-all: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 check: $(READY)

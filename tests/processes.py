@@ -16,7 +16,9 @@ from pathlib import Path
 from tests.torchrun import free_port
 
 _fork = multiprocessing.get_context("forkserver")
-_fork.set_forkserver_preload(["ptdpo.train", "ptdpo.evaluate.run", "ptdpo.cli"])
+_fork.set_forkserver_preload(
+    ["ptdpo.train", "ptdpo.evaluate.run", "ptdpo.solutions.build", "ptdpo.cli", "torch.distributed.fsdp"]
+)
 LONGEST = 400.0
 
 

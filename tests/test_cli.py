@@ -109,7 +109,6 @@ def test_the_recipes_of_the_paper_plan_table_3(ptdpo, recipe, name):
     assert "one generation takes 384 prompts, but the data has only 16 problems" in err
 
 
-@pytest.mark.slow
 def test_train_then_go_on_from_the_checkpoint_then_evaluate(ptdpo, recipe):
     assert ptdpo("train", recipe)[0] == 0
     folder = recipe.parent / "run"
@@ -211,7 +210,6 @@ def test_data_check_says_which_answers_cannot_be_graded(ptdpo, tmp_path):
     assert "every answer can be graded soundly" in out
 
 
-@pytest.mark.slow
 def test_a_tiny_model_is_made_and_fine_tuned(ptdpo, tmp_path):
     assert ptdpo("data", "tiny-vlm", tmp_path / "tiny")[0] == 0
     assert ptdpo("data", "easy-vqa", tmp_path / "p.jsonl", "--limit", 8, "--solutions")[0] == 0

@@ -11,7 +11,6 @@ from tests.processes import two_processes
 WORKER = "tests.algo.sharded_worker"
 
 
-@pytest.mark.slow
 def test_a_dtensor_head_equals_a_plain_one(tmp_path):
     two_processes(WORKER, tmp_path / "result.json", said=tmp_path / "said.txt")
     result = json.loads((tmp_path / "result.json").read_text())

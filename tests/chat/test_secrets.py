@@ -1,10 +1,5 @@
 """Keys in the environment and in addresses reach no message, no file and no terminal."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from ptdpo.chat.client import ChatClient, Endpoint
@@ -13,6 +8,7 @@ from ptdpo.chat.store import RequestStore
 from ptdpo.data.files import write_hints, write_problems
 from ptdpo.records import Hint, Problem
 from tests.chat.loopback import LoopbackServer, Refuse
+from tests.processes import command
 
 KEY, PASSWORD, QUERY = "sk-live-0123456789abcdef", "pass%2Fword-77", "query-key-4242"
 SECRETS = (KEY, PASSWORD, "pass/word-77", QUERY, KEY[:12], QUERY[:9])
@@ -76,23 +72,25 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize(("name", "status"), [(name, 500 if name == "build" else 400) for name in COMMANDS])
-def test_no_output_of_any_command_holds_the_key(tmp_path, name, status):
+def test_no_output_of_any_command_holds_the_key(tmp_path, monkeypatch, name, status):
+    monkeypatch.chdir(tmp_path)
     write_problems(tmp_path / "p.jsonl", [Problem(str(n), (), "how many?", "3", "s") for n in range(2)])
     write_hints(tmp_path / "h.jsonl", {str(n): Hint("the bar", "compare") for n in range(2)}, "m")
     said = "x" * 490 + f" {KEY} me:{PASSWORD} pass/word-77 {QUERY} \x1b]0;title\x07"
     with LoopbackServer(lambda *_: Refuse(status, said, code=KEY)) as server:
         url = f"http://me:{PASSWORD}@127.0.0.1:{server.port}/v1?key={QUERY}"
         more = ("m",) if name == "evaluate" else ()
-        command = [
-            sys.executable, "-m", "ptdpo", *COMMANDS[name][:1], *more, *COMMANDS[name][1:], "--base-url", url,
+        given = [
+            *COMMANDS[name][:1], *more, *COMMANDS[name][1:], "--base-url", url,
             *(() if more else ("--model", "m")), "--api-key-env", "MY_KEY", "--tries", "1",
         ]  # fmt: skip
-        environment = os.environ | {"MY_KEY": KEY, "HF_HUB_OFFLINE": "1"}
-        done = subprocess.run(command, capture_output=True, cwd=tmp_path, env=environment, check=False)
-    assert done.returncode in (1, 2)
+        process = command(*given, said=tmp_path / "said.txt", MY_KEY=KEY)
+        process.join()
+    assert process.exitcode in (1, 2)
     assert server.received
-    assert b"Traceback" not in done.stderr
-    written = [done.stdout, done.stderr, *(path.read_bytes() for path in Path(tmp_path).rglob("*") if path.is_file())]
-    for content in written:
+    said = (tmp_path / "said.txt").read_bytes()
+    assert b"***" in said
+    assert b"Traceback" not in said
+    for content in [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]:
         assert not any(secret.encode() in content for secret in SECRETS), content
         assert b"\x1b]0" not in content

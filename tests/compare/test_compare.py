@@ -69,7 +69,6 @@ def scores(accuracy):
 SFT_TRAIN = {key: value for key, value in TRAIN.items() if key not in ("num_generations", "max_completion_length")}
 
 
-@pytest.mark.slow
 def test_it_chooses_on_validation_tests_once_and_resumes(tmp_path, recipe_file):
     paths = [
         recipe_file("grpo", "grpo"),

@@ -28,7 +28,6 @@ MINI = DemoSettings(
 )
 
 
-@pytest.mark.slow
 def test_the_demo_writes_its_result_and_its_page_and_can_be_interrupted(tmp_path):
     result = run_demo(tmp_path / "demo", 0, MINI)
     assert result == json.loads((tmp_path / "demo" / "result.json").read_text())
@@ -51,7 +50,6 @@ def test_the_demo_writes_its_result_and_its_page_and_can_be_interrupted(tmp_path
         run_demo(tmp_path / "demo", 1, MINI)
 
 
-@pytest.mark.slow
 def test_a_world_is_made_once_and_holds_what_the_recipes_name(tmp_path):
     folder = tmp_path / "worlds" / "3"
     start = make_world(folder, 3, MINI, expert_rows=16)

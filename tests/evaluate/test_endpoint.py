@@ -140,7 +140,6 @@ def test_thinking_that_comes_apart_is_put_back():
     assert ChatReply("", "length", 1, 1, "hm").written_out == "<think>\nhm"
 
 
-@pytest.mark.slow
 def test_kill_9_and_the_same_command_again(tmp_path, choice):
     """Killed with requests in flight: no answered request is asked again, no sample lost or there twice."""
     out = tmp_path / "out"

@@ -22,16 +22,15 @@ def no_leak(problem, hint):
     return Verdict(False, ["tells the answer"]) if "leak" in hint.look + hint.reason else Verdict(True)
 
 
-def main():
-    problems, out, url, concurrency = sys.argv[1:]
+def main(problems, out, url, concurrency):
     settings = ClientSettings(concurrency=int(concurrency), first_wait=0.001, longest_wait=0.01)
     service = Service(Endpoint(url, "m"), settings=settings)
     report = build_hints(Path(problems), Path(out), service, BuildSettings(system_prompt()), check=no_leak)
     print(report.done, report.known, len(report.failed))
 
 
-if __name__ == "__main__":
+def run(*arguments):
     try:
-        main()
+        main(*arguments)
     except StoppedBySignal:
         sys.exit(REQUEUE)

@@ -3,12 +3,9 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from contextlib import nullcontext
-from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -26,7 +23,9 @@ from ptdpo.hints.prompt import system_prompt
 from ptdpo.records import Hint, Problem
 from ptdpo.signals import REQUEUE
 from tests.chat.loopback import Cut, Hold, LoopbackServer, Raw, Refuse, Say, user_text
+from tests.hints import build_worker
 from tests.hints.build_worker import no_leak
+from tests.processes import start
 
 QUICK = ClientSettings(concurrency=8, first_wait=0.001, longest_wait=0.01, timeout=5.0)
 
@@ -357,11 +356,8 @@ def test_bad_reviews_are_refused(problems, out, tmp_path, content, message):
             build(server, problems, out, review=tmp_path / "r.json")
 
 
-def worker(problems, out, server, concurrency=4):
-    command = [sys.executable, "-m", "tests.hints.build_worker", problems, out, server.url, concurrency]
-    root = Path(__file__).parents[2]
-    return subprocess.Popen(list(map(str, command)), cwd=root, env=os.environ | {"PYTHONPATH": f"{root}/src"},
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+def worker(problems, out, server, said):
+    return start(build_worker.run, str(problems), str(out), server.url, 4, said=said)
 
 
 def until(condition):
@@ -377,20 +373,21 @@ def stored(out):
 
 
 @pytest.mark.parametrize("answers", [0, 7, 18])
-def test_kill_minus_nine_then_resume(problems, out, answers):
+def test_kill_minus_nine_then_resume(problems, out, answers, tmp_path):
     """The server answers so many requests and then none; the process is killed with the next ones in flight."""
     in_flight = min(4, 20 - answers)
     with LoopbackServer(lambda body, n: hint(question(body)) if n < answers else Hold(hint(question(body)))) as server:
-        first = worker(problems, out, server)
+        first = worker(problems, out, server, tmp_path / "first.txt")
         until(lambda: len(server.received) == answers + in_flight and stored(out) == answers)
-        first.send_signal(signal.SIGKILL)
-        first.communicate()
+        first.kill()
+        first.join()
         answered = {question(body) for body in server.answered}
         assert len(answered) == answers
         server.behave = lambda body, _: hint(question(body))
-        second = worker(problems, out, server)
-        assert second.communicate()[0].split()[-1] == b"0"
-    assert second.returncode == 0
+        second = worker(problems, out, server, tmp_path / "second.txt")
+        second.join()
+    assert (tmp_path / "second.txt").read_text().split()[-1] == "0"
+    assert second.exitcode == 0
     asked_again = {question(body) for body in server.received[answers + in_flight :]}
     assert asked_again == {f"question {n}" for n in range(20)} - answered
     assert len(server.received) == 20 + in_flight
@@ -399,30 +396,32 @@ def test_kill_minus_nine_then_resume(problems, out, answers):
     assert {h.look for h in read_hints(out).values()} == {f"question {n}" for n in range(20)}
 
 
-def test_ctrl_c_finishes_what_is_in_flight(problems, out):
+def test_ctrl_c_finishes_what_is_in_flight(problems, out, tmp_path):
+    said = tmp_path / "said.txt"
     with LoopbackServer(lambda body, n: hint() if n < 6 else Hold(hint())) as server:
-        process = worker(problems, out, server)
+        process = worker(problems, out, server, said)
         until(lambda: len(server.received) == 10)
-        process.send_signal(signal.SIGINT)
-        assert b"stopping" in process.stderr.readline()
+        os.kill(process.pid, signal.SIGINT)
+        until(lambda: "stopping" in said.read_text())
         server.release()
-        _, said = process.communicate(timeout=20)
-    assert process.returncode == REQUEUE, said
+        process.join(20)
+    assert process.exitcode == REQUEUE, said.read_text()
     assert len(server.received) == 10
     assert len(read_hints(out)) == stored(out) == 10
 
 
-def test_a_second_ctrl_c_stops_at_once(problems, out):
+def test_a_second_ctrl_c_stops_at_once(problems, out, tmp_path):
+    said = tmp_path / "said.txt"
     with LoopbackServer(lambda body, n: hint() if n < 6 else Hold(hint())) as server:
-        process = worker(problems, out, server)
+        process = worker(problems, out, server, said)
         until(lambda: len(server.received) == 10)
-        process.send_signal(signal.SIGINT)
-        process.stderr.readline()
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=20)
-    assert process.returncode == REQUEUE, said
+        os.kill(process.pid, signal.SIGINT)
+        until(lambda: "stopping" in said.read_text())
+        os.kill(process.pid, signal.SIGINT)
+        process.join(20)
+    assert process.exitcode == REQUEUE, said.read_text()
     assert len(read_hints(out)) == stored(out) == 6
-    assert b"Traceback" not in said
+    assert "Traceback" not in said.read_text()
 
 
 def test_answers_that_are_no_protocol_at_all(problems, out):

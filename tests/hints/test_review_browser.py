@@ -14,9 +14,10 @@ from ptdpo.records import Hint, Problem
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install 'ptdpo[browser]' to test the review page")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 EXECUTABLE = os.environ.get("PTDPO_BROWSER") or next(filter(None, map(shutil.which, BROWSERS)), None)
-pytestmark = pytest.mark.skipif(
-    EXECUTABLE is None, reason="no Chromium: apt-get install chromium, or set PTDPO_BROWSER"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(EXECUTABLE is None, reason="no Chromium: apt-get install chromium, or set PTDPO_BROWSER"),
+]
 HOSTILE = "</script><img src=x onerror=\"document.title='hacked'\"> <b>bold</b>"
 
 

@@ -12,9 +12,10 @@ from tests.report.made_runs import make_hostile, make_run
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install 'ptdpo[browser]' to test the report")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 EXECUTABLE = os.environ.get("PTDPO_BROWSER") or next(filter(None, map(shutil.which, BROWSERS)), None)
-pytestmark = pytest.mark.skipif(
-    EXECUTABLE is None, reason="no Chromium: apt-get install chromium, or set PTDPO_BROWSER"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(EXECUTABLE is None, reason="no Chromium: apt-get install chromium, or set PTDPO_BROWSER"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from tests.train.helpers import (
 
 @pytest.mark.parametrize("settings", [{}, {"tutoring_divergence": "reverse_kl", "tutoring_support": "student"}])
 def test_the_dense_head_gives_the_same_curve(run, settings):
-    shared = {"reward": Alternating(3), "max_steps": 4, "tutoring_weight": 5.0, **settings, **SGD}
+    shared = {"reward": Alternating(3), "max_steps": 2, "tutoring_weight": 5.0, **settings, **SGD}
     fused, dense = run("fused", **shared), run("dense", head="dense", **shared)
     assert largest_difference(parameters(fused), parameters_of_start(fused)) > 1e-3
     assert largest_difference(parameters(fused), parameters(dense)) < 1e-5
@@ -52,17 +52,17 @@ BFLOAT16 = {"bf16": True, "learning_rate": 0.05}
     ],
 )
 def test_a_shared_prefix_gives_the_same_curve(run, family, preset, wrapper, tolerance, monkeypatch, request):
-    """Student, reference, old policy and teacher read each prompt once, over five steps."""
+    """Student, reference, old policy and teacher read each prompt once, over three steps."""
     calls, path = [], request.getfixturevalue(family)
     monkeypatch.setattr("ptdpo.models.shared_prefix._pack", counted(shared_prefix._pack, calls))
-    shared = {"reward": Alternating(3), "preset": preset, "max_steps": 5, "per_device_train_batch_size": 8}
+    shared = {"reward": Alternating(3), "preset": preset, "max_steps": 3, "per_device_train_batch_size": 8}
     shared |= {"gradient_accumulation_steps": 1, **SGD, **copy.deepcopy(wrapper)}
     # The same random stream for both: whole batches hold whole groups in any order.
     monkeypatch.setattr(PTDTrainer, "_grouping", lambda self: nullcontext())
     plain = run("plain", model=path, share_prefix=False, **shared)
     assert not calls
     packed = run("packed", model=path, share_prefix=True, **shared)
-    assert len(calls) >= 5 * (3 if preset == "ptd-grpo" else 2)
+    assert len(calls) >= 3 * (3 if preset == "ptd-grpo" else 2)
     trained = [
         {n: p for n, p in parameters(t).items() if "lora_B" in n or wrapper is not LORA} for t in (packed, plain)
     ]

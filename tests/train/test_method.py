@@ -171,6 +171,7 @@ def test_without_parts_the_method_changes_nothing():
     assert own.before_grading(engine.rows) == (engine.rows, None)
 
 
+@pytest.mark.slow
 def test_the_method_loads_no_engine():
     """TRL does not stand behind what this file has tested."""
     code = "import ptdpo.train.method, sys; print([name for name in sys.modules if 'trl' in name.split('.')])"
