@@ -271,7 +271,7 @@ os.register_at_fork(after_in_child=_let_go)
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class ChangedSetting:
     """A setting whose value differs: the value that something was made with, and the one that is asked for."""
 
     name: str
@@ -291,17 +291,17 @@ def flat(content: object, prefix: str = "") -> dict[str, Any]:
     return leaves
 
 
-def differences(made: object, asked: object) -> list[Difference]:
+def differences(made: object, asked: object) -> list[ChangedSetting]:
     """Return what differs between two nested mappings or dataclasses, in their order."""
     before, after = flat(made), flat(asked)
     return [
-        Difference(name, before.get(name, _NOTHING), after.get(name, _NOTHING))
+        ChangedSetting(name, before.get(name, _NOTHING), after.get(name, _NOTHING))
         for name in dict.fromkeys([*before, *after])
         if before.get(name, _NOTHING) != after.get(name, _NOTHING)
     ]
 
 
-def refuse_other(path: Path, found: list[Difference], remedy: str) -> None:
+def refuse_other(path: Path, found: list[ChangedSetting], remedy: str) -> None:
     """Refuse what was made with other settings: it would count for what is asked now.
 
     Raises:

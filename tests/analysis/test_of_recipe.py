@@ -14,7 +14,7 @@ from ptdpo.analysis.memory import HeadSize, counted, measured, memory, peak_byte
 from ptdpo.cli import app
 from ptdpo.config import Recipe, read_recipe
 from ptdpo.data.files import write_hints, write_problems
-from ptdpo.hints.usefulness import Compared, summarise
+from ptdpo.hints.usefulness import HintedDraws, summarise
 from ptdpo.train.metrics import read_metrics
 
 
@@ -161,7 +161,7 @@ def test_the_tutoring_gradient_grows_with_lambda():
 def test_what_to_expect_of_a_gap():
     def said(*right):
         return found(
-            summarise([Compared(str(n), 4, a, b, 0) for n, (a, b) in enumerate(right)]), [0.1], Norms([1], [2]), 1
+            summarise([HintedDraws(str(n), 4, a, b, 0) for n, (a, b) in enumerate(right)]), [0.1], Norms([1], [2]), 1
         )
 
     better = said((0, 3), (1, 4), (0, 4))

@@ -10,7 +10,7 @@ from ptdpo.chat.client import ClientSettings, Endpoint
 from ptdpo.chat.jobs import Service
 from ptdpo.data.files import write_hints, write_problems
 from ptdpo.data.prompts import THINKING_INSTRUCTION
-from ptdpo.hints.usefulness import Compared, UsefulnessSettings, measure_usefulness, summarise
+from ptdpo.hints.usefulness import HintedDraws, UsefulnessSettings, measure_usefulness, summarise
 from ptdpo.records import Hint, Problem
 from tests.chat.loopback import LoopbackServer, Say, user_text
 
@@ -21,11 +21,11 @@ from tests.chat.loopback import LoopbackServer, Say, user_text
      (0, 0, "never solved with the hint"), (2, 0, "never solved with the hint")],
 )  # fmt: skip
 def test_hints_that_do_not_help_are_flagged(without, with_hint, flag):
-    assert Compared("1", 4, without, with_hint, 0).flag == flag
+    assert HintedDraws("1", 4, without, with_hint, 0).flag == flag
 
 
 def test_the_mean_gain_and_its_interval():
-    result = summarise([Compared("1", 4, 0, 4, 0), Compared("2", 4, 0, 2, 0)])
+    result = summarise([HintedDraws("1", 4, 0, 4, 0), HintedDraws("2", 4, 0, 2, 0)])
     # Gains 1 and 0.5: deviation sqrt(1 / 8), t(1) = 12.7062.
     half = 12.7062 * math.sqrt(0.125 / 2)
     assert astuple(result.gain) == pytest.approx((0.75, 0.75 - half, 0.75 + half), abs=1e-4)

@@ -15,7 +15,7 @@ Support = Literal["union", "student", "teacher"]
 Tail = Literal["bucket", "none", "student"]
 
 
-class Agreement(NamedTuple):
+class SupportCoverage(NamedTuple):
     """How much of the two distributions a Top-K support covers; no gradient.
 
     Attributes:
@@ -102,14 +102,14 @@ def topk_agreement(
     *,
     k: int = 100,
     support: Support = "union",
-) -> Agreement:
+) -> SupportCoverage:
     """Return the overlap of both Top-K and the masses outside the support of ``topk_divergence``, per position."""
     check_settings(k, support=support)
     log_p, log_q = _log_probabilities(student_logits, teacher_logits)
     k = min(k, log_p.size(-1))
     overlap = is_in(log_p.topk(k, dim=-1).indices, log_q.topk(k, dim=-1).indices).to(log_p.dtype).mean(dim=-1)
     outside = _outside(log_p, _support(log_p, log_q, k, support)[0])
-    return Agreement(
+    return SupportCoverage(
         overlap,
         log_p.exp().masked_fill(~outside, 0.0).sum(dim=-1),
         log_q.exp().masked_fill(~outside, 0.0).sum(dim=-1),

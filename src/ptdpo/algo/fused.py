@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ptdpo.algo.chunks import NEVER, ChunkedHead, add_product, exp_, log_sum, piece, slices, topk_ids
-from ptdpo.algo.support import Compared, HeadSettings, compare_at, support_ids
+from ptdpo.algo.support import ComparedTokens, HeadSettings, compare_at, support_ids
 from ptdpo.algo.teacher_topk import TeacherTopK
 
 # Ids whose logits the backward pass holds at once, on a CPU and on a GPU.
@@ -140,7 +140,7 @@ def _products(
 
 def _compare(
     padded: Float[Tensor, "n width"], logits: Float[Tensor, "n vocab"], teacher: TeacherTopK, settings: HeadSettings
-) -> tuple[_Support, Compared, _Outside, Float[Tensor, " n"], Float[Tensor, " n"]]:
+) -> tuple[_Support, ComparedTokens, _Outside, Float[Tensor, " n"], Float[Tensor, " n"]]:
     """Compare one chunk with its teacher; returns its normaliser and entropy too. Erases ``logits`` in the support."""
     student_ids = topk_ids(padded, logits.size(1), settings.k)
     ids, counted = support_ids(student_ids, teacher.ids.long(), settings.support)

@@ -38,7 +38,7 @@ class Slopes(NamedTuple):
     total: Float[Tensor, " n"]
 
 
-class Compared(NamedTuple):
+class ComparedTokens(NamedTuple):
     """Per compared token: divergence, overlap and both tails as in ``TokenStats``, then the slopes."""
 
     divergence: Float[Tensor, " n"]
@@ -67,7 +67,7 @@ def compare_at(
     student_ids: Int[Tensor, "n k"],
     teacher: TeacherTopK,
     settings: HeadSettings,
-) -> Compared:
+) -> ComparedTokens:
     """Return the divergence on a support and its slopes, (13) to (17), (35), (37).
 
     Args:
@@ -95,7 +95,7 @@ def compare_at(
     if settings.tail == "none":
         slope = slope - pair[0].exp() * slope.sum(dim=-1, keepdim=True)
         slope = torch.nn.functional.pad(slope, (0, 1))
-    return Compared(
+    return ComparedTokens(
         divergence_of(settings.kind, *pair),
         is_in(student_ids, teacher_ids).to(log_p.dtype).mean(dim=-1),
         student_tail,

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ptdpo.algo.chunks import ChunkedHead, slices
-from ptdpo.algo.support import Compared, HeadSettings, Slopes, compare_at, support_ids
+from ptdpo.algo.support import ComparedTokens, HeadSettings, Slopes, compare_at, support_ids
 from ptdpo.algo.teacher_topk import TeacherTopK
 from ptdpo.algo.triton_calls import (
     LogitGradient,
@@ -163,7 +163,7 @@ def _compare(
     student_ids: Int[Tensor, "m k"],
     teacher: TeacherTopK | None,
     settings: HeadSettings,
-) -> Compared:
+) -> ComparedTokens:
     """Compare the first tokens with the teacher."""
     results = []
     for rows in slices(0 if teacher is None else len(teacher), _COMPARED):
@@ -176,7 +176,7 @@ def _compare(
     none = tokens.log_sum.new_empty(0)
     columns = _joined(results, (*(none.clone() for _ in range(4)), none.view(0, 1), none, none))
     divergence, overlap, student_tail, teacher_tail, *slopes = columns
-    return Compared(divergence, overlap, student_tail, teacher_tail, Slopes(*slopes))
+    return ComparedTokens(divergence, overlap, student_tail, teacher_tail, Slopes(*slopes))
 
 
 def _logit_gradient(

@@ -11,7 +11,7 @@ from ptdpo.analysis.result import Analysis, Cell, mean, plots, said
 from ptdpo.analysis.sampling import CONTEXTS, QUESTION, Sampler
 from ptdpo.config import Recipe
 from ptdpo.folders import write_json
-from ptdpo.hints.usefulness import Compared, Usefulness, summarise
+from ptdpo.hints.usefulness import HintedDraws, Usefulness, summarise
 from ptdpo.models import load_processor
 from ptdpo.runlog import FINISHED
 from ptdpo.statistics import Estimate, powers_of_two
@@ -85,7 +85,7 @@ def with_and_without(sampler: Sampler, context: str) -> Usefulness:
     for row in sampler.rows:
         plain, shown = sampler.draw(row, QUESTION), sampler.draw(row, context)
         if plain is not None and shown is not None:
-            compared.append(Compared(plain.id, sampler.samples, sum(plain.right), sum(shown.right), cut_off=0))
+            compared.append(HintedDraws(plain.id, sampler.samples, sum(plain.right), sum(shown.right), cut_off=0))
     if not compared:
         raise ValueError(f"none of {len(sampler.rows)} questions has the context {context!r}")
     return summarise(compared)

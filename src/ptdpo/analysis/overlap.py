@@ -26,7 +26,7 @@ _CONNECTIVES = frozenset((
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class ReadToken:
     """One token that the teacher read.
 
     Attributes:
@@ -82,7 +82,7 @@ def overlap(runs: Sequence[RunView]) -> Analysis:
     return Analysis("overlap", "; ".join(sentences) + ".", columns, rows, figure)
 
 
-def compared(line: TokenLine) -> Iterator[Compared]:
+def compared(line: TokenLine) -> Iterator[ReadToken]:
     """Yield the tokens of a rollout at which student and teacher are both known."""
     if line.student is None or line.teacher is None or line.divergence is None:
         return
@@ -90,14 +90,14 @@ def compared(line: TokenLine) -> Iterator[Compared]:
         student, teacher = line.student.ids[place], line.teacher.ids[place]
         overlaps = [len(set(student[:k]) & set(teacher[:k])) / min(k, len(student)) for k in range(1, LEADING + 1)]
         tails = _tail(line.student, place), _tail(line.teacher, place)
-        yield Compared(kind_of(line.texts.get(str(one), "")), overlaps, tails, nats)
+        yield ReadToken(kind_of(line.texts.get(str(one), "")), overlaps, tails, nats)
 
 
 def _tail(leading: Leading, place: int) -> float:
     return max(0.0, 1.0 - sum(leading.probs[place]))
 
 
-def _means(tokens: Sequence[Compared]) -> list[float | None]:
+def _means(tokens: Sequence[ReadToken]) -> list[float | None]:
     return [
         mean([token.overlaps[0] for token in tokens]),
         mean([token.overlaps[-1] for token in tokens]),

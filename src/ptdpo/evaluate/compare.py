@@ -9,7 +9,7 @@ import numpy as np
 from ptdpo.evaluate.averages import AVERAGES, unweighted
 from ptdpo.evaluate.results import BenchmarkResult, Results, read_results
 from ptdpo.evaluate.settings import RunSettings
-from ptdpo.evaluate.table import Table, csv_text, percent, with_interval
+from ptdpo.evaluate.table import PrintedTable, csv_text, percent, with_interval
 from ptdpo.folders import differences, write_json, write_text
 from ptdpo.statistics import Estimate, interval, resampled_means
 
@@ -66,14 +66,14 @@ class PairedComparison:
     differences: Sequence[Difference]
     notes: Sequence[str]
 
-    def table(self) -> Table:
+    def table(self) -> PrintedTable:
         """Return the differences in percentage points, with verdicts on the second run."""
         columns = ["benchmark", "questions", self.first, self.second, "difference [95 %]", f"{self.second} is"]
         rows = [
             [d.title, str(d.questions), percent(d.first), percent(d.second), with_interval(d.gain), d.verdict]
             for d in self.differences
         ]
-        return Table(columns, rows)
+        return PrintedTable(columns, rows)
 
     def markdown(self) -> str:
         """Return the table with its notes."""

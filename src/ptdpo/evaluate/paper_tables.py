@@ -12,7 +12,7 @@ import yaml
 
 from ptdpo.evaluate.averages import AVERAGES, GENERAL, PAPER, VISION, Average, unweighted
 from ptdpo.evaluate.benchmarks import BENCHMARKS
-from ptdpo.evaluate.table import Table, paper_columns
+from ptdpo.evaluate.table import PrintedTable, paper_columns
 
 _FILE = Path(__file__).with_name("paper_tables.yaml")
 _CENT = Decimal("0.01")
@@ -197,14 +197,14 @@ def cells() -> int:
     return sum(len(row.columns) + len(row.averages) + len(row.changes) for row in paper_rows())
 
 
-def printed_tables() -> list[tuple[str, Table]]:
+def printed_tables() -> list[tuple[str, PrintedTable]]:
     """Return the three tables with computed averages; a printed average that differs stands behind in brackets."""
     columns = paper_columns()
     titles = {table["table"]: table["title"] for table in _content()}
     shown = []
     for number, title in titles.items():
         lines = [[row.model, row.name, *_line(row, columns)] for row in paper_rows() if row.table == number]
-        shown.append((f"Table {number}: {title}", Table(["model", "method", *(t for _, t in columns)], lines)))
+        shown.append((f"Table {number}: {title}", PrintedTable(["model", "method", *(t for _, t in columns)], lines)))
     return shown
 
 

@@ -34,7 +34,7 @@ from ptdpo.values import Count, check_limits
 PAPER_SUITE = "papo"
 
 
-class Engine(Protocol):
+class Answering(Protocol):
     """Something that answers questions."""
 
     def describe(self) -> ModelSettings:
@@ -120,7 +120,7 @@ def load_all(choice: DataChoice, cache: Path, processor: Any = None) -> list[Loa
 
 
 def evaluate(
-    engine: Engine,
+    engine: Answering,
     choice: DataChoice,
     sampling: SamplingSettings,
     out: Path,
@@ -138,7 +138,7 @@ def evaluate(
 
 
 def evaluate_loaded(
-    engine: Engine,
+    engine: Answering,
     loaded: Sequence[LoadedBenchmark],
     sampling: SamplingSettings,
     out: Path,
@@ -183,7 +183,7 @@ def check_sampling(sampling: SamplingSettings, *, section: str = "") -> None:
 
 
 def _answer_all(
-    engine: Engine,
+    engine: Answering,
     loaded: LoadedBenchmark,
     out: Path,
     settings: RunSettings,

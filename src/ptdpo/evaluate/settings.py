@@ -13,7 +13,7 @@ from ptdpo.values import Amount, Count, Nucleus, Temperature
 
 FILE = "settings.json"
 RESPONSES = "responses.jsonl"
-Engine = Literal["transformers", "endpoint"]
+EngineName = Literal["transformers", "endpoint"]
 UNKNOWN_REVISION = "unknown"
 
 
@@ -31,7 +31,7 @@ class ModelSettings:
     """
 
     name: str
-    engine: Engine
+    engine: EngineName
     revision: str
     dtype: str = ""
     device: str = ""

@@ -19,7 +19,7 @@ ABSENT = "-"
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class PrintedTable:
     """Cells ready to print."""
 
     columns: Sequence[str]
@@ -54,7 +54,7 @@ def paper_columns() -> list[tuple[str, str]]:
     ]
 
 
-def paper_table(rows: Mapping[str, Sequence[BenchmarkResult]]) -> Table:
+def paper_table(rows: Mapping[str, Sequence[BenchmarkResult]]) -> PrintedTable:
     """Return one row per run, in percent: the paper's columns if one of the nine was run, then any others.
 
     What was not run is a dash, and so is an average that lacks a benchmark.
@@ -67,10 +67,10 @@ def paper_table(rows: Mapping[str, Sequence[BenchmarkResult]]) -> Table:
         means: dict[str, float] = {result.name: result.accuracy.mean for result in results}
         means |= {key: average.mean for key, average in group_estimates(results).items()}
         lines.append([label, *(percent(means.get(key)) for key, _ in columns)])
-    return Table(["", *(title for _, title in columns)], lines)
+    return PrintedTable(["", *(title for _, title in columns)], lines)
 
 
-def detail_table(results: Sequence[BenchmarkResult]) -> Table:
+def detail_table(results: Sequence[BenchmarkResult]) -> PrintedTable:
     """Return one line per benchmark: avg@n with interval, pass@k, majority vote, form, length; then the averages."""
     samples = max(result.samples for result in results)
     ks = sorted({k for result in results for k in result.pass_at} - {1})
@@ -83,7 +83,7 @@ def detail_table(results: Sequence[BenchmarkResult]) -> Table:
     titles = {average.key: f"AVG {average.title}" for average in AVERAGES}
     for key, average in group_estimates(results).items():
         lines.append([titles[key], "", with_interval(average), *[""] * (len(columns) - 3)])
-    return Table(columns, lines)
+    return PrintedTable(columns, lines)
 
 
 def _detail(result: BenchmarkResult, ks: Sequence[int], vote: bool, disputed: bool) -> list[str]:

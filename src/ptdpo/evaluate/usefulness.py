@@ -12,7 +12,14 @@ from ptdpo.evaluate.local import LocalEngine
 from ptdpo.evaluate.run import check_sampling, evaluate_loaded
 from ptdpo.evaluate.settings import Grading, SamplingSettings
 from ptdpo.evaluate.store import GradedResponse, ResponseStore
-from ptdpo.hints.usefulness import Compared, Usefulness, UsefulnessSettings, hinted_texts, summarise, usefulness_line
+from ptdpo.hints.usefulness import (
+    HintedDraws,
+    Usefulness,
+    UsefulnessSettings,
+    hinted_texts,
+    summarise,
+    usefulness_line,
+)
 from ptdpo.records import Problem
 
 WITHOUT, WITH = "without", "with"
@@ -47,7 +54,7 @@ def measure_usefulness_here(
     evaluate_loaded(LocalEngine(model), loaded, sampling, folder, Grading(settings.grading))
     without, hinted = (_by_question(ResponseStore(folder / name).read()) for name in (WITHOUT, WITH))
     compared = [
-        Compared(
+        HintedDraws(
             problem.id,
             settings.draws,
             sum(response.accuracy == 1 for response in without[problem.id]),

@@ -24,7 +24,7 @@ _VERSION = "answer-1"
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class HintedDraws:
     """Right responses among ``draws`` without and with the hint, and how many were cut off."""
 
     id: str
@@ -58,7 +58,7 @@ class Usefulness:
             the interval is NaN.
     """
 
-    compared: Sequence[Compared]
+    compared: Sequence[HintedDraws]
     gain: Estimate
 
     def rows(self) -> list[tuple[str, str, str]]:
@@ -83,7 +83,7 @@ class Usefulness:
         )
 
 
-def summarise(compared: Sequence[Compared]) -> Usefulness:
+def summarise(compared: Sequence[HintedDraws]) -> Usefulness:
     """Return the means.
 
     Raises:
@@ -130,10 +130,10 @@ def measure_usefulness(
     """
     known = checked_hints(problems, hints, settings.reading, ignore_question=settings.ignore_question)
 
-    async def work(clients: Clients, problem: Problem) -> Compared:
+    async def work(clients: Clients, problem: Problem) -> HintedDraws:
         return await _compare(clients.main, problem, known[problem.id], settings)
 
-    compared: list[Compared] = []
+    compared: list[HintedDraws] = []
     rows = hinted_problems(problems, known, settings.reading)
     job = Job("answering", rows, len(known), lambda _: False, work, compared.append)
     report = run_job(job, service, WorkFiles.beside(out))
@@ -159,7 +159,7 @@ def _texts(problem: Problem, hint: Hint, settings: UsefulnessSettings) -> tuple[
     return plain, with_hint(plain, hint_text(hint), settings.instruction)
 
 
-def usefulness_line(one: Compared) -> dict[str, object]:
+def usefulness_line(one: HintedDraws) -> dict[str, object]:
     """Return the line of a hint in the file that is written."""
     return {
         "id": one.id,
@@ -172,7 +172,7 @@ def usefulness_line(one: Compared) -> dict[str, object]:
     }
 
 
-async def _compare(client: ChatClient, problem: Problem, hint: Hint, settings: UsefulnessSettings) -> Compared:
+async def _compare(client: ChatClient, problem: Problem, hint: Hint, settings: UsefulnessSettings) -> HintedDraws:
     plain, hinted = _texts(problem, hint, settings)
     texts = [plain] * settings.draws + [hinted] * settings.draws
     replies = await client.ask_all(
@@ -184,7 +184,7 @@ async def _compare(client: ChatClient, problem: Problem, hint: Hint, settings: U
     verdicts = await asyncio.to_thread(grade_many, answered, mode=settings.grading)
     right = [verdict.accuracy == 1 for verdict in verdicts]
     without, with_it = sum(right[: settings.draws]), sum(right[settings.draws :])
-    return Compared(problem.id, settings.draws, without, with_it, sum(reply.cut_off for reply in replies))
+    return HintedDraws(problem.id, settings.draws, without, with_it, sum(reply.cut_off for reply in replies))
 
 
 def _request(client: ChatClient, problem: Problem, text: str, sample: int, settings: UsefulnessSettings) -> ChatRequest:

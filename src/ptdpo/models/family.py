@@ -21,7 +21,7 @@ _TEXT_INPUTS = frozenset({"input_ids", "attention_mask", *TOKEN_TYPES})
 # units: an entry is an image, or a tile of one, and each takes equally many tokens (Gemma 3, InternVL);
 # rows: each row of the batch has one entry, padded to the row with the most images (Idefics 3);
 # other: not known here.
-Layout = Literal["none", "grid", "units", "rows", "other"]
+ImageLayout = Literal["none", "grid", "units", "rows", "other"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Family:
     """
 
     model_types: tuple[str, ...]
-    layout: Layout = "none"
+    layout: ImageLayout = "none"
     image_fields: tuple[str, ...] = ()
     positions: Literal["count", "model"] = "count"
     image_blocks: bool = False

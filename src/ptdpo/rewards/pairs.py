@@ -123,7 +123,7 @@ def same_ratio(given: str, expected: Ratio, same: Same) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Range:
+class NumberRange:
     """Two numbers joined by a dash or "to"."""
 
     low: Quantity
@@ -131,7 +131,7 @@ class Range:
     joint: str
 
 
-def read_range(text: str) -> Range | None:
+def read_range(text: str) -> NumberRange | None:
     """Return "15-25", "30 to 40 kg", "between 2 and 3" as a range; units of the second hold for the first."""
     found = _RANGE.fullmatch(text)
     if not found or (found["joint"] == "and") != (found["lead"] == "between"):
@@ -145,10 +145,10 @@ def read_range(text: str) -> Range | None:
         return None
     if low.unit is None:
         low = Quantity(low.number, high.unit, high.counted, low.decimals, low.text)
-    return Range(low, high, found["joint"])
+    return NumberRange(low, high, found["joint"])
 
 
-def same_range(given: str, expected: Range, same: Same) -> bool:
+def same_range(given: str, expected: NumberRange, same: Same) -> bool:
     """Return whether an answer is that range, end by end; a unit may be left out."""
     from ptdpo.rewards.quantities import same_quantity
 

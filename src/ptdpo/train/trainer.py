@@ -58,7 +58,7 @@ from ptdpo.train.trl.metrics_file import MetricsFile
 from ptdpo.train.trl.record_files import PlainScores, RecordsCallback
 from ptdpo.train.trl.reference import origin_of
 from ptdpo.train.trl.rollouts import TrlRollouts
-from ptdpo.train.trl.scoring import Compared, Credited, KLFree, ScoringModel
+from ptdpo.train.trl.scoring import Credited, KLFree, ScoredAgainst, ScoringModel
 from ptdpo.train.trl.setup import (
     ban_special_tokens,
     check_images,
@@ -366,12 +366,12 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
             self.method.record(micro, scored)
         return loss * micro.share
 
-    def _compared(self, micro: MicroBatch) -> Compared | None:
+    def _compared(self, micro: MicroBatch) -> ScoredAgainst | None:
         """Return with what the micro-batch is compared while it is scored; sampled tokens are, afterwards."""
         if micro.teacher_head is None or self.args.tutoring_use != "loss":
             return None
         readings = [record.reading for record in micro.records]
-        return Compared(self.args.divergence, readings, micro.teacher_head, micro.tutored)
+        return ScoredAgainst(self.args.divergence, readings, micro.teacher_head, micro.tutored)
 
     def _log_seconds(self) -> None:
         seconds = self._clock.take()

@@ -6,7 +6,7 @@ import pytest
 
 from ptdpo.train.checkpoints.manifest import (
     MANIFEST,
-    Layout,
+    RowLayout,
     check_whole,
     checkpoints_in,
     newest_whole,
@@ -23,7 +23,7 @@ def save(folder, step):
     for name in FILES:
         (path / name).parent.mkdir(parents=True, exist_ok=True)
         (path / name).write_bytes(f"{name} of step {step}".encode())
-    write_manifest(path, step=step, resumable=True, inside_generation=False, layout=Layout(1, 4, 2, 2))
+    write_manifest(path, step=step, resumable=True, inside_generation=False, layout=RowLayout(1, 4, 2, 2))
     return path
 
 
@@ -101,6 +101,6 @@ def test_the_quick_check_sees_names_and_sizes_only(tmp_path):
 def test_the_list_is_read_as_it_was_written(tmp_path):
     path = save(tmp_path, 2)
     manifest = read_manifest(path)
-    assert (manifest.step, manifest.layout, manifest.resumable) == (2, Layout(1, 4, 2, 2), True)
+    assert (manifest.step, manifest.layout, manifest.resumable) == (2, RowLayout(1, 4, 2, 2), True)
     assert sorted(manifest.files) == sorted(FILES)
     assert json.loads((path / MANIFEST).read_text())["files"]["optimizer.pt"]["bytes"] == len("optimizer.pt of step 2")

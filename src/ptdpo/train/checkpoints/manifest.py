@@ -25,7 +25,7 @@ class SavedFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class RowLayout:
     """How the rows of a generation lie over processes and micro-batches; rollouts fit the layout they were made in."""
 
     processes: int
@@ -49,11 +49,11 @@ class Manifest:
     step: int
     resumable: bool
     inside_generation: bool
-    layout: Layout
+    layout: RowLayout
     files: dict[str, SavedFile]
 
 
-def write_manifest(folder: Path, *, step: int, resumable: bool, inside_generation: bool, layout: Layout) -> Manifest:
+def write_manifest(folder: Path, *, step: int, resumable: bool, inside_generation: bool, layout: RowLayout) -> Manifest:
     """List every file of a checkpoint.
 
     Raises:
@@ -93,7 +93,7 @@ def read_manifest(folder: Path) -> Manifest:
             int(content["step"]),
             bool(content["resumable"]),
             bool(content["inside_generation"]),
-            Layout(**content["layout"]),
+            RowLayout(**content["layout"]),
             files,
         )
     except FileNotFoundError as error:

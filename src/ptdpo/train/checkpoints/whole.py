@@ -15,8 +15,8 @@ from transformers.trainer import TRAINER_STATE_NAME
 from ptdpo.folders import put_in_place
 from ptdpo.train.checkpoints.buffer import buffer_file, read_buffer, write_buffer
 from ptdpo.train.checkpoints.manifest import (
-    Layout,
     Manifest,
+    RowLayout,
     check_whole,
     checkpoints_in,
     newest_whole,
@@ -119,8 +119,8 @@ class WholeCheckpoints(_Trainer):
                 f"({manifest.layout}); keep that layout{_or_nearest(chosen)}"
             )
 
-    def _layout(self) -> Layout:
-        return Layout(
+    def _layout(self) -> RowLayout:
+        return RowLayout(
             self.accelerator.num_processes,
             self.args.per_device_train_batch_size,
             self.args.gradient_accumulation_steps,

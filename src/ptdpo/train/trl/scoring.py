@@ -20,7 +20,7 @@ IGNORED = -100
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class ScoredAgainst:
     """With what a micro-batch is compared while it is scored.
 
     Attributes:
@@ -96,7 +96,7 @@ class ScoringModel:
     model: Any
     response_length: int
     temperature: float
-    compared: Compared | None = None
+    compared: ScoredAgainst | None = None
     overwritten: list[KLFree | Credited] = field(default_factory=list)
     head: HeadName = "fused"
     leading: Tensor | None = None
