@@ -4,13 +4,13 @@ A family is a record: which tensors hold images and how those belong to rows, wh
 images, how positions are counted, and whether a packed row (``ptdpo.models.shared_prefix``) is known to fit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from transformers import PretrainedConfig
+from transformers import PretrainedConfig, PreTrainedModel
 
 PIXELS = "pixel_values"
 TOKEN_TYPES = ("token_type_ids", "mm_token_type_ids")
@@ -187,3 +187,21 @@ def _consumed(wanted: Sequence[int], sizes: Sequence[int]) -> list[slice]:
 def image_token(config: PretrainedConfig) -> int | None:
     """Return the id that stands for a piece of an image, ``None`` for a model of text."""
     return getattr(config, "image_token_id", None)
+
+
+def own_positions(model: PreTrainedModel, prompts: Tensor, kept: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
+    """Return the positions [3, rows, P] that a model's own ``get_rope_index`` gives the tokens of some prompts.
+
+    Args:
+        model: of a family with ``positions="model"``.
+        prompts: [rows, P] ids.
+        kept: [rows, P], 0 at padding.
+        inputs: token types and image inputs of these rows, by the names that the model gives them.
+    """
+    kinds = inputs.get("mm_token_type_ids")
+    if kinds is None:
+        kinds = (prompts == image_token(model.config)).long()
+    positions, _ = model.base_model.get_rope_index(  # type: ignore[operator]
+        prompts, mm_token_type_ids=kinds, image_grid_thw=inputs.get("image_grid_thw"), attention_mask=kept
+    )
+    return positions

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ptdpo.models.family import PIXELS, TOKEN_TYPES, family_of, image_entries, image_token, without_empty_images
+from ptdpo.models.family import PIXELS, TOKEN_TYPES, family_of, image_entries, own_positions, without_empty_images
 
 
 class PlainBatch:
@@ -80,13 +80,5 @@ class PlainBatch:
         kept = self.kept[rows].long()
         if self.family.positions == "count":
             return (kept.cumsum(dim=-1) - 1).clamp_min(0).unsqueeze(0)
-        kinds = self.token_types_of(rows).get("mm_token_type_ids")
-        if kinds is None:
-            kinds = (self.prompts[rows] == image_token(self.model.config)).long()
-        positions, _ = self.model.base_model.get_rope_index(  # type: ignore[operator]
-            self.prompts[rows],
-            mm_token_type_ids=kinds,
-            image_grid_thw=self.images_of(rows).get("image_grid_thw"),
-            attention_mask=kept,
-        )
-        return positions
+        inputs = {**self.token_types_of(rows), **self.images_of(rows)}
+        return own_positions(self.model, self.prompts[rows], kept, inputs)

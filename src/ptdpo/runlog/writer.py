@@ -2,13 +2,12 @@
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ptdpo.folders import append_line
+from ptdpo.folders import append_line, replacing
 from ptdpo.runlog.lines import FOLDER, IMAGES, KINDS, Line, as_json
 
 # Longest side of a kept image.
@@ -62,10 +61,8 @@ class RecordWriter:
         name = f"{hashlib.sha256(small.tobytes() + repr(small.size).encode()).hexdigest()[:16]}.png"
         path = self.folder / IMAGES / name
         if name not in self._images and not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(f"{name}.{os.getpid()}.partial")
-            small.save(partial, format="PNG")
-            partial.replace(path)
+            with replacing(path, shared=True) as partial:
+                small.save(partial, format="PNG")
         self._images.add(name)
         return name
 
