@@ -6,7 +6,15 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ptdpo.models.family import PIXELS, TOKEN_TYPES, family_of, image_entries, own_positions, without_empty_images
+from ptdpo.models.family import (
+    PIXELS,
+    TOKEN_TYPES,
+    family_of,
+    image_entries,
+    image_token,
+    own_positions,
+    without_empty_images,
+)
 
 
 class PlainBatch:
