@@ -82,6 +82,7 @@ def test_batches_have_streams_of_their_own():
     assert all(0 <= seed < 2**63 for seed in seeds)
 
 
+@pytest.mark.slow
 def test_kill_9_and_the_same_command_again(tmp_path, tiny_path, problems):
     """A process killed in the middle: nothing is lost or repeated, and the result is that of an unbroken run."""
     sampling = ["--samples", "3", "--max-new-tokens", "24", "--batch-size", "1", "--instruction", ""]

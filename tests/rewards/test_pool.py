@@ -163,6 +163,7 @@ def grade_hostile(names, mode, pool):
     return verdicts[::2]
 
 
+@pytest.mark.slow
 def test_hostile_answers_cost_a_time_out_at_worst(pool):
     verdicts = grade_hostile(list(HOSTILE), "mathruler", pool)
     assert [verdict.accuracy for verdict in verdicts] == [0.0] * len(HOSTILE)

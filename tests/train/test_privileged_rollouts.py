@@ -6,8 +6,10 @@ import torch
 from ptdpo.models import load_model
 from ptdpo.train import PTDConfig
 from ptdpo.train.metrics import read_metrics
+from ptdpo.train.rollouts.privileged import draw_privileged
 from ptdpo.train.trl.batches import replace_responses
 from tests.one_process import OneProcess
+from tests.train.fake_engine import FakeEngine
 from tests.train.helpers import Staged, largest_difference, make_trainer, parameters
 
 SGD = {"optim": "sgd", "learning_rate": 0.5, "max_grad_norm": 0.0, "weight_decay": 0.0}
@@ -48,6 +50,16 @@ def test_right_rollouts_take_the_place_of_failed_ones(run, tiny_path):
     ]
     assert sum(ids in (drawn[1], drawn[2]) for ids in trained) >= 2
     assert moved(trainer, tiny_path) > 1e-5, "without a policy gradient, what moves is the tutoring term"
+
+
+def test_they_are_drawn_under_what_the_teacher_reads():
+    told, asked = [{"role": "user", "content": "q, told"}], []
+    rows = [{"id": str(n // 2), "prompt": [{"role": "user", "content": "q"}]} for n in range(4)]
+    engine = FakeEngine(rows, lambda row, prompt: asked.append(prompt) or [5, 6], lambda row, ids: 1.0)
+    batch = engine.batch(rows, torch.ones(4, 3, dtype=torch.long), torch.ones(4, 3, dtype=torch.bool), torch.zeros(4))
+    chosen = torch.tensor([False, False, True, True])
+    assert draw_privileged(engine, batch, [None, None, told, told], chosen) == {2: [5, 6], 3: [5, 6]}
+    assert asked == [told, told]
 
 
 def test_rollouts_that_the_policy_did_not_draw_have_no_advantage(run):
