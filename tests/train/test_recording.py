@@ -129,7 +129,7 @@ def test_nothing_is_kept_between_record_steps():
 def test_over_trl(tmp_path, tiny_path, processor, train_rows, preset):
     """Log-probabilities are those of the leading tokens, entropy's mean is the logged one, and lengths agree."""
     trainer = make_trainer(
-        tmp_path, tiny_path, processor, train_rows, reward=Alternating(3), preset=preset, max_steps=1
+        tmp_path, tiny_path, processor, train_rows, reward=Alternating(3), preset=preset, max_steps=1, temperature=0.7
     )
     trainer.train()
     records = read_records(tmp_path)
