@@ -199,6 +199,8 @@ def test_every_preset_has_a_page_and_a_recipe(preset):
         ("sdpo", {"tutoring_ema_rate": 0.05, "tutoring_k": 100, "tutoring_ratio_clip": 2.0}),
         ("hdpo", {"tutoring_weight": 0.01, "tutoring_k": 64}),
         ("opsd", {"tutoring_clip": 0.05}),
+        ("srpo", {"tutoring_gate_sharpness": 1.0, "tutoring_ema_rate": 0.05, "tutoring_k": 100}),
+        ("antisd", {"tutoring_weight": -0.1, "tutoring_entropy_floor": 0.93, "tutoring_entropy_reopen": 1.07}),
         (
             "rlsd",
             {"tutoring_weight": 0.5, "tutoring_reweight_clip": 0.2, "epsilon_high": 0.28, "beta": 0.0, "delta": 3.0},

@@ -82,6 +82,43 @@ _HDPO: dict[str, Any] = {
     "tutoring_support": "teacher",
     "tutoring_tail": "student",
 }
+# Failed rollouts with a right sibling are distilled instead of punished, where the teacher is sure; the rest is GRPO.
+_SRPO: dict[str, Any] = {
+    "loss_type": "dapo",
+    "epsilon": 0.2,
+    "beta": 0.0,
+    "tutoring_weight": 1.0,
+    "tutoring_teacher": "ema",
+    "tutoring_ema_rate": 0.05,
+    "tutoring_context": "sibling",
+    "tutoring_select": "failed_with_sibling",
+    "tutoring_keep_rl": False,
+    "tutoring_mean": "all",
+    "tutoring_divergence": "jsd",
+    "tutoring_support": "student",
+    "tutoring_k": 100,
+    "tutoring_ratio_clip": 2.0,
+    "tutoring_gate": "teacher_entropy",
+    "tutoring_gate_sharpness": 1.0,
+    "tutoring_gate_normalised": True,
+}
+# Away from the policy that reads a right sibling, as long as that is not too sure.
+_ANTISD: dict[str, Any] = {
+    "loss_type": "dapo",
+    "epsilon": 0.2,
+    "beta": 0.0,
+    "tutoring_weight": -0.1,
+    "tutoring_teacher": "current",
+    "tutoring_context": "sibling",
+    "tutoring_select": "with_sibling",
+    "tutoring_use": "advantage",
+    "tutoring_advantage": "jsd",
+    "tutoring_standardised": True,
+    "tutoring_mean": "all",
+    "tutoring_entropy_floor": 0.93,
+    "tutoring_entropy_reopen": 1.07,
+    "tutoring_entropy_warmup": 5,
+}
 # The advantage of a response is redistributed over its tokens by what a frozen teacher thinks of them.
 _RLSD: dict[str, Any] = {
     "loss_type": "dapo",
@@ -136,6 +173,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "sdpo": _SDPO,
     "hdpo": _HDPO,
     "rlsd": _RLSD,
+    "srpo": _SRPO,
+    "antisd": _ANTISD,
     "papo": _PAPO,
     "papo-code": _PAPO_CODE,
 }

@@ -13,6 +13,7 @@ from ptdpo.algo.objectives import (
     ratio_weights,
     sampled_distillation,
     scheduled,
+    standardised,
     tutoring_loss,
 )
 
@@ -112,6 +113,38 @@ def test_evidence_weights_are_rlsd_s():
     assert not factors.requires_grad
     most = evidence_weights(torch.tensor([-9.0, 9.0]), torch.tensor([1.0, -1.0]), weight=1.0, clip=1.0)
     assert (most >= 0).all(), "at the limits of both settings no advantage changes its sign"
+
+
+def test_a_negative_weight_turns_the_evidence_round():
+    log_ratio, advantages = torch.tensor([0.1, 0.1, -0.1]), torch.tensor([1.0, -1.0, 1.0])
+    turned = evidence_weights(log_ratio, advantages, weight=-0.5, clip=0.9)
+    torch.testing.assert_close(turned, evidence_weights(-log_ratio, advantages, weight=0.5, clip=0.9))
+
+
+def test_the_gradient_of_the_bounded_advantage_is_that_of_jsd():
+    """In expectation over the student's own samples; A is at least -log(2) / 2."""
+    logits = torch.tensor([0.3, -1.0, 0.7, 2.0], dtype=torch.float64, requires_grad=True)
+    log_q = torch.tensor([0.1, 0.4, -0.2, -3.0], dtype=torch.float64).log_softmax(0)
+    log_p = logits.log_softmax(0)
+    apart = sampled_distillation(log_p, log_q, "jsd")
+    assert (apart <= math.log(2) / 2).all()
+    (log_p.exp().detach() * apart).sum().backward()
+    mine, logits.grad = logits.grad.clone(), None
+    p, q = logits.softmax(0), log_q.exp()
+    m = (p + q) / 2
+    (0.5 * (q * (q / m).log()).sum() + 0.5 * (p * (p / m).log()).sum()).backward()
+    torch.testing.assert_close(mine, logits.grad)
+    with pytest.raises(ValueError, match="log_ratio, jsd"):
+        sampled_distillation(log_p, log_q, "kl")
+
+
+def test_standardised_has_mean_zero_and_deviation_one_in_each_response():
+    values = torch.tensor([[1.0, 2.0, 6.0, 9.0], [5.0, 9.0, 0.0, 0.0], [4.0, 4.0, 4.0, 0.0]], dtype=torch.float64)
+    mask = torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 1, 0]], dtype=torch.bool)
+    found = standardised(values, mask)
+    deviation = math.sqrt((4 + 1 + 9) / 3)
+    assert found[0].tolist() == pytest.approx([-2 / deviation, -1 / deviation, 3 / deviation, 0.0])
+    assert not found[1:].any(), "a single token, or several alike, have no deviation"
 
 
 def test_mean_over_responses_weighs_responses_alike():

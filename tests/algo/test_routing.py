@@ -87,5 +87,14 @@ def test_with_sibling_takes_whoever_has_a_right_one():
     assert rollouts(select="with_sibling").tolist() == expected
 
 
+def test_failed_with_sibling_and_succeeded():
+    accuracy = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [1.0, 1.0, 1.0]])
+    mask = torch.ones(3, 3, 1)
+    failed = route(accuracy, mask, select="failed_with_sibling").squeeze(-1)
+    assert failed.tolist() == [[False, True, False], [False] * 3, [False] * 3]
+    succeeded = route(accuracy, mask, select="succeeded", threshold=0.1).squeeze(-1)
+    assert torch.equal(succeeded, accuracy == 1), "whatever the group"
+
+
 def test_every_takes_all():
     assert rollouts(select="every").all()

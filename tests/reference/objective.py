@@ -46,6 +46,14 @@ class Objective:
     ratio_clip: float | None = None
     sampled: bool = False
     reweighted: float | None = None
+    bounded: bool = False
+    standardised: bool = False
+    gate: str = "none"
+    sharpness: float = 1.0
+    threshold: float = math.inf
+    above: float = 0.0
+    normalised: bool = False
+    rl_on_tutored: bool = True
     mean_of_all: bool = False
     kl_on_tutored_groups: bool = True
     gap: float = 0.0
@@ -92,12 +100,14 @@ class Step:
     """What the shares of a micro-batch are shares of.
 
     ``mean_tokens`` are those of a mean step of the generation, by which DAPO divides; ``compared_tokens`` the tutored
-    tokens of this very step, |F| of (11), or with HDPO all of its response tokens.
+    tokens of this very step, |F| of (11), or with HDPO all of its response tokens; ``mean_weight`` what the weights of
+    its tutored tokens are divided by.
     """
 
     micro_batches: int
     mean_tokens: float
     compared_tokens: int
+    mean_weight: float = 1.0
 
 
 def advantages(rewards: Sequence[float], objective: Objective) -> list[float]:
@@ -121,6 +131,8 @@ def is_tutored(accuracy: Sequence[float], member: int, select: str) -> bool:
         "failed": accuracy[member] == 0,
         "every": True,
         "with_sibling": any(others),
+        "failed_with_sibling": accuracy[member] == 0 and any(others),
+        "succeeded": accuracy[member] == 1,
         "all_fail_groups": not any(accuracy),
         "none": False,
     }[select]
@@ -213,7 +225,7 @@ def micro_batch(
         if not per_row:
             continue
         if name == "tutoring":
-            total = sum(terms.sum() for terms in per_row) / (step.compared_tokens + 1e-6)
+            total = sum(terms.sum() for terms in per_row) / (step.compared_tokens + 1e-6) / step.mean_weight
         elif objective.token_mean:
             total = sum(terms.sum() for terms in per_row) / step.mean_tokens
         else:
@@ -230,7 +242,8 @@ def _row_terms(objective: Objective, row: Row, weights: Weights, read: Reader) -
     old = read.without_gradient(weights.old, text, image, row.response).gather(1, ids).squeeze(1)
     terms: dict[str, Tensor] = {}
     if objective.policy_gradient:
-        plain = torch.full_like(chosen, row.advantage)
+        kept = objective.rl_on_tutored or not row.tutored
+        plain = torch.full_like(chosen, row.advantage if kept else 0.0)
         terms["policy gradient"] = _policy_gradient(objective, plain, chosen - old)
         if objective.reweighted is not None and row.tutored:
             # Apart from the rest, so that it is seen to matter.
@@ -257,8 +270,8 @@ def _reweighted(objective: Objective, row: Row, teacher: torch.nn.Module, read: 
     """RLSD: A (1 - lambda + lambda clip((q / p)^sign(A), 1 - eps, 1 + eps)) at each sampled token."""
     log_q = read.without_gradient(teacher, teacher_text(row, objective.context), row.question.image, row.response)
     log_ratio = log_q.gather(1, torch.tensor(row.response).unsqueeze(1)).squeeze(1) - chosen
-    sign = (row.advantage > 0) - (row.advantage < 0)
-    clip, share = objective.reweighted, objective.weight
+    sign = ((row.advantage > 0) - (row.advantage < 0)) * (1 if objective.weight > 0 else -1)
+    clip, share = objective.reweighted, abs(objective.weight)
     return row.advantage * (1 - share + share * (sign * log_ratio).exp().clamp(1 - clip, 1 + clip))
 
 
@@ -269,12 +282,36 @@ def _tutoring(
     log_q = read.without_gradient(teacher, text, row.question.image, row.response)
     if objective.sampled:
         advantage = log_q.gather(1, torch.tensor(row.response).unsqueeze(1)).squeeze(1) - chosen.detach()
+        if objective.bounded:
+            advantage = ((1 + advantage.exp()) / 2).log() / 2
+        if objective.standardised:
+            mean = advantage.mean()
+            advantage = (advantage - mean) / ((advantage - mean) ** 2).mean().sqrt().clamp_min(1e-6)
         # Its value is -A, its gradient that of -A log p.
-        return -advantage * (1 + chosen - chosen.detach())
+        return -advantage * (1 + chosen - chosen.detach()) * gate(objective, row, log_p, log_q)
     apart = torch.stack([divergence(p, q, objective) for p, q in zip(log_p, log_q, strict=True)])
     if objective.ratio_clip is not None:
         apart = apart * (chosen.detach() - old).exp().clamp_max(objective.ratio_clip)
-    return apart
+    return apart * gate(objective, row, log_p, log_q)
+
+
+def gate(objective: Objective, row: Row, log_p: Tensor, log_q: Tensor) -> Tensor:
+    """Return [t], the weight of each token, without gradient and before normalisation."""
+    sampled = torch.tensor(row.response)
+    own, theirs = (side.detach()[torch.arange(len(sampled)), sampled] for side in (log_p, log_q))
+    if objective.gate == "none":
+        return torch.ones_like(own)
+    if objective.gate == "agreement":
+        return 1 / (1 + (own - theirs).exp() ** objective.sharpness)
+    if objective.gate == "position":
+        return torch.tensor([math.exp(-objective.sharpness * t / len(own)) for t in range(len(own))])
+    side = log_q if objective.gate == "teacher_entropy" else log_p
+    weights = []
+    for token in side.detach():
+        nats = entropy(token).item()
+        weight = math.exp(-objective.sharpness * nats)
+        weights.append(objective.above * weight if nats > objective.threshold else weight)
+    return torch.tensor(weights, dtype=torch.float64)
 
 
 def _perception(
@@ -335,6 +372,31 @@ PRESETS: dict[str, Objective] = {
     ),
     "rlsd": Objective(
         high=0.28, highest=3.0, token_mean=True, weight=0.5, context="solution", tutored="every", reweighted=0.2
+    ),
+    "srpo": Objective(
+        token_mean=True,
+        weight=1.0,
+        teacher="average",
+        context="sibling",
+        tutored="failed_with_sibling",
+        rl_on_tutored=False,
+        mean_of_all=True,
+        k=100,
+        support="student",
+        ratio_clip=2.0,
+        gate="teacher_entropy",
+        normalised=True,
+    ),
+    "antisd": Objective(
+        token_mean=True,
+        weight=-0.1,
+        teacher="current",
+        context="sibling",
+        tutored="with_sibling",
+        mean_of_all=True,
+        sampled=True,
+        bounded=True,
+        standardised=True,
     ),
     "papo": replace(_RL, high=0.3, gap=0.02, entropy=0.05, masked_entropy=0.05),
     "papo-code": replace(_RL, high=0.3, gap=0.02, gap_of_code=True, entropy=0.05, masked_once=True),

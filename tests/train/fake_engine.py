@@ -1,7 +1,7 @@
 """An engine of forty lines: one process, rollouts from a table, a model that is one matrix."""
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -77,7 +77,11 @@ class FakeTeacher(Teacher):
 
     def read(self, lessons, *, calls, filler):
         self.shown += lessons
-        return [teacher_topk(self.table[one.response_ids], self.weight, k=self.k).with_head(None) for one in lessons]
+        return [self.reduced(self.table[one.response_ids]) for one in lessons]
+
+    def reduced(self, states):
+        entropy = token_stats(states, self.weight, torch.zeros(len(states), dtype=torch.long)).entropy
+        return replace(teacher_topk(states, self.weight, k=self.k).with_head(None), entropy=entropy)
 
     def head(self):
         return HeadWeights(self.weight, None)

@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 
+from ptdpo.algo.gates import FloorSettings
 from ptdpo.algo.objectives import EPSILON
 from ptdpo.train.method import Method
 from ptdpo.train.method_settings import MethodSettings, ResamplingSettings, TutoringSettings
@@ -96,6 +98,41 @@ def test_the_loss_is_minus_j_plus_lambda_times_the_mean_divergence(parts, cuts):
         numeric = (expected(student.double() + step) - expected(student.double() - step)) / 2e-5
         assert gradient[place].item() == pytest.approx(numeric, abs=1e-5), place
     assert engine.logged["tutored/tokens"] == 7
+
+
+def test_what_is_tutored_in_the_place_of_rl_has_no_advantage(parts):
+    teacher, *_ = parts
+    engine = FakeEngine(rows((True, False)))
+    batch = engine.batch(engine.rows, IDS, MASK, ACCURACY)
+    prepared = method(engine, teacher, keep_rl=False).prepare(batch)
+    assert prepared.advantages.tolist() == [0.0, 0.5, -0.5, -0.5], "the failures without a hint keep theirs"
+
+
+def test_a_closed_floor_leaves_the_policy_loss_alone(parts):
+    """In the warm-up and below the floor; the teacher's entropy is logged either way."""
+    teacher, student, head = parts
+    engine = FakeEngine(rows())
+    batch = engine.batch(engine.rows, IDS, MASK, ACCURACY)
+    own = method(engine, teacher, floor=FloorSettings(close=0.5, reopen=0.5, warm_up=1))
+    prepared = own.prepare(batch)
+    whole = engine.micro_batch(batch, prepared, [0, 1, 2, 3])
+    terms = []
+    for factor in (1.0, 1.0, 0.4):
+        read = [record.reading.teacher for record in whole.records]
+        dimmed = [None if one is None else replace(one, entropy=factor * one.entropy) for one in read]
+        records = [
+            replace(record, reading=replace(record.reading, teacher=one))
+            for record, one in zip(whole.records, dimmed, strict=True)
+        ]
+        micro = replace(whole, records=records)
+        own.begin_step([micro])
+        micro = own.with_teacher_head(micro)
+        terms.append(own.loss(torch.tensor(8.0), micro, scored(micro, student, head, K)).item() - 8.0)
+        own.end_step()
+    assert [term > 0 for term in terms] == [False, True, False]
+    assert engine.logged["tutored/open"] == 0.0
+    exact = torch.cat([one.entropy for one in read if one is not None]).mean().item()
+    assert engine.logged["tutored/teacher_entropy"] == pytest.approx(0.4 * exact, rel=1e-6)
 
 
 def test_the_mean_over_all_tokens_divides_by_all_of_them(parts):

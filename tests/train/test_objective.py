@@ -202,7 +202,8 @@ class Recomputed:
         gradients: dict[str, torch.Tensor] = {}
         shares = []
         for rows in mine:
-            step = Step(WINDOW, responses, own if self.objective.mean_of_all else tutored)
+            compared = own if self.objective.mean_of_all else tutored
+            step = Step(WINDOW, responses, compared, self._mean_weight(mine, weights))
             terms = reference.micro_batch(self.objective, rows, weights, self.read, step)
             shares.append({name: value.item() for name, value in terms.items()})
             for name, value in terms.items():
@@ -211,6 +212,20 @@ class Recomputed:
                     flat = torch.cat([gradient.flatten() for gradient in found])
                     gradients[name] = gradients.get(name, 0) + flat
         return shares, gradients
+
+    def _mean_weight(self, batches: list[list[Row]], weights: Weights) -> float:
+        """Return the mean weight of the step's tutored tokens where weights are divided by it."""
+        if not self.objective.normalised:
+            return 1.0
+        found = []
+        for row in (row for rows in batches for row in rows if row.tutored):
+            shown = reference.teacher_text(row, self.objective.context)
+            read = [
+                self.read.without_gradient(model, text, row.question.image, row.response)
+                for model, text in ((weights.policy, row.question.text), (weights.teacher, shown))
+            ]
+            found += reference.gate(self.objective, row, *read).tolist()
+        return sum(found) / len(found)
 
     def _teacher(self, sampled: int) -> torch.nn.Module:
         """Return the teacher as it was when the rollouts of a generation were made, before step ``sampled``."""
@@ -285,6 +300,9 @@ LOUD = {
     "sdpo": {"tutoring_k": 10, "tutoring_ema_rate": 0.5, "tutoring_weight": 20.0, "learning_rate": 0.02},
     "hdpo": {"tutoring_k": 10, "tutoring_weight": 20.0, "seed": 3},
     "rlsd": {"tutoring_weight": 1.0, "tutoring_reweight_clip": 0.9},
+    "srpo": {"tutoring_k": 10, "tutoring_ema_rate": 0.5, "tutoring_weight": 20.0, "learning_rate": 0.02},
+    # Open at both steps that are checked.
+    "antisd": {"tutoring_weight": -1.0, "tutoring_entropy_warmup": 1, "tutoring_entropy_floor": 0.5},
     "papo": {"beta": 0.5, "perception_weight": 1.0, "perception_entropy_weight": 1.0, "masked_entropy_weight": 1.0},
     "papo-code": {"beta": 0.5, "perception_weight": 1.0, "perception_entropy_weight": 1.0},
 }
@@ -294,6 +312,14 @@ NAMES = {
     "overlong_buffer": "overlong",
     "tutoring_weight": "weight",
     "tutoring_k": "k",
+    "tutoring_select": "tutored",
+    "tutoring_advantage": "bounded",
+    "tutoring_gate": "gate",
+    "tutoring_gate_sharpness": "sharpness",
+    "tutoring_gate_threshold": "threshold",
+    "tutoring_gate_above": "above",
+    "tutoring_gate_normalised": "normalised",
+    "tutoring_keep_rl": "rl_on_tutored",
     "tutoring_reweight_clip": "reweighted",
     "tutoring_ema_rate": "average_rate",
     "perception_weight": "gap",
@@ -304,6 +330,8 @@ NAMES = {
 
 def objective_of(preset: str, settings: dict) -> Objective:
     known = {NAMES[name]: value for name, value in settings.items() if name in NAMES}
+    if "bounded" in known:
+        known["bounded"] = known["bounded"] == "jsd"
     if settings.get("tutoring_keep_kl") is False:
         known["kl_on_tutored_groups"] = False
     return replace(reference.PRESETS[preset], **known)
@@ -318,6 +346,21 @@ CASES["ptd-grpo, current teacher"] = ("ptd-grpo", CURRENT)
 CASES["ptd-grpo, dense head"] = ("ptd-grpo", {**LOUD["ptd-grpo"], "head": "dense"})
 CASES["ptd-grpo, token budget"] = ("ptd-grpo", {**LOUD["ptd-grpo"], "micro_batch_tokens": 60})
 CASES["ptd-grpo, no KL on tutored groups"] = ("ptd-grpo", {**LOUD["ptd-grpo"], "tutoring_keep_kl": False})
+
+
+# One gate of each kind that no preset has.
+GATES = {
+    "surer students, the others pushed away": {
+        "tutoring_gate": "student_entropy", "tutoring_gate_sharpness": 0.0, "tutoring_gate_threshold": 5.3,
+        "tutoring_gate_above": -1.0,
+    },
+    "agreement": {"tutoring_gate": "agreement", "tutoring_gate_sharpness": 5.0},
+    "late tokens, normalised": {
+        "tutoring_gate": "position", "tutoring_gate_sharpness": -2.0, "tutoring_gate_normalised": True,
+    },
+}  # fmt: skip
+for name, gate in GATES.items():
+    CASES[f"ptd-grpo, {name}"] = ("ptd-grpo", {**LOUD["ptd-grpo"], **gate})
 
 
 def terms_of(objective: Objective) -> set[str]:

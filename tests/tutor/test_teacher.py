@@ -52,6 +52,17 @@ def test_two_rows_of_unequal_length_equal_a_plain_forward(teacher, model, proces
         torch.testing.assert_close(got, plain_logits(model, processor, one), rtol=1e-5, atol=1e-5)
 
 
+def test_the_entropy_is_that_of_the_whole_distribution(teacher, model, processor):
+    """At the sampling temperature, cut to lessons as the rest."""
+    teacher = Teacher(model, model, processor, micro_batch=2, temperature=0.7, k=3, with_entropy=True)
+    lessons = [lesson(processor, text="red?", response="<think>x</think>"), lesson(processor, images=[BLUE])]
+    for record, one in zip(teacher.read(lessons, calls=1, filler=lessons[0]), lessons, strict=True):
+        log_q = (plain_logits(model, processor, one).double() / 0.7).log_softmax(-1)
+        exact = -(log_q.exp() * log_q).sum(-1)
+        torch.testing.assert_close(record.entropy.double(), exact, rtol=1e-5, atol=1e-5)
+        assert len(record[:1].entropy) == 1
+
+
 def test_several_images_no_image_and_mixed_batches(teacher, model, processor):
     lessons = [
         lesson(processor, images=[RED, BLUE]),

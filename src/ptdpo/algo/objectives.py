@@ -3,16 +3,19 @@
 import math
 from typing import Literal, get_args
 
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
+from torch.nn.functional import softplus
 
 EPSILON = 1e-6
 # k3 beyond this is cut off by PAPO's code.
 _MOST_PERCEPTION = 10.0
+_LEAST_DEVIATION = 1e-6
 
 Schedule = Literal["constant", "linear", "cosine"]
 Estimator = Literal["paper", "code"]
 Use = Literal["loss", "advantage", "reweight"]
+Sampled = Literal["log_ratio", "jsd"]
 
 
 def tutoring_loss(
@@ -47,21 +50,45 @@ def ratio_weights(log_prob: Float[Tensor, " n"], old_log_prob: Float[Tensor, " n
     return (log_prob.detach() - old_log_prob).exp().clamp_max(clip)
 
 
-def sampled_distillation(log_prob: Float[Tensor, " n"], teacher_log_prob: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+def sampled_distillation(
+    log_prob: Float[Tensor, " n"], teacher_log_prob: Float[Tensor, " n"], kind: str = "log_ratio"
+) -> Float[Tensor, " n"]:
     """Return the policy-gradient form of distillation at sampled tokens (OPD, sampled): -A, with gradient -A d log p.
 
-    A = log q - log p, detached, is the advantage of the sampled token; its mean estimates -KL(student‖teacher), and the
-    gradient of the mean is that of the KL, up to a term of expectation 0.
+    A, detached, is the advantage of the sampled token. ``log_ratio``: A = u = log q - log p; its mean estimates
+    -KL(student‖teacher), and the gradient of the mean is that of the KL, up to a term of expectation 0. ``jsd``:
+    A = (log(1 + e^u) - log 2) / 2, whose gradient is that of the Jensen-Shannon divergence (13), and which is at least
+    -log(2) / 2 (AntiSD).
 
     Args:
         log_prob: [n], the student's log-probability of the sampled tokens.
         teacher_log_prob: [n], the teacher's.
+        kind: which of the two.
 
     Returns:
-        [n], whose value is log p - log q.
+        [n], whose value is -A.
+
+    Raises:
+        ValueError: if the kind is unknown.
     """
+    if kind not in get_args(Sampled):
+        raise ValueError(f"kind must be one of {', '.join(get_args(Sampled))}, got {kind!r}")
     advantage = teacher_log_prob.detach() - log_prob.detach()
+    if kind == "jsd":
+        advantage = 0.5 * (softplus(advantage) - math.log(2.0))
     return -advantage * (log_prob - log_prob.detach()).exp()
+
+
+def standardised(values: Float[Tensor, "batch time"], mask: Bool[Tensor, "batch time"]) -> Float[Tensor, "batch time"]:
+    """Return [B, T], each response's values shifted to mean 0 and divided by their deviation (with n); 0 elsewhere.
+
+    A deviation below 1e-6 counts as 1e-6.
+    """
+    own = mask.to(values.dtype)
+    count = own.sum(dim=1, keepdim=True).clamp_min(1.0)
+    centred = (values - (values * own).sum(dim=1, keepdim=True) / count) * own
+    deviation = (centred.square().sum(dim=1, keepdim=True) / count).sqrt().clamp_min(_LEAST_DEVIATION)
+    return centred / deviation
 
 
 def evidence_weights(
@@ -75,11 +102,12 @@ def evidence_weights(
     Args:
         log_ratio: [n], log q - log p of the sampled tokens, teacher to student; no gradient is taken.
         advantages: [n], of the tokens' responses.
-        weight: lambda, how much of the advantage is redistributed.
+        weight: lambda, how much of the advantage is redistributed; negative, with p / q in the place of q / p (RLRT).
         clip: epsilon_w.
     """
-    ratio = (advantages.sign() * log_ratio.detach()).exp().clamp(1.0 - clip, 1.0 + clip)
-    return 1.0 - weight + weight * ratio
+    direction = advantages.sign() * math.copysign(1.0, weight)
+    ratio = (direction * log_ratio.detach()).exp().clamp(1.0 - clip, 1.0 + clip)
+    return 1.0 - abs(weight) + abs(weight) * ratio
 
 
 def perception(

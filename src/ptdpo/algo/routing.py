@@ -5,7 +5,7 @@ from typing import Literal, get_args
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
-Select = Literal["failed", "all", "all_fail_groups", "with_sibling", "every"]
+Select = Literal["failed", "all", "all_fail_groups", "with_sibling", "failed_with_sibling", "succeeded", "every"]
 
 # Group means are ratios of small integers; thresholds such as 0.7 have no exact binary form.
 _TOLERANCE = 1e-6
@@ -26,7 +26,8 @@ def route(
         threshold: tau. A group is activated if its mean accuracy is below it; 1.0 tutors every failed rollout.
         select: ``failed`` as in (8); ``all`` tutors right rollouts of activated groups too (Table 2, "All
             Trajectories"); ``all_fail_groups`` tutors only groups in which nobody succeeds; ``with_sibling``
-            every rollout, right or wrong, another of whose group is right; ``every`` all of them.
+            every rollout, right or wrong, another of whose group is right; ``failed_with_sibling`` the wrong ones of
+            these; ``succeeded`` every right rollout; ``every`` all of them. The threshold counts for the first two.
 
     Raises:
         ValueError: if an accuracy is not 0 or 1, the threshold is not in (0, 1], or ``select`` is unknown.
@@ -48,6 +49,10 @@ def route(
         chosen = (right == 0).expand_as(accuracy)
     elif select == "with_sibling":
         chosen = right - accuracy > 0
+    elif select == "failed_with_sibling":
+        chosen = (right > 0) & (accuracy == 0)
+    elif select == "succeeded":
+        chosen = accuracy == 1
     else:
         chosen = accuracy >= 0
     return chosen.unsqueeze(-1) & response_mask.bool()

@@ -24,6 +24,7 @@ class TeacherTopK:
         temperature: by which the logits were divided.
         weight: [V, H], the head; ``None`` while the record is stored without it.
         bias: [V] or ``None``.
+        entropy: [n], of the whole distributions, in nats; ``None`` where nobody asks for it.
     """
 
     hidden: Float[Tensor, "n hidden"]
@@ -34,6 +35,7 @@ class TeacherTopK:
     temperature: float
     weight: Float[Tensor, "vocab hidden"] | None = None
     bias: Float[Tensor, " vocab"] | None = None
+    entropy: Float[Tensor, " n"] | None = None
 
     def __len__(self) -> int:
         return self.ids.size(0)
@@ -84,7 +86,8 @@ class TeacherTopK:
         return values
 
     def _changed(self, change: Callable[[Tensor], Tensor]) -> "TeacherTopK":
-        return replace(self, **{name: change(getattr(self, name)) for name in _PER_TOKEN})
+        entropy = None if self.entropy is None else change(self.entropy)
+        return replace(self, entropy=entropy, **{name: change(getattr(self, name)) for name in _PER_TOKEN})
 
 
 _PER_TOKEN = tuple(field.name for field in fields(TeacherTopK))[:5]
@@ -101,4 +104,7 @@ def concatenate(records: Sequence[TeacherTopK]) -> TeacherTopK:
     kinds = {(record.ids.size(1), record.temperature) for record in records}
     if len(kinds) > 1:
         raise ValueError(f"teacher records to concatenate must share k and temperature, got {sorted(kinds)}")
-    return replace(records[0], **{name: torch.cat([getattr(r, name) for r in records]) for name in _PER_TOKEN})
+    known = [record.entropy for record in records if record.entropy is not None]
+    entropy = torch.cat(known) if len(known) == len(records) else None
+    joined = {name: torch.cat([getattr(record, name) for record in records]) for name in _PER_TOKEN}
+    return replace(records[0], entropy=entropy, **joined)

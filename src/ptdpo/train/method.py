@@ -10,6 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ptdpo.algo.gates import EntropyFloor
 from ptdpo.algo.routing import group_shares
 from ptdpo.data.contexts import Row
 from ptdpo.train.engine import NOT_TUTORED, Engine, MicroBatch, Prepared, RolloutBatch, RolloutRecord, Rollouts
@@ -17,7 +18,7 @@ from ptdpo.train.method_settings import MethodSettings
 from ptdpo.train.recording import OFF, Recorder
 from ptdpo.train.rollouts.resampling import resample
 from ptdpo.train.rollouts.tutored import tutor_rollouts
-from ptdpo.train.step import OptimiserStep
+from ptdpo.train.step import OptimiserStep, TutoringSums
 from ptdpo.train.terms import Term
 from ptdpo.train.terms.perception import PerceptionTerm
 from ptdpo.train.terms.tutoring import TutoringTerm
@@ -43,6 +44,11 @@ class Method:
         context = "" if settings.tutoring is None else settings.tutoring.context
         self.recorder = None if settings.records is None else Recorder(engine, settings.records, context)
         self.terms: list[Term] = [term for term in (self._perception, self._tutoring) if term is not None]
+
+    @property
+    def floor(self) -> EntropyFloor | None:
+        """Return the gate over steps, which a checkpoint must hold; ``None``: there is none."""
+        return None if self._tutoring is None else self._tutoring.floor
 
     # -- a batch of rollouts -----------------------------------------------------------------------------------
 
@@ -74,9 +80,12 @@ class Method:
             with self._engine.timed("teacher"):
                 tutored = tutor_rollouts(self._engine, self._tutoring.settings, self.teacher, batch)
             readings, replaced, reasons = tutored.readings, tutored.replaced, tutored.reasons
-        if replaced:
-            # The policy did not draw them.
-            advantages = advantages.index_fill(0, torch.tensor(list(replaced), device=advantages.device), 0.0)
+        # What the policy did not draw, and what is tutored in the place of RL.
+        without = set(replaced or ())
+        if self._tutoring is not None and not self._tutoring.settings.keep_rl:
+            without |= {row for row, reading in enumerate(readings) if reading.tokens}
+        if without:
+            advantages = advantages.index_fill(0, torch.tensor(sorted(without), device=advantages.device), 0.0)
         kept = [None] * len(batch.rows)
         if self.recorder is not None:
             with self._engine.timed("record_groups"):
@@ -93,7 +102,7 @@ class Method:
             micro_batches: all of this process that the step will train on.
         """
         if self._tutoring is not None:
-            self.step = OptimiserStep(self._tutoring.count(micro_batches))
+            self.step = self._tutoring.begin_step(micro_batches)
 
     def with_teacher_head(self, micro: MicroBatch) -> MicroBatch:
         """Return a micro-batch with the teacher's head, if its step tutors; a collective call if that is sharded."""
@@ -107,7 +116,7 @@ class Method:
 
     def reweights(self, micro: MicroBatch) -> bool:
         """Return whether the micro-batch's advantages become those of tokens, ``token_advantages``."""
-        return self._tutoring is not None and self._tutoring.reweights(micro)
+        return self._tutoring is not None and self.step.is_open and self._tutoring.reweights(micro)
 
     def token_advantages(self, micro: MicroBatch, advantages: Tensor, log_probs: Tensor) -> Tensor:
         """Return [B, T], the advantages of tokens.
@@ -147,4 +156,4 @@ class Method:
         """Log what the optimiser step tutored."""
         if self._tutoring is not None:
             self._tutoring.log(self.step)
-            self.step = OptimiserStep(self.step.tutored_tokens)
+            self.step = replace(self.step, sums=TutoringSums())

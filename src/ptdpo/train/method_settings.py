@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ptdpo.algo.objectives import Estimator, Schedule, Use
+from ptdpo.algo.gates import FloorSettings, TokenGate
+from ptdpo.algo.objectives import Estimator, Sampled, Schedule, Use
 from ptdpo.algo.routing import Select
 from ptdpo.tutor.head import Divergence
 
@@ -20,6 +21,11 @@ class TutoringSettings:
     rollouts: Literal["student", "teacher"] = "student"
     divergence: Divergence = field(default_factory=Divergence)
     use: Use = "loss"
+    sampled: Sampled = "log_ratio"
+    standardised: bool = False
+    gate: TokenGate = field(default_factory=TokenGate)
+    floor: FloorSettings | None = None
+    keep_rl: bool = True
     reweight_clip: float = 0.2
     ratio_clip: float | None = None
     mean: Literal["tutored", "all"] = "tutored"

@@ -5,11 +5,10 @@ from pathlib import Path
 
 from ptdpo.data.contexts import context_named
 from ptdpo.train.setting_fields import SettingFields
+from ptdpo.train.tutoring_checks import check_tutoring
 
 # Loss types whose micro-batch loss is a sum over rows, up to a factor that does not depend on the responses.
 SPLITTABLE_LOSSES = ("grpo", "dapo", "dr_grpo")
-# Loss types that multiply each token's clipped ratio by its own advantage.
-REWEIGHTED_LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo")
 
 
 def check_model_name(setting: str, name: str, others: str = "neither a folder here nor a hub id") -> None:
@@ -75,26 +74,7 @@ def check_combinations(args: SettingFields) -> None:
         raise ValueError(
             "sync_ref_model=True moves the reference, which tutoring_teacher=frozen needs to stay: choose ema"
         )
-    _check_use(args)
-    context = context_named(args.tutoring_context)
-    if context.needs_group and args.tutoring_select != "with_sibling":
-        raise ValueError(
-            f"tutoring_select={args.tutoring_select}: with tutoring_context={context.name} only rollouts that have a "
-            "right sibling can be tutored; set tutoring_select=with_sibling"
-        )
-    alike = args.tutoring_teacher == "current" or (args.tutoring_teacher == "frozen" and args.rl_weight == 0)
-    if context.shows_nothing and alike:
-        raise ValueError(
-            f"tutoring_context={context.name}: a {args.tutoring_teacher} teacher that reads the same question has "
-            "nothing to teach; show it more (hint, answer, solution, sibling), or set tutoring_teacher to the "
-            "path of another model"
-        )
-    if args.tutoring_clip is not None and args.tutoring_support != "full":
-        raise ValueError(
-            f"tutoring_clip={args.tutoring_clip}: ids are clipped over the whole vocabulary; set tutoring_support=full"
-        )
-    if args.tutoring_support == "full" and args.head == "dense":
-        raise ValueError("head=dense: the full vocabulary has one implementation; leave head=fused")
+    check_tutoring(args)
 
 
 def truncates(args: SettingFields) -> bool:
@@ -131,64 +111,3 @@ def _check_perception(args: SettingFields) -> None:
             f"masked_entropy_weight={args.masked_entropy_weight}: scored once at the rollout it has no gradient "
             "and trains nothing; set perception_masked=current, or the weight to 0"
         )
-
-
-def _check_reweighting(args: SettingFields) -> None:
-    """Refuse to redistribute advantages that are not there, or that the loss does not take token by token."""
-    if args.rl_weight == 0:
-        raise ValueError("tutoring_use=reweight with rl_weight=0: there are no advantages to redistribute")
-    if args.tutoring_weight > 1:
-        raise ValueError(
-            f"tutoring_weight={args.tutoring_weight}: with tutoring_use=reweight it is the share of an advantage that "
-            "is redistributed, at most 1"
-        )
-    if args.tutoring_rollouts == "teacher":
-        raise ValueError("tutoring_use=reweight with tutoring_rollouts=teacher: what the teacher drew has no advantage")
-    if args.tutoring_ratio_clip is not None or args.tutoring_mean != "tutored":
-        raise ValueError(
-            "tutoring_use=reweight adds no term to the loss: leave out tutoring_ratio_clip and tutoring_mean, which "
-            "weigh one"
-        )
-    if args.loss_type not in REWEIGHTED_LOSSES:
-        raise ValueError(
-            f"tutoring_use=reweight: loss_type={args.loss_type!r} does not take an advantage for each token, only "
-            f"{', '.join(REWEIGHTED_LOSSES)}"
-        )
-
-
-def _check_use(args: SettingFields) -> None:
-    """Refuse uses of the teacher that its other settings contradict."""
-    if args.tutoring_use != "loss" and (args.tutoring_support == "full" or args.tutoring_clip is not None):
-        raise ValueError(
-            f"tutoring_use={args.tutoring_use} looks at the sampled token only: leave tutoring_support=union and "
-            "tutoring_clip"
-        )
-    if args.tutoring_use == "reweight":
-        _check_reweighting(args)
-    if args.tutoring_tail == "student" and args.tutoring_divergence == "reverse_kl":
-        raise ValueError("tutoring_tail=student: KL(student‖teacher) is infinite then; choose jsd or forward_kl")
-    if args.tutoring_rollouts == "teacher":
-        if args.tutoring_select != "all_fail_groups":
-            raise ValueError(
-                f"tutoring_select={args.tutoring_select}: only groups that fail as a whole are drawn anew; with "
-                "tutoring_rollouts=teacher set tutoring_select=all_fail_groups"
-            )
-        if args.beta != 0:
-            raise ValueError(
-                f"beta={args.beta}: the reference KL would be taken on rollouts that the policy did not draw; with "
-                "tutoring_rollouts=teacher set beta=0"
-            )
-        if args.perceives:
-            raise ValueError(
-                "tutoring_rollouts=teacher: perception terms would be taken on rollouts that the policy did not "
-                "draw; set their weights to 0"
-            )
-        if args.tutoring_ratio_clip is not None:
-            raise ValueError(
-                f"tutoring_ratio_clip={args.tutoring_ratio_clip}: rollouts that the policy did not draw have no "
-                "importance ratio; with tutoring_rollouts=teacher leave it out"
-            )
-        if context_named(args.tutoring_context).shows_nothing:
-            raise ValueError(
-                f"tutoring_rollouts=teacher: with tutoring_context={args.tutoring_context} nothing is drawn anew"
-            )

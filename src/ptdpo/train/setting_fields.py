@@ -7,11 +7,12 @@ from transformers import SchedulerType
 from trl import GRPOConfig
 
 from ptdpo.algo.divergence import Kind, Support, Tail
-from ptdpo.algo.objectives import Estimator, Schedule, Use
+from ptdpo.algo.gates import FloorSettings, Gate, TokenGate
+from ptdpo.algo.objectives import Estimator, Sampled, Schedule, Use
 from ptdpo.algo.routing import Select
-from ptdpo.train.setting_types import Loss, Size, Weight, setting
+from ptdpo.train.setting_types import Loss, SignedWeight, Size, Weight, setting
 from ptdpo.tutor.head import Divergence
-from ptdpo.values import NOT_NEGATIVE, POSITIVE, SHARE
+from ptdpo.values import NOT_NEGATIVE, POSITIVE, SHARE, Range
 
 
 @dataclass
@@ -26,7 +27,7 @@ class SettingFields(GRPOConfig):
     loss_type: Loss = setting("grpo", "Mean over a response, then over responses (3).")
     use_bias_correction_kl: bool = setting(False, "Plain k3 estimator, as in (3).")
 
-    tutoring_weight: Weight = setting(0.5, "lambda of (12); 0: no tutoring.")
+    tutoring_weight: SignedWeight = setting(0.5, "lambda of (12); 0: no tutoring; negative: away from the teacher.")
     tutoring_teacher: str = setting("frozen", "frozen, current, ema or a path.")
     tutoring_ema_rate: Annotated[float, SHARE] = setting(0.05, "Step of the moving average.")
     tutoring_context: str = setting("hint", "hint, question, answer, solution or sibling.")
@@ -40,6 +41,17 @@ class SettingFields(GRPOConfig):
     tutoring_ratio_clip: Annotated[float, POSITIVE] | None = setting(None, "Weight by min(pi / pi_old, this).")
     tutoring_schedule: Schedule = setting("constant", "constant, linear or cosine, to 0.")
     tutoring_use: Use = setting("loss", "loss, advantage or reweight.")
+    tutoring_advantage: Sampled = setting("log_ratio", "log_ratio or jsd.")
+    tutoring_standardised: bool = setting(False, "Advantages of a response: mean 0, deviation 1.")
+    tutoring_gate: Gate = setting("none", "none, teacher_entropy, student_entropy, agreement or position.")
+    tutoring_gate_sharpness: float = setting(1.0, "beta of the gate.")
+    tutoring_gate_threshold: Annotated[float, NOT_NEGATIVE] | None = setting(None, "Entropy from which it turns.")
+    tutoring_gate_above: Annotated[float, Range(-1, 1)] = setting(0.0, "Factor on weights above it.")
+    tutoring_gate_normalised: bool = setting(False, "Weights of a step have the mean 1.")
+    tutoring_entropy_floor: Annotated[float, POSITIVE] | None = setting(None, "Share of the first entropy.")
+    tutoring_entropy_reopen: Annotated[float, POSITIVE] = setting(1.07, "Share from which it opens again.")
+    tutoring_entropy_warmup: Size = setting(5, "Steps that measure the first entropy.")
+    tutoring_keep_rl: bool = setting(True, "Policy gradient on tutored rollouts too.")
     tutoring_reweight_clip: Annotated[float, SHARE] = setting(0.2, "Most that a reweighting changes.")
     tutoring_rollouts: Literal["student", "teacher"] = setting("student", "Whose context draws: student or teacher.")
     tutoring_mean: Literal["tutored", "all"] = setting("tutored", "Mean over tutored or all tokens.")
@@ -71,7 +83,7 @@ class SettingFields(GRPOConfig):
     @property
     def tutors(self) -> bool:
         """Return whether there is a tutoring term."""
-        return self.tutoring_weight > 0
+        return self.tutoring_weight != 0
 
     @property
     def perceives(self) -> bool:
@@ -88,6 +100,29 @@ class SettingFields(GRPOConfig):
     def shares_prefix(self) -> bool:
         """Return whether scoring shares prompts."""
         return self.tutors if self.share_prefix is None else self.share_prefix
+
+    @property
+    def gate(self) -> TokenGate:
+        """Return the weights of tokens as one record."""
+        return TokenGate(
+            kind=self.tutoring_gate,
+            sharpness=self.tutoring_gate_sharpness,
+            threshold=self.tutoring_gate_threshold,
+            above=self.tutoring_gate_above,
+            normalised=self.tutoring_gate_normalised,
+        )
+
+    @property
+    def entropy_floor(self) -> FloorSettings | None:
+        """Return when the gate over steps closes and opens; ``None``: there is none."""
+        if self.tutoring_entropy_floor is None:
+            return None
+        return FloorSettings(self.tutoring_entropy_floor, self.tutoring_entropy_reopen, self.tutoring_entropy_warmup)
+
+    @property
+    def reads_teacher_entropy(self) -> bool:
+        """Return whether the teacher's entropy is needed."""
+        return self.gate.reads_teacher_entropy or self.tutoring_entropy_floor is not None
 
     @property
     def divergence(self) -> Divergence:

@@ -12,6 +12,7 @@ from ptdpo.values import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Limit, Range, exa
 # Beyond these a run diverges at once: a slip of the exponent.
 _LEARNING_RATE, _WEIGHT = Range(0, 10), Range(0, 1000)
 Weight = Annotated[float, _WEIGHT]
+SignedWeight = Annotated[float, Range(-1000, 1000)]
 Size = Annotated[int, COUNT]
 # Those that TRL's loss knows; it finds another one out in the middle of the first step.
 Loss = Literal["grpo", "bnpo", "dr_grpo", "dapo", "luspo", "cispo", "sapo", "vespo"]

@@ -24,14 +24,16 @@ class PTDConfig(SettingFields):
     """Settings of ``PTDTrainer``: everything of TRL's ``GRPOConfig``, with the method's defaults, and:
 
     Args:
-        tutoring_weight: lambda of (12); 0 switches tutoring off, and training is TRL's own GRPO.
+        tutoring_weight: lambda of (12); 0 switches tutoring off, and training is TRL's own GRPO. Negative: away
+            from the teacher, where that has an end (jsd, see ``tutoring_divergence`` and ``tutoring_advantage``).
         tutoring_teacher: whose weights teach: frozen (the start), current, ema, or the path of another model.
         tutoring_ema_rate: how far the moving average goes towards the policy at each step.
         tutoring_context: what the teacher is shown besides the question: hint, question (nothing), answer,
             solution, or sibling (a right response of the same group, without its thinking).
         tutoring_threshold: tau of (8); 1.0 tutors every failed rollout.
         tutoring_select: which rollouts are tutored: failed or all of activated groups, all_fail_groups,
-            with_sibling (another of the group is right), every.
+            with_sibling (another of the group is right), failed_with_sibling (the failed ones of these), succeeded,
+            every.
         tutoring_divergence: jsd, forward_kl (teacher‖student) or reverse_kl (student‖teacher).
         tutoring_k: K of (14).
         tutoring_support: union, student, teacher, or full (the whole vocabulary; K and tail play no part).
@@ -43,6 +45,23 @@ class PTDConfig(SettingFields):
             log-ratio of teacher and student) or reweight (the policy's own advantage is redistributed over the tokens
             of a response, A (1 - lambda + lambda clip((q / p)^sign(A))), RLSD). With the last two divergence, support,
             tail and K play no part.
+        tutoring_advantage: what the advantage of a sampled token is, with u = log q - log p: log_ratio, u, or jsd,
+            (log(1 + e^u) - log 2) / 2, which is bounded from below.
+        tutoring_standardised: with ``tutoring_use=advantage``, the advantages of each response have mean 0 and
+            deviation 1.
+        tutoring_gate: the weight of each tutored token: none (1), teacher_entropy or student_entropy (exp(-beta H)),
+            agreement (1 / (1 + (p / q)^beta) of the sampled token) or position (exp(-beta t / T)).
+        tutoring_gate_sharpness: beta of these; negative turns them round.
+        tutoring_gate_threshold: weights of tokens whose entropy, in nats, is above are multiplied by
+            ``tutoring_gate_above``; ``None``: of none.
+        tutoring_gate_above: 0: such tokens are left out; negative: they are pushed away from the teacher.
+        tutoring_gate_normalised: divide the weights by their mean over the optimiser step; with teacher_entropy and
+            position.
+        tutoring_entropy_floor: leave tutoring out in optimiser steps in which the teacher's mean entropy over the
+            tutored tokens is below this share of that of the first steps; ``None``: never.
+        tutoring_entropy_reopen: from what share on it is on again.
+        tutoring_entropy_warmup: that many steps measure the first entropy; nothing is tutored in them.
+        tutoring_keep_rl: keep the policy gradient on rollouts that are tutored; false: they are tutored in its place.
         tutoring_reweight_clip: with ``tutoring_use=reweight`` the ratio is clipped to 1 - this and 1 + this.
         tutoring_rollouts: student, or teacher: in groups that fail as a whole, responses drawn under the teacher's
             context take the place of the failed ones where they are right (HDPO).

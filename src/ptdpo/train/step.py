@@ -44,8 +44,14 @@ class OptimiserStep:
 
     Attributes:
         tutored_tokens: |F| of (11), over all of its micro-batches and processes.
+        gate_scale: factor on the weights of tokens, so that their mean is 1 where that is asked for.
+        is_open: the step is tutored; an entropy floor may close it.
+        teacher_entropy: mean over its tutored tokens; ``None``: nobody reads it.
         sums: of what was trained on so far, for logging.
     """
 
     tutored_tokens: int = 0
+    gate_scale: float = 1.0
+    is_open: bool = True
+    teacher_entropy: float | None = None
     sums: TutoringSums = field(default_factory=TutoringSums)

@@ -52,6 +52,7 @@ from ptdpo.train.trl.accuracy import accuracy_source, with_accuracy
 from ptdpo.train.trl.batches import RECORDS, records_of, replace_responses
 from ptdpo.train.trl.engine import TrlEngine
 from ptdpo.train.trl.engine_check import CHECKED_TOKENS, unlogged
+from ptdpo.train.trl.floor_state import FloorState
 from ptdpo.train.trl.grouping import groups_kept_together
 from ptdpo.train.trl.method_settings import method_settings
 from ptdpo.train.trl.metrics_file import MetricsFile
@@ -168,6 +169,8 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
             teacher = teacher_named(args, self, model, given_adapter=given_adapter, share_prefix=self.shares_prefix)
             check_prompts(self, args)
         self.method = Method(self.engine, method_settings(args), teacher)
+        if (floor := self.method.floor) is not None:
+            self.add_callback(FloorState(floor))
         self._budget = None
         if args.micro_batch_tokens is not None:
             self._budget = TokenBudget(args.micro_batch_tokens, self.shares_prefix, self.engine.processes)
@@ -185,7 +188,7 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         for callback in self.callback_handler.callbacks:
-            if isinstance(callback, MovingAverage):
+            if isinstance(callback, MovingAverage | FloorState):
                 callback.restore(resume_from_checkpoint)
 
     # -- rollouts ----------------------------------------------------------------------------------------------

@@ -83,6 +83,7 @@ class ScoreRequest:
         leading: [B, T] bool, positions whose most probable tokens are returned too; ``None``: nowhere.
         reduce_to: return the distributions themselves, reduced to their Top-K of this size, instead of scores.
         reduced: [B, T] bool, at which of the valid positions; ``None``: at all.
+        with_entropy: with ``reduce_to``, the entropies of the whole distributions too: one more product with the head.
     """
 
     response_ids: Tensor
@@ -94,6 +95,7 @@ class ScoreRequest:
     leading: Tensor | None = None
     reduce_to: int | None = None
     reduced: Tensor | None = None
+    with_entropy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +232,12 @@ def _reduce(hidden: Tensor, head: HeadWeights, request: ScoreRequest) -> _Result
     record = teacher_topk(
         states, *head, k=request.reduce_to, temperature=request.temperature, backend=_backend(request)
     )
+    if request.with_entropy:
+        targets = torch.zeros(len(states), dtype=torch.long, device=states.device)
+        scored = token_stats(
+            states, head.weight, targets, head.bias, temperature=request.temperature, backend=_backend(request)
+        )
+        record = replace(record, entropy=scored.entropy)
     return None, ScoreDetails(record=record.with_head(None))
 
 

@@ -71,6 +71,7 @@ class Teacher:
         weights: a context in which ``model`` has the teacher's weights, such as "adapter off".
         keep_head: keep a copy of the head that read, because the weights move before the loss is computed.
         template: arguments of the chat template, as the policy's prompts are written.
+        with_entropy: leave the entropy of each distribution too.
     """
 
     def __init__(
@@ -85,13 +86,14 @@ class Teacher:
         weights: Callable[[], AbstractContextManager[Any]] = nullcontext,
         keep_head: bool = False,
         template: Mapping[str, Any] | None = None,
+        with_entropy: bool = False,
     ) -> None:
         if micro_batch < 1:
             raise ValueError(f"the teacher's micro-batch must be at least 1, got {micro_batch}")
         self._model, self._unwrapped, self._processor = model, unwrapped, processor
         self._micro_batch, self._weights = micro_batch, weights
         self._k, self._temperature = k, temperature
-        self._keep_head = keep_head
+        self._keep_head, self._with_entropy = keep_head, with_entropy
         self._kept_head: HeadWeights | None = None
         self._template = dict(template or {})
         self.rows_read = 0
@@ -145,7 +147,9 @@ class Teacher:
         """Return the distributions of the responses' tokens, lesson by lesson."""
         inputs, mask = self._inputs(lessons)
         kept = _written(lessons, mask)
-        request = ScoreRequest(mask.long(), mask, self._temperature, reduce_to=self._k, reduced=kept)
+        request = ScoreRequest(
+            mask.long(), mask, self._temperature, reduce_to=self._k, reduced=kept, with_entropy=self._with_entropy
+        )
         scored: ScoredTokens = self._model(**inputs, score=request)
         assert scored.details.record is not None
         return scored.details.record

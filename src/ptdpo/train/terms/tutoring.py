@@ -6,7 +6,15 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ptdpo.algo.objectives import evidence_weights, ratio_weights, sampled_distillation, scheduled, tutoring_loss
+from ptdpo.algo.gates import READ_GATES, EntropyFloor, GatedTokens, positions
+from ptdpo.algo.objectives import (
+    evidence_weights,
+    ratio_weights,
+    sampled_distillation,
+    scheduled,
+    standardised,
+    tutoring_loss,
+)
 from ptdpo.algo.teacher_topk import concatenate
 from ptdpo.train.engine import Engine, MicroBatch
 from ptdpo.train.method_settings import TutoringSettings
@@ -25,8 +33,37 @@ class TutoringTerm:
 
     def __init__(self, engine: Engine, settings: TutoringSettings) -> None:
         self._engine, self.settings = engine, settings
+        self.floor = None if settings.floor is None else EntropyFloor(settings.floor)
 
-    def count(self, micro_batches: Sequence[MicroBatch]) -> int:
+    def begin_step(self, micro_batches: Sequence[MicroBatch]) -> OptimiserStep:
+        """Return what is known of an optimiser step before it is scored; a collective call.
+
+        Args:
+            micro_batches: all of this process that the step will train on.
+        """
+        step = OptimiserStep(self._count(micro_batches))
+        settings, processes = self.settings, self._engine.processes
+        if settings.floor is None and not settings.gate.normalised and not settings.gate.reads_teacher_entropy:
+            return step
+        sums = torch.zeros(3, dtype=torch.float64)
+        for micro in (one for one in micro_batches if any(record.reading.tokens for record in one.records)):
+            tokens = self._read_tokens(micro)
+            weights = settings.gate.weights(tokens) if settings.gate.kind in READ_GATES else None
+            sums[0] += sum(record.reading.tokens for record in micro.records)
+            sums[1] += 0.0 if weights is None else weights.double().sum().cpu()
+            sums[2] += 0.0 if tokens.teacher_entropy is None else tokens.teacher_entropy.double().sum().cpu()
+        tutored, weight, entropy = processes.sum(sums.to(processes.device)).tolist()
+        if not tutored:
+            return step
+        if settings.gate.normalised:
+            # Where all weights underflow, nothing is tutored.
+            step.gate_scale = tutored / weight if weight > 0 else 0.0
+        step.teacher_entropy = entropy / tutored
+        if self.floor is not None:
+            step.is_open = self.floor.step(step.teacher_entropy)
+        return step
+
+    def _count(self, micro_batches: Sequence[MicroBatch]) -> int:
         """Return |F| of (11) for the optimiser step that these micro-batches of this process are a part of."""
         local = sum(record.reading.tokens for micro in micro_batches for record in micro.records)
         if self.settings.mean == "all":
@@ -64,9 +101,9 @@ class TutoringTerm:
         details = self.details(micro, scored)
         assert details.divergence is not None
         step.sums.add(details)
-        if self.settings.use == "reweight":
+        if self.settings.use == "reweight" or not step.is_open:
             return None
-        distance = details.divergence
+        distance = self._gated(details.divergence, micro, scored, step)
         if self.settings.ratio_clip is not None and micro.old_log_probs is not None:
             tutored = micro.tutored
             old, clip = micro.old_log_probs[tutored], self.settings.ratio_clip
@@ -82,13 +119,42 @@ class TutoringTerm:
         names = _LOGGED if self.settings.compares_supports else _LOGGED[:1]
         for name, value in zip(names, sums[1:].tolist(), strict=False):
             self._engine.log(name, value / tokens)
+        if step.teacher_entropy is not None:
+            self._engine.log("tutored/teacher_entropy", step.teacher_entropy)
+        if self.settings.floor is not None:
+            self._engine.log("tutored/open", float(step.is_open))
 
     def details(self, micro: MicroBatch, scored: ScoredTokens) -> ScoreDetails:
         """Return the scores with how far the micro-batch's tutored tokens are from the teacher, [n], if it read any."""
         if self.settings.use == "loss" or not _was_read(micro):
             return scored.details
-        apart = sampled_distillation(scored.log_probs[micro.tutored], _teacher_log_probs(micro))
+        own, kind = scored.log_probs[micro.tutored], self.settings.sampled
+        apart = sampled_distillation(own, _teacher_log_probs(micro), kind)
         return replace(scored.details, divergence=apart)
+
+    def _gated(self, apart: Tensor, micro: MicroBatch, scored: ScoredTokens, step: OptimiserStep) -> Tensor:
+        """Return [n], how far each tutored token is from the teacher, with its weight."""
+        tutored, settings = micro.tutored, self.settings
+        if settings.use == "advantage" and settings.standardised:
+            levels = torch.zeros_like(scored.log_probs).masked_scatter(tutored, apart.detach())
+            own = scored.log_probs[tutored]
+            apart = standardised(levels, tutored)[tutored] * (own - own.detach()).exp()
+        tokens = self._read_tokens(micro)
+        if settings.gate.kind == "student_entropy":
+            assert scored.details.entropy is not None
+            tokens = tokens._replace(student_entropy=scored.details.entropy[tutored])
+        if settings.gate.kind == "agreement":
+            tokens = tokens._replace(log_ratio=_teacher_log_probs(micro) - scored.log_probs[tutored])
+        weights = settings.gate.weights(tokens)
+        return apart if weights is None else apart * (weights.to(apart) * step.gate_scale)
+
+    def _read_tokens(self, micro: MicroBatch) -> GatedTokens:
+        """Return what gates know of the micro-batch's tutored tokens before they are scored."""
+        tutored, gate = micro.tutored, self.settings.gate
+        place = positions(micro.response_mask)[tutored] if gate.kind == "position" else None
+        entropies = [record.reading.teacher.entropy for record in micro.records if record.reading.teacher is not None]
+        known = [entropy.to(tutored.device) for entropy in entropies if entropy is not None]
+        return GatedTokens(teacher_entropy=torch.cat(known) if known else None, position=place)
 
     def _weight(self) -> float:
         return scheduled(self.settings.weight, self.settings.schedule, self._engine.progress)

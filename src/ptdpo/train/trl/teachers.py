@@ -81,6 +81,7 @@ def teacher_named(
         # These weights move before the loss is computed: what was read needs the head that read it.
         keep_head=kind in ("current", "ema"),
         template=template_of(trainer),
+        with_entropy=args.reads_teacher_entropy,
     )
 
 
