@@ -7,6 +7,7 @@ Run: make gpu, or python benchmarks/gpu.py --help.
 
 import argparse
 import contextlib
+import importlib
 import importlib.util
 import itertools
 import json
@@ -279,15 +280,13 @@ def phases(device: torch.device, repeats: int) -> Iterator[dict[str, object]]:
         yield row
 
 
-def training() -> Iterator[dict[str, object]]:
-    """Yield three steps of presets, where what a trainer needs is installed."""
+def with_trainer(module: str, section: str, *arguments: object) -> Iterator[dict[str, object]]:
+    """Yield from a section of a module beside this one, where what a trainer needs is installed."""
     missing = [name for name in ("trl", "datasets", "pydantic") if importlib.util.find_spec(name) is None]
     if missing:
-        yield {"what": f"left out, not installed: {', '.join(missing)}", "right": True}
+        yield {"what": f"left out, not installed: {', '.join(missing)}", "right": True, "left_out": True}
         return
-    from gpu_training import training as steps  # type: ignore[import-not-found]
-
-    yield from steps()
+    yield from getattr(importlib.import_module(module), section)(*arguments)
 
 
 def _emptied(device: torch.device) -> None:
@@ -298,21 +297,28 @@ def _emptied(device: torch.device) -> None:
 def main() -> int:
     """Run what is missing and print it; returns 1 if anything is wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=RESULTS / "gpu.json")
+    parser.add_argument("--out", type=Path, help="default: results/gpu_CARD.json")
     parser.add_argument("--fresh", action="store_true", help="forget earlier results")
     parser.add_argument("--small", action="store_true", help="sizes for a CPU, to try the script itself")
+    parser.add_argument(
+        "--widths", nargs="+", choices=["small", "2B", "4B"], help="of the model (default: all that fit)"
+    )
     parser.add_argument("--only", nargs="+", help="sections")
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     card = torch.cuda.get_device_name() if device.type == "cuda" else "no GPU"
+    options.out = options.out or RESULTS / f"gpu_{card.lower().replace(' ', '_')}.json"
     sizes = [(8_192, 4_096, 151_936), (8_192, 2_048, 151_936), (2_048, 2_048, 151_936), (4_096, 4_096, 32_000)]
+    options.widths = options.widths or (["small"] if options.small or device.type == "cpu" else ["small", "2B", "4B"])
     sizes, repeats = ([(64, 32, 1_000)], 1) if options.small else (sizes, 5)
     sections: dict[str, Callable[[], Iterator[dict[str, object]]]] = {
         "correctness": lambda: correctness(device),
         "recomputed": lambda: recomputed(device),
         "autocast": lambda: autocast(device),
         "synchronisations": lambda: synchronisations(device),
-        "training": training,
+        "training": lambda: with_trainer("gpu_training", "training"),
+        "scoring": lambda: with_trainer("gpu_widths", "scoring", device, options.widths),
+        "steps": lambda: with_trainer("gpu_widths", "steps", device, options.widths),
         "head": lambda: head(device, sizes, repeats),
         "phases": lambda: phases(device, repeats),
     }
@@ -327,7 +333,7 @@ def main() -> int:
     for name, section in sections.items():
         if options.only and name not in options.only:
             continue
-        if name not in found or not all(row["right"] for row in found[name]):
+        if name not in found or not all(row["right"] and not row.get("left_out") for row in found[name]):
             rows: list[dict[str, object]] = []
             try:
                 for row in section():

@@ -1,6 +1,7 @@
 """Attention within a packed row [prompt, response 1 .. G, next prompt, ...], in transformers' attention interface.
 
 The prompt attends to itself, each response to (prompt, itself): ordinary ``sdpa`` calls, no mask over the packed row.
+On a GPU and in 16 bits one call of a FlashAttention kernel takes their place (``ptdpo.models.flash_attention``).
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,9 @@ from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
+
+from ptdpo.models import flash_attention
+from ptdpo.models.flash_attention import Sequences
 
 ATTENTION = "ptdpo_shared_prefix"
 # A kernel with a mask computes what the mask hides. In blocks of queries, each against the keys up to its end, less is
@@ -50,6 +54,7 @@ class Group:
     Attributes:
         prompt: the prompt's P positions.
         responses: the positions of all responses, one after the other.
+        lengths: of the G responses, descending.
         shape: (G, R).
         padded: [G R], for each padded slot which token of ``responses`` to take; ``None`` if all are equally long.
         blocks: how the queries of the responses are cut.
@@ -60,6 +65,7 @@ class Group:
 
     prompt: slice
     responses: slice
+    lengths: tuple[int, ...]
     shape: tuple[int, int]
     padded: Tensor | None
     blocks: tuple[Block, ...]
@@ -74,9 +80,20 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class PackedRow:
-    """The layout that the attention function needs. A plain object: engines cast or split the containers they know."""
+    """The layout that the attention function needs. A plain object: engines cast or split the containers they know.
+
+    Attributes:
+        groups: in the order of the row.
+        sequences: the same for a FlashAttention kernel; ``None`` where there is none.
+    """
 
     groups: tuple[Group, ...]
+    sequences: Sequences | None = None
+
+    def is_causal(self, window: int | None) -> bool:
+        """Return whether all that a layer with such a window hides is the future."""
+        every = self.groups
+        return all(group.sight(window) is group.sights[None] and group.sights[None].prompt is None for group in every)
 
 
 def lay_out(
@@ -107,7 +124,8 @@ def lay_out(
     narrow = [window for window in windows if window < prompt + longest]
     sights = {window: _sight(prompt, longest, window, image_blocks, device, dtype) for window in (None, *narrow)}
     shape = (len(lengths), longest)
-    return Group(slice(start, end), slice(end, end + sum(lengths)), shape, padded, blocks, tokens, sights)
+    places = slice(start, end), slice(end, end + sum(lengths))
+    return Group(*places, tuple(lengths), shape, padded, blocks, tokens, sights)
 
 
 def _sight(
@@ -174,14 +192,16 @@ def shared_prefix_attention(
     """Attend within a packed row [1, heads, L, d]; without one this is transformers' ``sdpa``."""
     if packed is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    window, dropout, scaling = kwargs.get("sliding_window"), kwargs.get("dropout", 0.0), kwargs.get("scaling")
+    if packed.sequences is not None and packed.is_causal(window) and flash_attention.takes(query):
+        return flash_attention.attend(query, key, value, packed.sequences, dropout, scaling), None
     pieces = []
     for group in packed.groups:
-        sight = group.sight(kwargs.get("sliding_window"))
+        sight = group.sight(window)
         q, k, v = (states[:, :, group.prompt] for states in (query, key, value))
         prompt = None if sight.prompt is None else sight.prompt.to(query.dtype)
         pieces.append(sdpa_attention_forward(module, q, k, v, prompt, **kwargs)[0][0])
         if group.shape[1]:
-            dropout, scaling = kwargs.get("dropout", 0.0), kwargs.get("scaling")
             pieces.append(_responses(query, key, value, group, sight.responses, dropout, scaling))
     return torch.cat(pieces).unsqueeze(0), None
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ptdpo.models.family import family_of, why_not_shared
+from ptdpo.models.flash_attention import sequences_of
 from ptdpo.models.packed_attention import ATTENTION, PackedRow, lay_out
 from ptdpo.models.plain_batch import PlainBatch
 
@@ -118,6 +119,7 @@ def _pack(
             end += lengths[row]
         layout.append(group)
         start = end
-    packed = PackedRow(tuple(layout))
+    sizes = [(group.prompt.stop - group.prompt.start, group.lengths) for group in layout]
+    packed = PackedRow(tuple(layout), sequences_of(sizes, device) if device.type == "cuda" else None)
     places = torch.cat(positions, dim=1)
     return packed, torch.cat(ids).unsqueeze(0), places if len(places) == 1 else places.unsqueeze(1), predictors
