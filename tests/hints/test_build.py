@@ -341,9 +341,49 @@ def test_a_list_may_say_why(problems, out, tmp_path):
     assert {row["id"]: row["rejected"] for row in lines(out)}["2"] == ["it can be guessed"]
 
 
+def test_an_edited_hint_takes_the_place_of_its_own_and_asks_for_nothing(problems, out, tmp_path):
+    def stern(problem, hint):
+        return type(no_leak(problem, hint))(False, ["stern"])
+
+    with LoopbackServer(lambda *_: hint("first")) as server:
+        build(server, problems, out)
+        before = {row["id"]: row for row in lines(out)}
+        edited = {"2": {"look": " the left column ", "reason": "add up"}}
+        review = review_file(tmp_path, accepted=["2"], rejected=[], edited=edited)
+        asked = len(server.received)
+        build(server, problems, out, review=review)
+        again = build(server, problems, out)
+        assert (again.done, len(server.received)) == (0, asked)
+        rows = {row["id"]: row for row in lines(out)}
+        new = {"hint": {"look": "the left column", "reason": "add up"}, "edited_from": before["2"]["hint"]}
+        assert rows == {**before, "2": {**before["2"], **new}}
+        failed = build(server, problems, out, check=stern, recheck=True, attempts=1, fallback_attempts=0).failed
+        assert "2" not in {row.id for row in failed}
+    assert read_hints(out)["2"].look == "the left column", "a reviewer's word stands, whatever the checks say"
+
+
+def test_an_edit_is_taken_over_after_a_kill_and_only_once(tmp_path):
+    first, second, third = Hint("1", "r"), Hint("2", "r"), Hint("3", "r")
+    path = tmp_path / "h.reviews.jsonl"
+    with Decisions(path) as reviewed:
+        edited = {"1": {"look": "2", "reason": "r"}}
+        reviewed.apply(review_file(tmp_path, edited=edited), lambda _: first)
+    with Decisions(path) as reviewed:
+        assert reviewed.accepted == {"1"}
+        assert reviewed.edit_of("1", first) == second
+        assert reviewed.edit_of("1", second) is reviewed.edit_of("1", third) is reviewed.edit_of("2", first) is None
+        reviewed.apply(review_file(tmp_path, rejected=["1"]), lambda _: second)
+        reviewed.apply(review_file(tmp_path, edited={"1": {"look": "2", "reason": "r"}}, reasons={}), lambda _: third)
+        assert reviewed.reason_against("1", second) is None, "who wrote it now thinks better of it"
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{", "cannot be read"), ("[]", "a review is"), ('{"rejected": "01"}', "'rejected' must be a list of ids"),
+    [('{"edited": ["1"]}', "'edited' must be an object"), ('{"edited": {"1": "text"}}', "edited.1: .* needs text"),
+     ('{"edited": {"1": {"look": " ", "reason": "r"}}}', "edited.1: .* needs text"),
+     ('{"edited": {"x": {"look": "l", "reason": "r"}}}', "no line with the id 'x'"),
+     ('{"rejected": ["1"], "edited": {"1": {"look": "l", "reason": "r"}}}', "at once: 1"),
+     ("{", "cannot be read"), ("[]", "a review is"), ('{"rejected": "01"}', "'rejected' must be a list of ids"),
      ('{"accepted": [null]}', "'accepted' must be a text or a number, found null"),
      ('{"rejected": ["x"]}', "no line with the id 'x'"),
      ('{"accepted": ["1"], "rejected": ["1"]}', "at once: 1")],

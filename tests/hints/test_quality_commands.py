@@ -1,6 +1,7 @@
 """``ptdpo hints check`` and ``review`` as a user types them."""
 
 import json
+import re
 
 import pytest
 from PIL import Image
@@ -103,3 +104,32 @@ def test_review_names_a_broken_image_and_still_writes_the_page(files):
     assert result.exit_code == 2
     assert "not a readable image" in result.stderr
     assert page.exists()
+
+
+def test_review_shows_what_was_measured(files):
+    page, guessed, answered = files / "review.html", files / "guessed.jsonl", files / "answered.jsonl"
+    ids = [json.loads(line)["id"] for line in (files / "hints.jsonl").read_text().splitlines()]
+    line = {"id": ids[0], "guesses": ["1", None], "recovered": 1, "chance": 0.25, "p_value": 0.5, "rejected": False}
+    guessed.write_text(json.dumps(line) + "\n")
+    answered.write_text(
+        json.dumps({"id": ids[0], "draws": 4, "right_without": 1, "right_with": 3, "cut_off": 0}) + "\n"
+    )
+    where = ["review", files / "hints.jsonl", "--problems", files / "problems.jsonl", "--out", page]
+    result = hints(*where, "--recoverability", guessed, "--usefulness", answered)
+    assert result.exit_code == 0, result.output
+    assert page.read_text().count('"guessed":{"right":1,"of":2,"chance":0.25,"p":0.5}') == 1
+    assert page.read_text().count('"answered":{"without":1,"with":3,"of":4,"gain":0.5}') == 1
+    assert page.read_text().count('"guessed":null') == len(ids) - 1
+
+
+@pytest.mark.parametrize("option", ["--recoverability", "--usefulness"])
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [('{"id": "x"}', r"measures\.jsonl:1: not a line that ptdpo hints"), ("", "none of these hints")],
+)
+def test_measures_of_something_else_are_refused(files, option, line, message):
+    (files / "measures.jsonl").write_text(line + "\n" if line else "")
+    where = ["review", files / "hints.jsonl", "--problems", files / "problems.jsonl", "--out", files / "page.html"]
+    result = hints(*where, option, files / "measures.jsonl")
+    assert re.search(message, str(result.exception))
+    assert not (files / "page.html").exists()

@@ -8,7 +8,9 @@ import pytest
 from PIL import Image
 
 from ptdpo.hints import HintVerdict
+from ptdpo.hints.recoverability import Recovery
 from ptdpo.hints.review import ReviewRow, review_page
+from ptdpo.hints.usefulness import Compared
 from ptdpo.records import Hint, Problem
 
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install 'ptdpo[browser]' to test the review page")
@@ -29,7 +31,10 @@ def page_file(tmp_path_factory):
     for n in range(1000):
         problem = Problem(f"p{n}", (str(folder / "a.png"),), f"question {n}?", f"answer {n}", "photos")
         verdict = HintVerdict(False, ["answer: found here"]) if n % 4 == 0 else HintVerdict(True, [])
-        rows.append(ReviewRow(problem, Hint(f"look {n}", f"reason {n}"), verdict))
+        measured = [
+            Recovery(f"p{n}", n % 9, 8, 0.125, 0.5 / (1 + n % 9), False), Compared(f"p{n}", 8, 2, (n + 4) % 8, 0)
+        ] if n < 40 else []  # fmt: skip
+        rows.append(ReviewRow(problem, Hint(f"look {n}", f"reason {n}"), verdict, *measured))
     placed = Problem("placed", (str(folder / "a.png"),) * 2, "First: <image> Second: <image> which?", "1")
     rows[18] = ReviewRow(placed, Hint("l", "r"), HintVerdict(True, []))
     rows[1] = ReviewRow(Problem("evil", (), HOSTILE, HOSTILE), Hint(HOSTILE, HOSTILE), HintVerdict(True, []))
@@ -127,6 +132,95 @@ def test_marks_survive_a_reload_and_a_second_press_takes_them_back(opened):
     assert downloaded(page)[0] == {"accepted": [], "rejected": ["p2"]}
 
 
+def test_a_rejection_has_a_reason_that_survives_a_reload(opened):
+    page = opened()
+    card = page.locator(".card").nth(2)
+    assert not card.locator(".because").is_visible(), "asked for only where there is something to explain"
+    card.locator(".reject").click()
+    card.locator(".because input").fill("  points at the wrong cell ")
+    page.reload()
+    assert page.locator(".card").nth(2).locator(".because input").input_value() == "points at the wrong cell"
+    lists = downloaded(page)[0]
+    assert lists == {"accepted": [], "rejected": ["p2"], "reasons": {"p2": "points at the wrong cell"}}
+    page.locator(".card").nth(2).locator(".accept").click()
+    assert downloaded(page)[0] == {"accepted": ["p2"], "rejected": []}, "an accepted hint needs no reason"
+
+
+def test_a_key_rejects_and_takes_the_reason(opened):
+    page = opened()
+    page.keyboard.press("j")
+    page.keyboard.press("w")
+    page.keyboard.type("a jar")
+    page.keyboard.press("Enter")
+    page.keyboard.press("r")
+    assert downloaded(page)[0] == {"accepted": [], "rejected": ["p0", "evil"], "reasons": {"p0": "a jar"}}
+
+
+def test_an_edited_hint_is_accepted_kept_and_listed(opened):
+    page = opened()
+    card = page.locator(".card").nth(2)
+    card.get_by_role("button", name="Edit").click()
+    card.locator("textarea").nth(0).fill("the left column")
+    card.locator("textarea").nth(1).fill(HOSTILE)
+    card.get_by_role("button", name="Save and accept").click()
+    assert card.locator(".hint dd").all_text_contents() == ["the left column", HOSTILE]
+    page.reload()
+    card = page.locator(".card").nth(2)
+    assert card.locator(".hint dd").all_text_contents() == ["the left column", HOSTILE]
+    assert card.locator(".edited span").text_content() == "Edited"
+    edited = {"p2": {"look": "the left column", "reason": HOSTILE}}
+    assert downloaded(page)[0] == {"accepted": ["p2"], "rejected": [], "edited": edited}
+    card.locator(".accept").click()
+    assert "not accepted" in card.locator(".edited span").text_content()
+    card.locator(".accept").click()
+    card.get_by_role("button", name="Take the edit back").click()
+    assert card.locator(".hint dd").all_text_contents() == ["look 2", "reason 2"]
+    assert downloaded(page)[0] == {"accepted": ["p2"], "rejected": []}
+
+
+def test_editing_by_keys_and_leaving_it(opened):
+    page = opened()
+    page.keyboard.press("j")
+    page.keyboard.press("e")
+    page.keyboard.press("Control+a")
+    page.keyboard.type("jar")
+    page.keyboard.press("Escape")
+    assert page.locator(".card").first.locator(".hint dd").first.text_content() == "look 0"
+    page.keyboard.press("e")
+    page.keyboard.press("Control+a")
+    page.keyboard.type("jar")
+    page.keyboard.press("Control+Enter")
+    page.keyboard.press("j")
+    assert downloaded(page)[0]["edited"] == {"p0": {"look": "jar", "reason": "reason 0"}}
+    assert page.locator(".card.current .question").text_content() == HOSTILE, "keys move again"
+
+
+def test_an_edit_without_text_is_not_saved(opened):
+    page = opened()
+    card = page.locator(".card").first
+    card.get_by_role("button", name="Edit").click()
+    card.locator("textarea").nth(1).fill("  ")
+    card.get_by_role("button", name="Save and accept").click()
+    assert card.locator("textarea").nth(1).evaluate("(e) => e === document.activeElement")
+    assert page.text_content("#n-accepted") == "0"
+
+
+def test_what_was_measured_stands_beside_and_sorts(opened):
+    page = opened()
+    measured = page.locator(".card").nth(3).locator(".measures dd").all_text_contents()
+    assert measured == ["3 of 8 (chance 0.125, p 0.125)", "2 of 8 without, 7 of 8 with: +0.625"]
+    page.select_option("#order", "gain")
+    assert titles(page)[:3] == ["question 4?", "question 12?", "question 20?"], "0 of 8 with the hint"
+    page.select_option("#order", "right")
+    assert titles(page)[:3] == ["question 8?", "question 17?", "question 26?"]
+    page.select_option("#order", "guessed")
+    assert titles(page)[0] == "question 8?"
+    page.locator("#by-verdict label", has_text="Rejected").click()
+    assert titles(page)[-1] == "question 76?", "hints without a measure come last, in the order of the file"
+    page.select_option("#order", "file")
+    assert titles(page)[0] == "question 0?"
+
+
 def test_filters_and_search(opened):
     page = opened()
     page.locator("#by-verdict label", has_text="Rejected").click()
@@ -178,8 +272,10 @@ def test_an_image_can_be_enlarged(opened):
 
 def test_every_control_has_a_name(opened):
     page = opened()
+    page.locator(".reject").first.click()
+    page.locator(".card").first.get_by_role("button", name="Edit").click()
     nameless = page.evaluate(
-        """[...document.querySelectorAll('button, input, img')]
+        """[...document.querySelectorAll('button, input, img, textarea, select')]
              .filter((e) => e.offsetParent)
              .filter((e) => !(e.getAttribute('aria-label') || e.alt || e.textContent.trim() || e.labels?.length))
              .map((e) => e.outerHTML)"""
@@ -198,9 +294,13 @@ def test_text_stands_out_from_its_background(opened, scheme):
     page = opened(scheme=scheme)
     page.locator(".accept").nth(0).click()
     page.locator(".reject").nth(2).click()
+    page.locator(".card").nth(3).get_by_role("button", name="Edit").click()
+    page.keyboard.type("x")
+    page.keyboard.press("Control+Enter")
     pairs = page.evaluate(
         """[...document.querySelectorAll('.question, .hint dd, .hint dt, .badge, .meta span, .marked, .why b,'
-             + ' .why span, .chip span, .accept, .reject, #download, #summary, #count, .link')]
+             + ' .measures dd, .measures dt, .because span, .edited span, .why span, .chip span, .accept, .reject,'
+             + ' #download, #summary, #count, .link')]
            .filter((e) => e.offsetParent).map((e) => {
              let behind = e;
              while (getComputedStyle(behind).backgroundColor === 'rgba(0, 0, 0, 0)') behind = behind.parentElement;
@@ -217,6 +317,8 @@ def test_text_stands_out_from_its_background(opened, scheme):
 @pytest.mark.parametrize(("width", "height"), [(360, 800), (768, 1024), (1400, 900), (2200, 1200)])
 def test_nothing_is_cut_off_at_any_width(opened, width, height):
     page = opened(width, height)
+    page.locator(".reject").first.click()
+    page.locator(".card").nth(3).get_by_role("button", name="Edit").click()
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     assert page.locator("#sheet").evaluate("(e) => e.open") == (width >= 1024)
     smallest = page.evaluate(

@@ -108,6 +108,13 @@ class KeyedLines:
             write_jsonl(self.path, (row for _, row in read_jsonl(self.path) if str(row["id"]) not in gone))
             self._open()
 
+    def replace(self, rows: Mapping[str, Mapping[str, Any]]) -> None:
+        """Put other lines in the places of those of their ids; the file is replaced in one step."""
+        if rows:
+            self._close()
+            write_jsonl(self.path, (rows.get(str(row["id"]), row) for _, row in read_jsonl(self.path)))
+            self._open()
+
     def _close(self) -> None:
         self._lines.close()
         self._file.close()

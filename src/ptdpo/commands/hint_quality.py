@@ -54,6 +54,10 @@ def review(
     hints: Annotated[Path, typer.Argument(help="A hints file (JSONL).")],
     problems: Annotated[Path, typer.Option(help="Their problems: JSONL, or parquet (file or folder).")],
     page: Annotated[Path, typer.Option("--out", help="HTML page to write.")],
+    recoverability: Annotated[
+        Path | None, typer.Option(help="What `hints recoverability` wrote, shown beside each hint.")
+    ] = None,
+    usefulness: Annotated[Path | None, typer.Option(help="What `hints usefulness` wrote, shown beside each.")] = None,
     only: Annotated[Literal["all", "fit", "rejected"], typer.Option(help="Which verdicts to show.")] = "all",
     image_size: Annotated[int, typer.Option(min=16, help="Longest side of an image, in pixels.")] = 512,
     max_mb: Annotated[float, typer.Option(min=0.1, help="Largest page, in megabytes.")] = 64.0,
@@ -62,17 +66,20 @@ def review(
     allow_unknown: reading.AllowUnknown = False,
     ignore_question: reading.IgnoreQuestion = False,
 ) -> None:
-    """Write one HTML page to read hints beside their images, and to accept or reject them.
+    """Write one HTML page to read hints beside their images, and to accept, reject or edit them.
 
-    The page works without a network. Its list of marks is what `ptdpo hints build --apply-review` reads.
+    The page works without a network, sorts by what was measured, and keeps marks, reasons and edits in the browser. Its
+    list of them is what `ptdpo hints build --apply-review` reads.
 
     Example: `ptdpo hints review hints.jsonl --problems problems.jsonl --out review.html`
     """
     from ptdpo.folders import write_text
     from ptdpo.hints.review import review_page
 
-    with output_file("--out", page, "hints review", inputs=(hints, problems), overwrite=overwrite):
+    inputs = (hints, problems, recoverability, usefulness)
+    with output_file("--out", page, "hints review", inputs=inputs, overwrite=overwrite):
         rows, mistakes = _judged(hints, problems, reading.reading_from(columns, allow_unknown), ignore_question)
+        rows = _measured(rows, recoverability, usefulness)
         chosen = [row for row in rows if only == "all" or row.verdict.ok == (only == "fit")]
         written = review_page(chosen, hints.name, image_size=image_size, max_megabytes=max_mb)
         write_text(page, written.html)
@@ -98,6 +105,20 @@ def _judged(
         raise ValueError(f"{hints}: holds no hints")
     rows = [ReviewRow(p, read.hints[p.id], check_hint(p, read.hints[p.id])) for p in known if p.id in read.hints]
     return rows, [*(f"{problems}: {row.id}: {row.reason}" for row in found.bad), *read.mistakes]
+
+
+def _measured(rows: list["ReviewRow"], recoverability: Path | None, usefulness: Path | None) -> list["ReviewRow"]:
+    """Return the rows with what was measured of them; not every hint needs to be."""
+    from dataclasses import replace
+
+    from ptdpo.hints.measured import read_recoverability, read_usefulness
+
+    guessed = read_recoverability(recoverability) if recoverability is not None else {}
+    answered = read_usefulness(usefulness) if usefulness is not None else {}
+    for path, found in ((recoverability, guessed), (usefulness, answered)):
+        if path is not None and rows and not any(row.problem.id in found for row in rows):
+            raise ValueError(f"{path}: holds none of these hints: it was measured for another file")
+    return [replace(row, recovery=guessed.get(row.problem.id), compared=answered.get(row.problem.id)) for row in rows]
 
 
 def _print_reasons(rows: list["ReviewRow"]) -> None:

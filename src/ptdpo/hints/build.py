@@ -74,8 +74,8 @@ def build_hints(
 ) -> JobReport:
     """Write a hint for every problem of a file that has none in ``out`` yet.
 
-    Lines whose question, images or answer have changed since, and those that a review rejects, are replaced. What
-    failed is listed beside the output, see ``WorkFiles``.
+    Lines whose question, images or answer have changed since, and those that a review rejects, are replaced; those that
+    it edits are changed. What failed is listed beside the output, see ``WorkFiles``.
 
     Args:
         problems: JSONL or parquet.
@@ -94,6 +94,7 @@ def build_hints(
     with KeyedLines(out, _stored_hash) as hints, Decisions.beside(out) as reviewed:
         if review is not None:
             reviewed.apply(review, lambda problem_id: _hint_in(hints.row_of(problem_id)))
+        hints.replace(dict(_edited(hints, reviewed)))
         hints.drop(_outdated(problems, hints, reviewed, settings, check))
 
         async def work(clients: Clients, problem: Problem) -> BuiltHint:
@@ -131,6 +132,17 @@ def _stored_hash(row: Mapping[str, Any]) -> str:
     """Return the hash of the question that a line was made for; empty if it does not say."""
     _hint_in(row)  # raises if the line is not a hint
     return str(row.get("question_hash", ""))
+
+
+def _edited(hints: KeyedLines, reviewed: Decisions) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the lines of hints that a reviewer edited; one that was made anew since then stays as it is."""
+    for problem_id in reviewed.edited_ids:
+        if problem_id not in hints:
+            continue
+        row = hints.row_of(problem_id)
+        to = reviewed.edit_of(problem_id, _hint_in(row))
+        if to is not None:
+            yield problem_id, {**row, "hint": {"look": to.look, "reason": to.reason}, "edited_from": row["hint"]}
 
 
 def _outdated(

@@ -3,7 +3,7 @@
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from PIL import Image
 from ptdpo.data.images import data_url_of, open_image
 from ptdpo.data.prompts import placed_text
 from ptdpo.hints.quality import REASONS, HintVerdict
+from ptdpo.hints.recoverability import Recovery
+from ptdpo.hints.usefulness import Compared
 from ptdpo.records import Hint, Problem
 
 IMAGE_SIZE = 512
@@ -24,11 +26,13 @@ _JPEG_QUALITY = 80
 
 @dataclass(frozen=True, slots=True)
 class ReviewRow:
-    """A problem with its hint and what the rules say about it."""
+    """A problem with its hint, what the rules say about it, and what was measured, if it was."""
 
     problem: Problem
     hint: Hint
     verdict: HintVerdict
+    recovery: Recovery | None = None
+    compared: Compared | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,8 @@ class _Shown:
     names: Sequence[str]
     reasons: Sequence[str]
     images: Sequence[int]
+    guessed: Mapping[str, float] | None
+    answered: Mapping[str, float] | None
 
 
 class _Pictures:
@@ -128,7 +134,17 @@ def _shown(row: ReviewRow, pictures: _Pictures) -> _Shown:
         names=row.verdict.names,
         reasons=[reason.partition(": ")[2] for reason in row.verdict.reasons],
         images=pictures.add(row.problem),
+        guessed=None if row.recovery is None else _guessed(row.recovery),
+        answered=None if row.compared is None else _answered(row.compared),
     )
+
+
+def _guessed(one: Recovery) -> dict[str, float]:
+    return {"right": one.recovered, "of": one.guesses, "chance": round(one.chance, 3), "p": round(one.p_value, 4)}
+
+
+def _answered(one: Compared) -> dict[str, float]:
+    return {"without": one.right_without, "with": one.right_with, "of": one.draws, "gain": round(one.gain, 4)}
 
 
 def _for_script(data: object) -> str:

@@ -33,7 +33,9 @@ try {
   marks = {};
 }
 byId("no-storage").hidden = stored;
+let notes = loadNotes();
 
+let order = "file";
 const filter = { mark: "all", verdict: "all", reason: "all", text: "" };
 let shown = rows;
 let page = 0;
@@ -74,6 +76,7 @@ function paintMark(row, card) {
   card.classList.toggle("is-rejected", mark === "rejected");
   card.querySelector(".accept").setAttribute("aria-pressed", String(mark === "accepted"));
   card.querySelector(".reject").setAttribute("aria-pressed", String(mark === "rejected"));
+  paintNotes(row, card);
 }
 
 function paintTotals() {
@@ -140,16 +143,16 @@ function cardOf(row, position) {
     element("span", { class: "badge " + (row.ok ? "fit" : "unfit") }, row.ok ? "Passes" : "Rejected by rule"),
     element("span", {}, row.source ? `${row.id} · ${row.source}` : row.id),
     element("span", { class: "marked" }));
-  const hint = element("dl", { class: "hint" },
-    element("div", {}, element("dt", {}, "Look"), element("dd", {}, row.look)),
-    element("div", {}, element("dt", {}, "Reason"), element("dd", {}, row.reason)));
+  const hint = element("div", { class: "written" });
   const text = element("div", { class: "text" }, meta,
     element("h2", { class: "question", id: title, style: "color: inherit" }, ...question), answerLine(row), hint);
   if (!row.ok) text.append(reasons(row));
+  if (row.guessed || row.answered) text.append(measures(row));
+  text.append(whyLine(row, card));
   const button = (mark, label, key) => element("button",
     { type: "button", class: `button ${label.toLowerCase()}`, onclick: () => { point(position, false); setMark(row, mark, card); } },
     label, element("kbd", { class: "keyboard", "aria-hidden": "true" }, key));
-  card.append(text, element("div", { class: "actions" }, button("accepted", "Accept", "a"), button("rejected", "Reject", "r")));
+  card.append(text, element("div", { class: "actions" }, button("accepted", "Accept", "a"), button("rejected", "Reject", "r"), editButton(row, card, position)));
   card.addEventListener("focusin", () => point(position, false));
   paintMark(row, card);
   return card;
@@ -173,7 +176,7 @@ function paint() {
 }
 
 function refilter() {
-  shown = rows.filter(matches);
+  shown = sorted(rows.filter(matches), order);
   page = 0;
   current = -1;
   paint();
@@ -212,6 +215,8 @@ const KEYS = {
   a: () => markCurrent("accepted"),
   r: () => markCurrent("rejected"),
   u: () => markCurrent("open"),
+  w: () => writeWhy(),
+  e: () => editCurrent(),
   h: () => { byId("hide").click(); },
   "/": () => byId("search").focus(),
   "?": () => byId("keys").showModal(),
@@ -227,7 +232,7 @@ function markCurrent(mark) {
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
-  const typing = event.target.matches("input[type=search]");
+  const typing = event.target.matches("input[type=search], input[type=text], textarea, select");
   if (typing && event.key === "Escape") event.target.blur();
   if (typing || !(event.key in KEYS)) return;
   event.preventDefault();
@@ -272,13 +277,15 @@ byId("previous").addEventListener("click", () => turn(page - 1));
 byId("next").addEventListener("click", () => turn(page + 1));
 byId("help").addEventListener("click", () => byId("keys").showModal());
 byId("download").addEventListener("click", () => {
-  const list = { accepted: [], rejected: [] };
-  for (const row of rows) if (markOf(row) !== "open") list[markOf(row)].push(row.id);
+  const list = listOf(rows);
   const url = URL.createObjectURL(new Blob([JSON.stringify(list, null, 1) + "\n"], { type: "application/json" }));
   const link = element("a", { href: url, download: data.title.replace(/\.jsonl$/, "") + ".review.json" });
   link.click();
   setTimeout(() => URL.revokeObjectURL(url), 10000);
 });
+byId("order").append(...orders().map(([value, label]) => element("option", { value }, label)));
+byId("order").addEventListener("change", () => { order = byId("order").value; refilter(); });
+byId("sorting").hidden = byId("order").options.length === 1;
 const wide = matchMedia("(min-width: 64rem)");
 const openOnWide = () => { byId("sheet").open = wide.matches; };
 wide.addEventListener("change", openOnWide);
