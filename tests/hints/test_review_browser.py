@@ -10,7 +10,7 @@ from PIL import Image
 from ptdpo.hints import HintVerdict
 from ptdpo.hints.recoverability import Recovery
 from ptdpo.hints.review import ReviewRow, review_page
-from ptdpo.hints.usefulness import Compared
+from ptdpo.hints.usefulness import HintedDraws
 from ptdpo.records import Hint, Problem
 
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install 'ptdpo[browser]' to test the review page")
@@ -32,7 +32,7 @@ def page_file(tmp_path_factory):
         problem = Problem(f"p{n}", (str(folder / "a.png"),), f"question {n}?", f"answer {n}", "photos")
         verdict = HintVerdict(False, ["answer: found here"]) if n % 4 == 0 else HintVerdict(True, [])
         measured = [
-            Recovery(f"p{n}", n % 9, 8, 0.125, 0.5 / (1 + n % 9), False), Compared(f"p{n}", 8, 2, (n + 4) % 8, 0)
+            Recovery(f"p{n}", n % 9, 8, 0.125, 0.5 / (1 + n % 9), False), HintedDraws(f"p{n}", 8, 2, (n + 4) % 8, 0)
         ] if n < 40 else []  # fmt: skip
         rows.append(ReviewRow(problem, Hint(f"look {n}", f"reason {n}"), verdict, *measured))
     placed = Problem("placed", (str(folder / "a.png"),) * 2, "First: <image> Second: <image> which?", "1")

@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 from ptdpo.data.files import read_jsonl
 from ptdpo.data.rows import as_text
 from ptdpo.hints.recoverability import Recovery
-from ptdpo.hints.usefulness import Compared
+from ptdpo.hints.usefulness import HintedDraws
 
-_T = TypeVar("_T", Recovery, Compared)
+_T = TypeVar("_T", Recovery, HintedDraws)
 
 
 def read_recoverability(path: Path) -> dict[str, Recovery]:
@@ -21,7 +21,7 @@ def read_recoverability(path: Path) -> dict[str, Recovery]:
     return _read(path, "recoverability", _recovery)
 
 
-def read_usefulness(path: Path) -> dict[str, Compared]:
+def read_usefulness(path: Path) -> dict[str, HintedDraws]:
     """Return right responses without and with each hint, by id.
 
     Raises:
@@ -54,6 +54,6 @@ def _recovery(row: Mapping[str, Any]) -> Recovery:
     )
 
 
-def _compared(row: Mapping[str, Any]) -> Compared:
+def _compared(row: Mapping[str, Any]) -> HintedDraws:
     names = ("draws", "right_without", "right_with", "cut_off")
-    return Compared(as_text(row["id"], "id"), *(int(row[name]) for name in names))
+    return HintedDraws(as_text(row["id"], "id"), *(int(row[name]) for name in names))

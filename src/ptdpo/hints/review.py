@@ -14,7 +14,7 @@ from ptdpo.data.images import data_url_of, open_image
 from ptdpo.data.prompts import placed_text
 from ptdpo.hints.quality import REASONS, HintVerdict
 from ptdpo.hints.recoverability import Recovery
-from ptdpo.hints.usefulness import Compared
+from ptdpo.hints.usefulness import HintedDraws
 from ptdpo.records import Hint, Problem
 
 IMAGE_SIZE = 512
@@ -32,7 +32,7 @@ class ReviewRow:
     hint: Hint
     verdict: HintVerdict
     recovery: Recovery | None = None
-    compared: Compared | None = None
+    compared: HintedDraws | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,7 @@ def _guessed(one: Recovery) -> dict[str, float]:
     return {"right": one.recovered, "of": one.guesses, "chance": round(one.chance, 3), "p": round(one.p_value, 4)}
 
 
-def _answered(one: Compared) -> dict[str, float]:
+def _answered(one: HintedDraws) -> dict[str, float]:
     return {"without": one.right_without, "with": one.right_with, "of": one.draws, "gain": round(one.gain, 4)}
 
 
