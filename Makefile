@@ -47,7 +47,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/grading.py --agreement
 	$(BIN)/python benchmarks/hints.py
 
-# Correctness, speed and memory of the head on the GPU at hand, in about two minutes; goes on where it stopped.
+# Correctness, speed and memory of the head on the GPU at hand, in some minutes; goes on where it stopped.
 gpu: $(READY)
 	$(BIN)/python benchmarks/gpu.py
 
