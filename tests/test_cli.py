@@ -133,7 +133,7 @@ def test_train_then_go_on_from_the_checkpoint_then_evaluate(ptdpo, recipe):
         ("data.hints=", "no problem has a hint"),
         ("num_generations=3", "whole groups of 3"),
         ("tutoring_k=0", "tutoring_k=0: must be at least 1"),
-        ("tutoring_weight=-1", "tutoring_weight=-1: must be in [0, 1000]"),
+        ("tutoring_weight=-2000", "tutoring_weight=-2000: must be in [-1000, 1000]"),
         ("tutoring_threshold=0", "must be in (0, 1]"),
         ("tutoring_select=some", "expected one of failed"),
         ("generation_batch_size=12", "must be a multiple of"),
