@@ -151,8 +151,9 @@ def expectation(gain: Estimate) -> str:
 def _divergence(student: Tensor, teacher: Tensor, settings: Divergence) -> Tensor:
     if settings.support == "full":
         return full_divergence(student, teacher, kind=settings.kind, clip=settings.clip)
-    how = {"kind": settings.kind, "support": settings.support, "tail": settings.tail}
-    return topk_divergence(student, teacher, k=settings.k, **how)
+    return topk_divergence(
+        student, teacher, k=settings.k, kind=settings.kind, support=settings.support, tail=settings.tail
+    )
 
 
 def _measure(arm: Recipe) -> None:

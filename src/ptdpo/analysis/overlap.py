@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ptdpo.analysis.result import Analysis, mean, plot, said
+from ptdpo.analysis.result import Analysis, mean, plot, plotted, said
 from ptdpo.report.curves import COLOURS
 from ptdpo.report.run_view import RunView
 from ptdpo.runlog.lines import LEADING, Leading, TokenLine
@@ -68,7 +68,7 @@ def overlap(runs: Sequence[RunView]) -> Analysis:
             if own:
                 rows.append([run.name, kind, len(own), *_means(own)])
         curve = [mean([token.overlaps[k] for token in tokens]) for k in range(LEADING)]
-        axes.plot(range(1, LEADING + 1), curve, "o-", color=COLOURS[number % len(COLOURS)], label=run.name)
+        axes.plot(range(1, LEADING + 1), plotted(curve), "o-", color=COLOURS[number % len(COLOURS)], label=run.name)
         shared, tails = mean([token.overlaps[-1] for token in tokens]), mean([token.tails[1] for token in tokens])
         sentences.append(
             f"{run.name}: student and teacher share {said(shared)} of their Top-{LEADING}, outside of which the "

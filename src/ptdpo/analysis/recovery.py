@@ -1,6 +1,6 @@
 """Recovery (Figure 5): how often questions that always fail are answered under each context."""
 
-from ptdpo.analysis.result import Analysis, mean, plot, said
+from ptdpo.analysis.result import Analysis, mean, plot, plotted, said
 from ptdpo.analysis.sampling import CONTEXTS, QUESTION, Sampler
 from ptdpo.data.contexts import Row
 from ptdpo.statistics import pass_at_k, powers_of_two
@@ -25,7 +25,7 @@ def recovery(sampler: Sampler) -> Analysis:
         ks = powers_of_two(samples)
         curve = [mean([pass_at_k(right=sum(right), samples=samples, k=k) for right in found]) for k in ks]
         rows.append([context, len(found), curve[0], curve[-1], sum(any(right) for right in found)])
-        axes.plot(ks, curve, "o-", label=context)
+        axes.plot(ks, plotted(curve), "o-", label=context)
         if context != QUESTION:
             sentences.append(f"{context} {said(curve[-1])} (pass@1 {said(curve[0])})")
     axes.set_xlabel("n")

@@ -71,6 +71,11 @@ def mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
+def plotted(values: Sequence[float | None]) -> Sequence[float]:
+    """Return what a curve shows: a gap where there is no number."""
+    return [math.nan if value is None else value for value in values]
+
+
 def said(value: float | None, digits: int = 3) -> str:
     """Return a number for a sentence."""
     return "unknown" if value is None else f"{value:.{digits}f}"

@@ -58,9 +58,10 @@ class TutoringTerm:
         if settings.gate.normalised:
             # Where all weights underflow, nothing is tutored.
             step.gate_scale = tutored / weight if weight > 0 else 0.0
-        step.teacher_entropy = entropy / tutored
+        mean = entropy / tutored
+        step.teacher_entropy = mean
         if self.floor is not None:
-            step.is_open = self.floor.step(step.teacher_entropy)
+            step.is_open = self.floor.step(mean)
         return step
 
     def _count(self, micro_batches: Sequence[MicroBatch]) -> int:
