@@ -11,7 +11,7 @@ For n tutored tokens of a vocabulary of V, hidden states of H numbers of w bytes
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor
@@ -147,7 +147,8 @@ def peak_bytes(work: Callable[[], None], device: str) -> int:
         work()
     assert watched.profiler is not None
     assert watched.profiler.kineto_results is not None
-    every: Sequence[Any] = watched.profiler.kineto_results.events()
+    # torch's stub of the event lacks nbytes().
+    every = cast("Sequence[Any]", watched.profiler.kineto_results.events())
     events = [event for event in every if event.name() == "[memory]"]
     held = most = 0
     for event in sorted(events, key=lambda event: event.start_ns()):
