@@ -58,6 +58,16 @@ def test_a_server_is_given_expanded_prompts():
     assert generation.calls == [([[START, IMAGE, IMAGE, END]], [["a"]])]
 
 
+@pytest.mark.parametrize("mode", ["colocate", "server"])
+@pytest.mark.parametrize("images", [None, [["a"], None]])
+def test_a_sampled_image_token_is_refused_by_name(mode, images):
+    generation = FakeGeneration(mode)
+    generation.generate = lambda prompts, *_, **__: (prompts, [[1, 2], [4, IMAGE]], [[[0.0]]] * 2, None)
+    mend_vllm(generation, model_type="qwen3_vl", image_token_id=IMAGE, banned=[])
+    with pytest.raises(ValueError, match=r"response 1: vLLM sampled an image token \(id 9, place 1\).*ban_special"):
+        generation.generate(prompts=[[START, IMAGE, END], [1]], images=images, num_generations=1)
+
+
 @pytest.mark.parametrize(("ids", "images", "runs"), [([IMAGE, IMAGE], 2, 1), ([IMAGE, 1, IMAGE], 1, 2), ([1], 1, 0)])
 def test_runs_and_images_that_do_not_match_are_refused(ids, images, runs):
     with pytest.raises(ValueError, match=f"has {runs} runs of image tokens but {images} image"):

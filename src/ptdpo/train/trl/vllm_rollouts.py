@@ -5,7 +5,7 @@
 2. After an update of the weights vLLM goes on with the images as the old weights encoded them. Here that cache is
    emptied whenever weights are sent.
 3. The ban on special tokens reaches transformers' ``generate`` only. A sampled image token would later be taken for an
-   image without features. Here it reaches vLLM too.
+   image without features. Here it reaches vLLM too, and without the ban a sampled image token is refused by name.
 
 A mend that is not needed does nothing: prompts without runs stay as they are, an empty cache is emptied.
 """
@@ -63,16 +63,18 @@ def mend_vllm(
     def with_single_image_tokens(prompts: PromptIds, images: Images, *args: Any, **kwargs: Any) -> tuple:
         own = None if images is None else [list(row) if row else None for row in images]
         if own is None or not any(own):
-            return generate(prompts, None, *args, **kwargs)
-        if generation.mode != "colocate":
+            own, given = None, prompts
+        elif generation.mode != "colocate":
             # The server's client finds the images in expanded prompts itself.
-            return generate(prompts, own, *args, **kwargs)
-        collapsed = [
-            one_token_per_image(ids, image_token_id, len(row or ()), model_type)
-            for ids, row in zip(prompts, own, strict=True)
-        ]
-        _, *rest = generate(collapsed, own, *args, **kwargs)
-        return prompts, *rest
+            given = prompts
+        else:
+            given = [
+                one_token_per_image(ids, image_token_id, len(row or ()), model_type)
+                for ids, row in zip(prompts, own, strict=True)
+            ]
+        returned, responses, *rest = generate(given, own, *args, **kwargs)
+        refuse_image_tokens(responses, image_token_id)
+        return (returned if given is prompts else prompts), responses, *rest
 
     @wraps(sync)
     def and_forget_images() -> None:
@@ -114,6 +116,21 @@ def one_token_per_image(ids: Sequence[int], image_token_id: int, images: int, mo
             "the chat template"
         )
     return collapsed
+
+
+def refuse_image_tokens(responses: PromptIds, image_token_id: int) -> None:
+    """Refuse responses that hold a token which stands for an image: scoring would look for that image.
+
+    Raises:
+        ValueError: says how to prevent it.
+    """
+    for number, ids in enumerate(responses):
+        if image_token_id in ids:
+            raise ValueError(
+                f"response {number}: vLLM sampled an image token (id {image_token_id}, place "
+                f"{list(ids).index(image_token_id)}), and there is no image for it: set ban_special_tokens=true, or "
+                "take the bias off that token in generation_kwargs"
+            )
 
 
 def forget_encoded_images(generation: Any) -> None:
