@@ -1,5 +1,6 @@
 """The demo end to end, at a size that proves the plumbing and nothing about learning."""
 
+import itertools
 import json
 from dataclasses import replace
 
@@ -9,14 +10,26 @@ from ptdpo.config import read_recipe
 from ptdpo.data.files import read_hints
 from ptdpo.data.mosaic import hidden_rules
 from ptdpo.demo.run import run_demo
-from ptdpo.demo.setting import Arm, DemoSettings, WarmStart, habit_rows, make_data, skill_rows
+from ptdpo.demo.setting import (
+    Arm,
+    DemoSettings,
+    WarmStart,
+    habit_rows,
+    hinted_problems,
+    make_data,
+    practice_rows,
+    skill_rows,
+)
+from ptdpo.demo.training import practised
 from ptdpo.demo.world import make_world
 from ptdpo.evaluate.compare import compare
 from ptdpo.rewards import grade
 from tests.test_config import ROOT
 
 MINI = DemoSettings(
-    warm_start=WarmStart(naming_rows=16, adding_rows=16, score_rows=16, habit_rows=16, batch_size=16),
+    warm_start=WarmStart(
+        naming_rows=16, adding_rows=16, score_rows=16, practice_rounds=2, practice_rows=16, habit_rows=16, batch_size=16
+    ),
     arms={"grpo": Arm("grpo", 1e-3), "ptd-grpo": Arm("ptd-grpo", 1e-3, tutoring_weight=2.0)},
     train_problems=8,
     validation_problems=4,
@@ -97,3 +110,31 @@ def test_no_prompt_of_the_policy_holds_a_hint(tmp_path):
         assert scene.hint.look not in scene.problem.problem
         assert scene.problem.prompt_with_hint is None
     assert {s.problem.images for s in data.train}.isdisjoint({s.problem.images for s in data.test})
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "rounds"), [((0.95,), 0), ((0.3, 0.9), 1), ((0.3, 0.5), 2)], ids=["at once", "once", "all rounds"]
+)
+def test_practice_goes_on_until_hints_are_followed(tmp_path, monkeypatch, accuracies, rounds):
+    measured, taught = iter(accuracies), []
+    monkeypatch.setattr("ptdpo.demo.training.hint_accuracy", lambda *_: next(measured))
+    monkeypatch.setattr("ptdpo.demo.training.fine_tune", lambda model, rows, out, *_: taught.append((model, out)))
+    last = practised(tmp_path, tmp_path / "skilled", 0, MINI)
+    folders = [tmp_path / "skilled", tmp_path / "practised-0", tmp_path / "practised-1"]
+    assert taught == list(itertools.pairwise(folders[: rounds + 1]))
+    assert last == folders[rounds]
+
+
+def test_practice_rows_carry_hints_and_every_round_has_its_own_scenes(tmp_path):
+    settings = replace(MINI, warm_start=WarmStart(practice_rows=200))
+    first, second = (practice_rows(tmp_path, 0, number, settings) for number in (0, 1))
+    assert 0.7 < sum("Look:" in text for _, text, _ in first) / 200 < 0.9
+    assert not {images for images, *_ in first} & {images for images, *_ in second}
+
+
+def test_the_probe_asks_with_the_hint_of_the_true_rule(tmp_path):
+    problems = hinted_problems(tmp_path, 0, MINI)
+    assert len(problems) == 4
+    for problem, rule in zip(problems, hidden_rules(0).values(), strict=True):
+        assert f"Look: {rule.region}" in problem.problem
+        assert f"begin {rule.beginning}," in problem.problem

@@ -16,7 +16,7 @@ from ptdpo.train.metrics import PartsClock, last_steps_mean, read_metrics
 
 SHOWN_EXAMPLES = 5
 MADE_WITH = "settings.json"
-MAKES = ("data", "fresh", "skilled", "start", "warm-start", "grpo", "ptd-grpo", "*.json", "index.html")
+MAKES = ("data", "fresh", "skilled", "practised-*", "start", "warm-start", "grpo", "ptd-grpo", "*.json", "index.html")
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from ptdpo.data.mosaic import (
     written_cells,
 )
 from ptdpo.data.prompts import hint_text, question_text, with_hint
+from ptdpo.records import Problem
 
 SftRow = tuple[Sequence[str], str, str]
 
@@ -31,7 +32,10 @@ EVERYWHERE = "all cells"
 
 @dataclass(frozen=True, slots=True)
 class WarmStart:
-    """Supervised fine-tuning before RL: skills in three lessons that build on each other, then habits.
+    """Supervised fine-tuning before RL: skills in three lessons that build on each other, practice, then habits.
+
+    The lessons are chaotic: with the same rows one start model follows hints in 95 % of its answers and another in
+    28 %, whose teacher then has nothing to teach. So practice goes on until hints are followed, measured.
 
     Attributes:
         naming_rows: name the colours of all cells.
@@ -41,6 +45,10 @@ class WarmStart:
         true_rule: share of the unhinted ones that use the true rule.
         batch_size: rows per step.
         learning_rate: peak of the cosine schedule.
+        follows_hints: accuracy with the hint from which a model needs no more practice.
+        practice_rounds: most rounds of practice.
+        practice_rows: scores of one round, at ``learning_rate``.
+        practice_hinted: share of those that carry a hint.
         habit_rows: further scores, after which the model uses the true rule of some names now and then.
         habit_hinted: share of those that carry a hint.
         habit_true_rule: share of the unhinted ones that use the true rule, per name.
@@ -54,6 +62,10 @@ class WarmStart:
     true_rule: float = 0.25
     batch_size: int = 32
     learning_rate: float = 2e-3
+    follows_hints: float = 0.9
+    practice_rounds: int = 3
+    practice_rows: int = 6_400
+    practice_hinted: float = 0.8
     habit_rows: int = 3_200
     habit_hinted: float = 0.4
     habit_true_rule: tuple[float, ...] = (0.5, 0.35, 0.2, 0.05)
@@ -151,6 +163,28 @@ def skill_rows(folder: Path, world: int, settings: DemoSettings) -> list[SftRow]
         *(_naming_row(scene, rng) for scene in scenes[: warm.naming_rows]),
         *(_adding_row(scene, rng) for scene in scenes[warm.naming_rows : first]),
         *(_score_row(scene, hint) for scene, hint in zip(scenes[first:], hinted[first:], strict=True)),
+    ]
+
+
+def practice_rows(folder: Path, world: int, number: int, settings: DemoSettings) -> list[SftRow]:
+    """Return the scores of one round of practice in following hints; every round has scenes of its own."""
+    warm, rng = settings.warm_start, random.Random(f"practice {world} {number}")
+    shares: dict[str, float] = dict.fromkeys(NAMES, warm.true_rule)
+    assignments, hinted = _assign(rng, world, warm.practice_rows, warm.practice_hinted, shares)
+    seed = world + (3 + number) * 1_000_000
+    scenes = make_scenes(folder / "warm-start", "train", assignments, seed, in_words=settings.in_words)
+    return [_score_row(scene, hint) for scene, hint in zip(scenes, hinted, strict=True)]
+
+
+def hinted_problems(folder: Path, world: int, settings: DemoSettings) -> list[Problem]:
+    """Return questions about validation objects that carry their hint, the names and true rules in turn."""
+    rules = hidden_rules(world)
+    names = [NAMES[n % len(NAMES)] for n in range(settings.validation_problems)]
+    assignments = [(name, rules[name]) for name in names]
+    seed = world + 2_500_000
+    scenes = make_scenes(folder / "warm-start", "validation", assignments, seed, in_words=settings.in_words)
+    return [
+        replace(s.problem, problem=with_hint(question_text(s.problem, INSTRUCTION), hint_text(s.hint))) for s in scenes
     ]
 
 

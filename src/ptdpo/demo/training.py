@@ -5,7 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ptdpo.data.dataset import rl_dataset
-from ptdpo.demo.setting import INSTRUCTION, Arm, DemoData, DemoSettings, SftRow, habit_rows, skill_rows
+from ptdpo.data.files import write_problems
+from ptdpo.demo.setting import (
+    INSTRUCTION,
+    Arm,
+    DemoData,
+    DemoSettings,
+    SftRow,
+    habit_rows,
+    hinted_problems,
+    practice_rows,
+    skill_rows,
+)
 from ptdpo.evaluate.scoring import Scores, load_problems, score_file
 from ptdpo.evaluate.settings import SamplingSettings
 from ptdpo.folders import new_folder, write_json
@@ -30,18 +41,48 @@ class ArmRun:
 
 def warm_start(folder: Path, world: int, settings: DemoSettings) -> Path:
     """Make a tiny model, teach it a world's skills and habits, and return its folder; done once per folder."""
-    fresh, skilled, finished = folder / "fresh", folder / "skilled", folder / "start"
-    warm = settings.warm_start
+    finished, warm = folder / "start", settings.warm_start
     if not finished.exists():
-        if not skilled.exists():
-            rows = skill_rows(folder, world, settings)
-            texts = [f"{text} {response}" for _, text, response in rows[:100] + rows[-2_000:]]
-            make = make_tiny_lm if settings.in_words else make_tiny_vlm
-            make(fresh, texts, TinyVLMSettings(seed=world))
-            fine_tune(fresh, rows, skilled, world, warm.learning_rate, warm.batch_size)
+        skilled = practised(folder, taught_skills(folder, world, settings), world, settings)
         rows = habit_rows(folder, world, settings)
         fine_tune(skilled, rows, finished, world, warm.habit_learning_rate, warm.batch_size)
     return finished
+
+
+def taught_skills(folder: Path, world: int, settings: DemoSettings) -> Path:
+    """Make a tiny model, teach it the three lessons, and return its folder."""
+    fresh, skilled, warm = folder / "fresh", folder / "skilled", settings.warm_start
+    if not skilled.exists():
+        rows = skill_rows(folder, world, settings)
+        texts = [f"{text} {response}" for _, text, response in rows[:100] + rows[-2_000:]]
+        make = make_tiny_lm if settings.in_words else make_tiny_vlm
+        make(fresh, texts, TinyVLMSettings(seed=world))
+        fine_tune(fresh, rows, skilled, world, warm.learning_rate, warm.batch_size)
+    return skilled
+
+
+def practised(folder: Path, model: Path, world: int, settings: DemoSettings) -> Path:
+    """Let a model practise in rounds until it follows hints or the rounds are used up; returns its last folder."""
+    warm = settings.warm_start
+    for number in range(warm.practice_rounds):
+        if hint_accuracy(folder, model, world, settings) >= warm.follows_hints:
+            break
+        better = folder / f"practised-{number}"
+        if not better.exists():
+            rows = practice_rows(folder, world, number, settings)
+            fine_tune(model, rows, better, world, warm.learning_rate, warm.batch_size)
+        model = better
+    return model
+
+
+def hint_accuracy(folder: Path, model: Path, world: int, settings: DemoSettings) -> float:
+    """Return the share of validation questions that a model gets right when it reads their hint, sampled once."""
+    probe = folder / "warm-start" / "hinted.jsonl"
+    if not probe.exists():
+        write_problems(probe, hinted_problems(folder, world, settings))
+    loaded = load_problems(probe, "hinted", INSTRUCTION, probe.parent)
+    sampling = SamplingSettings(max_new_tokens=settings.max_new_tokens, seed=world, batch_size=120)
+    return score_file(folder / "warm-start" / f"hinted-{model.name}", str(model), loaded, sampling).accuracy
 
 
 def fine_tune(

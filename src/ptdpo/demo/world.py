@@ -13,7 +13,7 @@ from ptdpo.demo.training import fine_tune, warm_start
 from ptdpo.folders import sole_writer
 
 EXPERT_ROWS = 3_200
-MAKES = ("data", "fresh", "skilled", "start", "expert", "warm-start")
+MAKES = ("data", "fresh", "skilled", "practised-*", "start", "expert", "warm-start")
 # What is left of a hint that does not say where to look.
 UNSTRUCTURED = "the picture."
 
