@@ -21,9 +21,9 @@ from ptdpo.runlog.lines import Line
 from ptdpo.tutor.groups import Groups
 from ptdpo.tutor.head import HeadWeights
 from ptdpo.tutor.processes import Processes
-from ptdpo.tutor.teacher import Reading
+from ptdpo.tutor.teacher import TeacherReading
 
-NOT_TUTORED = Reading(in_tutored_group=False)
+NOT_TUTORED = TeacherReading(in_tutored_group=False)
 
 
 class Rollouts(Protocol):
@@ -124,7 +124,7 @@ class RolloutRecord:
     """
 
     group: int
-    reading: Reading = NOT_TUTORED
+    reading: TeacherReading = NOT_TUTORED
     masked: MaskedImages | None = None
     kept: Kept | None = None
 

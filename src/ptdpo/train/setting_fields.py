@@ -10,6 +10,7 @@ from ptdpo.algo.divergence import Kind, Support, Tail
 from ptdpo.algo.gates import FloorSettings, Gate, TokenGate
 from ptdpo.algo.objectives import Estimator, Sampled, Schedule, Use
 from ptdpo.algo.routing import Select
+from ptdpo.data.contexts import CONTEXTS
 from ptdpo.train.setting_types import Loss, SignedWeight, Size, Weight, setting
 from ptdpo.tutor.head import Divergence
 from ptdpo.values import NOT_NEGATIVE, POSITIVE, SHARE, Range
@@ -30,7 +31,7 @@ class SettingFields(GRPOConfig):
     tutoring_weight: SignedWeight = setting(0.5, "lambda of (12); 0: no tutoring; negative: away from the teacher.")
     tutoring_teacher: str = setting("frozen", "frozen, current, ema or a path.")
     tutoring_ema_rate: Annotated[float, SHARE] = setting(0.05, "Step of the moving average.")
-    tutoring_context: str = setting("hint", "hint, question, answer, solution or sibling.")
+    tutoring_context: str = setting("hint", f"One of {', '.join(CONTEXTS)}.")
     tutoring_threshold: Annotated[float, SHARE] = setting(1.0, "tau of (8).")
     tutoring_select: Select = setting("failed", "failed, all, all_fail_groups, ...")
     tutoring_divergence: Kind = setting("jsd", "jsd, forward_kl or reverse_kl.")

@@ -39,7 +39,7 @@ class Lesson:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class TeacherReading:
     """What the teacher left along one rollout, on its way to the loss.
 
     Attributes:

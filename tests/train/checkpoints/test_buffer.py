@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from ptdpo.algo.teacher_topk import TeacherTopK
 from ptdpo.train.checkpoints.buffer import read_buffer, write_buffer
-from ptdpo.tutor.teacher import Reading
+from ptdpo.tutor.teacher import TeacherReading
 
 
 def same(first, second):
@@ -31,8 +31,17 @@ def test_nested_rollouts_come_back(tmp_path):
                        torch.tensor([0.5, float("-inf")]), torch.randn(2), 0.7, head)  # fmt: skip
     whole = torch.arange(12).view(4, 3)
     content = [
-        {"ids": whole[:2], "mask": torch.ones(2, 3, dtype=torch.bool), "tutoring": [Reading(True, read, "a"), None]},
-        {"ids": whole[2:], "scale": 0.1, "names": ("x", 3), "tutoring": [Reading(False), Reading(True, read)]},
+        {
+            "ids": whole[:2],
+            "mask": torch.ones(2, 3, dtype=torch.bool),
+            "tutoring": [TeacherReading(True, read, "a"), None],
+        },
+        {
+            "ids": whole[2:],
+            "scale": 0.1,
+            "names": ("x", 3),
+            "tutoring": [TeacherReading(False), TeacherReading(True, read)],
+        },
     ]
     write_buffer(tmp_path / "b.safetensors", content)
     found = read_buffer(tmp_path / "b.safetensors")

@@ -19,7 +19,7 @@ from ptdpo.tutor.lessons import (
     routing_reasons,
     sibling_texts,
 )
-from ptdpo.tutor.teacher import Lesson, Reading, Teacher
+from ptdpo.tutor.teacher import Lesson, Teacher, TeacherReading
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Tutored:
         reasons: why each is tutored or not, see ``routing_reasons``.
     """
 
-    readings: Sequence[Reading]
+    readings: Sequence[TeacherReading]
     routed: Routed
     replaced: Mapping[int, list[int]] | None
     reasons: Sequence[str]
@@ -73,7 +73,8 @@ def tutor_rollouts(engine: Engine, settings: TutoringSettings, teacher: Teacher,
     _log(engine, list(lessons.values()))
     in_tutored_group = routed.in_tutored_group.tolist()
     readings = [
-        Reading(in_tutored_group[row], read.get(row), str(content.get("id", ""))) for row, content in enumerate(rows)
+        TeacherReading(in_tutored_group[row], read.get(row), str(content.get("id", "")))
+        for row, content in enumerate(rows)
     ]
     accuracy, groups = batch.groups.accuracy, batch.groups
     low = groups.mine((accuracy.mean(dim=1, keepdim=True) < settings.threshold).expand_as(accuracy))

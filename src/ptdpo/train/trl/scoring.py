@@ -14,7 +14,7 @@ from torch import Tensor
 from ptdpo.algo.lm_head import concatenate
 from ptdpo.models.family import without_empty_images
 from ptdpo.tutor.head import Divergence, HeadName, HeadWeights, ScoredTokens, ScoreRequest, TeacherView
-from ptdpo.tutor.teacher import Reading
+from ptdpo.tutor.teacher import TeacherReading
 
 IGNORED = -100
 
@@ -31,7 +31,7 @@ class ScoredAgainst:
     """
 
     divergence: Divergence
-    readings: Sequence[Reading]
+    readings: Sequence[TeacherReading]
     head: HeadWeights
     tutored: Tensor
 
