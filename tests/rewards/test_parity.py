@@ -11,7 +11,7 @@ from mathruler.grader import extract_boxed_content, grade_answer
 
 from ptdpo.records import Answered
 from ptdpo.rewards import grade, grade_many
-from ptdpo.rewards.parity import boxed_content, parity_here
+from ptdpo.rewards.parity import boxed_content, parity_here, parity_in_worker
 from ptdpo.rewards.pool import WorkerPool
 
 CASES = Path(__file__).parents[1] / "data" / "grading_cases.jsonl"
@@ -94,3 +94,11 @@ def test_code_is_not_run_even_where_mathruler_runs_it(code):
     truth = code.removesuffix(".n()").strip("()")
     assert plainly(f"\\boxed{{{code}}}", truth) is True
     assert grade(f"\\boxed{{{code}}}", truth, mode="mathruler").accuracy == 0.0
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [("(2==2)", "(1==1)"), ("(1!=2)", "(1==1)"), ("(2==3)", "(1==1)"), ("(1==1)", "1"), ("(1<2)", "(3>2)")],
+)
+def test_comparisons_are_judged_as_mathruler_judges_them(given, expected):
+    assert parity_in_worker(given, expected) == grade_answer(given, expected)

@@ -1,7 +1,7 @@
 """Read an arithmetic expression with sympy's tokeniser, but never evaluate it as Python.
 
 ``sympy.parse_expr`` turns text into Python source and calls ``eval`` on it: text such as ``open('x')`` runs. Here
-the same source is read as a syntax tree of which only arithmetic is understood: numbers, symbols, operators, and
+the same source is read as a syntax tree of which only arithmetic is understood: numbers, symbols, operators, comparisons, and
 calls of mathematical functions.
 """
 
@@ -27,6 +27,14 @@ _UNARY: dict[type[ast.unaryop], Callable[[Any], Any]] = {
     ast.UAdd: operator.pos,
     ast.USub: operator.neg,
     ast.Invert: operator.invert,
+}
+_COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
 }
 # What sympy's tokeniser writes around the names and numbers of the text; the only calls that may hold a string.
 _MAKERS = ("Symbol", "Function", "Integer", "Float", "Rational")
@@ -93,6 +101,8 @@ def _leaf(node: ast.expr) -> Any:
             return _mathematical(name)
         case ast.UnaryOp(op=op, operand=operand) if type(op) in _UNARY:
             return _UNARY[type(op)](_value(operand))
+        case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in _COMPARISONS:
+            return _COMPARISONS[type(op)](_value(left), _value(right))
         case ast.Tuple(elts=elements):
             return tuple(_value(element) for element in elements)
         case ast.List(elts=elements):
