@@ -1,8 +1,8 @@
 """Read an arithmetic expression with sympy's tokeniser, but never evaluate it as Python.
 
 ``sympy.parse_expr`` turns text into Python source and calls ``eval`` on it: text such as ``open('x')`` runs. Here
-the same source is read as a syntax tree of which only arithmetic is understood: numbers, symbols, operators, comparisons, and
-calls of mathematical functions.
+the same source is read as a syntax tree of which only arithmetic is understood: numbers, symbols, operators,
+comparisons, and calls of mathematical functions.
 """
 
 import ast
