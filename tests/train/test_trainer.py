@@ -19,8 +19,8 @@ from ptdpo.data.images import open_image
 from ptdpo.models import load_model
 from ptdpo.presets import PRESETS
 from ptdpo.train import PTDConfig, PTDTrainer
-from ptdpo.train.checkpoints.whole import WholeCheckpoints
 from ptdpo.train.examples import read_examples
+from ptdpo.train.trl.whole_checkpoints import WholeCheckpoints
 from tests.train.helpers import (
     SGD,
     Alternating,
@@ -358,7 +358,7 @@ def test_trl_still_has_the_methods_that_are_overridden_or_called(name):
 
 @pytest.mark.parametrize("name", sorted(CHECKPOINTS))
 def test_transformers_still_saves_through_the_methods_that_are_overridden(name):
-    """If this fails, transformers changed: adapt ptdpo.train.checkpoints.whole before widening the pin."""
+    """If this fails, transformers changed: adapt ptdpo.train.trl.whole_checkpoints before widening the pin."""
     assert list(inspect.signature(inspect.unwrap(getattr(Trainer, name))).parameters) == CHECKPOINTS[name]
 
 
