@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
@@ -103,9 +103,10 @@ class TrlEngine:
         What it logs is dropped: TRL calls it again for the rollouts that are kept.
         """
         assert isinstance(rollouts, TrlRollouts)
-        trainer: Any = self._trainer
+        trainer = self._trainer
         columns = {key: [row[key] for row in rows] for key in rows[0] if key not in _NOT_FOR_REWARDS}
-        accuracy = trainer.reward_funcs[self.right.column](
+        reward = cast(Callable[..., Any], trainer.reward_funcs[self.right.column])
+        accuracy = reward(
             prompts=[row["prompt"] for row in rows],
             completions=rollouts.completions,
             completion_ids=rollouts.response_ids,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
+from trl import GRPOTrainer
 
 from ptdpo.train.trl.unlogged import metrics_kept
 
@@ -202,7 +203,7 @@ class EngineCheck:
 
 
 @contextmanager
-def unlogged(trainer: Any, response_length: int) -> Iterator[None]:
+def unlogged(trainer: GRPOTrainer, response_length: int) -> Iterator[None]:
     """While this lasts, a trainer's generations are short and leave nothing in its logs."""
     logs, generation = trainer._logs, trainer.vllm_generation
     kept = {name: list(values) for name, values in logs.items() if not isinstance(values, dict)}
