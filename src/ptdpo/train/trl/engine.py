@@ -150,7 +150,7 @@ class TrlEngine:
             columns["completion_ids"],
             written_by_policy(columns),
             columns["advantages"],
-            "pixel_values" in columns,
+            PIXELS in columns,
             groups.mine(weighted),
             self.right.name,
             TrlContent(columns, self._trainer.model, self._args.per_device_train_batch_size),
@@ -204,8 +204,8 @@ class TrlEngine:
             columns["completion_ids"].size(1),
             batch_size=content.rows_at_once,
             compute_entropy=True,
-            pixel_values=torch.cat(list(pixels)),
             **given,
+            **{PIXELS: torch.cat(list(pixels))},
         )
         return log_probs, entropies
 

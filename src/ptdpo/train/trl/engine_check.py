@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 from trl import GRPOTrainer
 
+from ptdpo.models.family import PIXELS
 from ptdpo.train.trl.unlogged import metrics_kept
 
 _LISTED = 8
@@ -182,7 +183,7 @@ class EngineCheck:
                 sampled, scored, mask, columns["completion_ids"],
                 limit=self._limit, when=when or "now", token=self._token,
                 ids=[str(row.get("id", place)) for place, row in enumerate(rows)],
-                has_images=columns.get("pixel_values") is not None,
+                has_images=columns.get(PIXELS) is not None,
             )  # fmt: skip
         except ValueError as error:
             if when:
