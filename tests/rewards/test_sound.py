@@ -47,7 +47,7 @@ def test_answers_of_every_kind():
     assert set(wrong) == MISSED, wrong
 
 
-# What the mending after first sight left: a unit of nonsense taken, and seven right answers called wrong.
+# What the mending after first sight left: a unit of nonsense taken, and eight right answers called wrong.
 FRESH_LEFT = {
     ("384", "$$\\boxed{384^\\circ C F}$$"),
     ("3:45 PM", "\\boxed{3:45}"),
@@ -56,6 +56,8 @@ FRESH_LEFT = {
     ("8", "The total is 8."),
     ("5/9", "\\fbox{5:9}"),
     ("C", "(C) blue."),
+    # A multiple choice or, without options, an order or an angle.
+    ("ABD", "\\(\\boxed{DBA}\\)."),
 }
 
 
@@ -278,6 +280,40 @@ def test_unknown_modes_are_refused():
         grade("\\boxed{1}", "1", mode="lenient")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="unknown grading 'exact'"):
         grade("\\boxed{1}", "1", mode="exact")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected", "is_right"),
+    [
+        # What is counted, where the expected answer does not say it.
+        ("7 apples", "7", True), ("7", "7 apples", True), ("7 pears", "7 apples", False), ("8 apples", "7", False),
+        ("7 apples and 2 pears", "7", False), ("7 dozen", "7", False),
+        # A hedge still names one value, which must be the expected one; a bound does not.
+        ("about 7", "7", True), ("\\approx 7", "7", True), ("about 7.2", "7", False), ("nearly 7", "7", False),
+        ("almost 7", "7", False), ("at least 7", "7", False), ("more than 7", "7", False), ("7 or 8", "7", False),
+        ("about 7 to 8", "7", False),
+        # An interval states an inequality of one letter.
+        ("[3,\\infty)", "a \\ge 3", True), ("(3,\\infty)", "a \\ge 3", False), ("a \\ge 3", "[3,\\infty)", True),
+        ("[3,\\infty)", "a + b \\ge 3", False), ("b \\ge 3", "a \\ge 3", False),
+    ],
+)  # fmt: skip
+def test_decisions_of_the_page(given, expected, is_right):
+    assert right(given, expected) is is_right
+
+
+def test_letters_of_a_run_in_another_order_need_options():
+    assert right("CA", "AC", "1", "2", "3")
+    assert not right("CB", "AC", "1", "2", "3")
+    assert not right("CA", "AC")
+    assert right("A/C", "AC")
+    assert not right("B/A", "A/B")
+
+
+def test_a_sentence_in_a_box_names_its_value():
+    for given, expected in (("The total is 8", "8"), ("The clock shows 10:05", "10:05"), ("The ratio is 3:5", "3:5")):
+        assert right(given, expected)
+    for given in ("The total is not 8", "The wrong total is 8", "The total is less than 8", "The total is 8 or 9"):
+        assert not right(given, "8")
 
 
 def test_letters_of_a_formula_do_not_multiply():

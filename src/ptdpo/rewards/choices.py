@@ -58,7 +58,7 @@ def match_choice(given: str, expected: str, options: Sequence[str], same: Same) 
     """
     several = letters_of(expected, loosely=bool(options))
     if several:
-        return several == letters_of(given, loosely=True)
+        return several == _given_letters(given, is_choice=bool(options))
     letter, text = split_label(expected, bool(options))
     if not letter:
         return _by_text(given, expected, options, same)
@@ -99,7 +99,9 @@ def split_label(answer: str, is_choice: bool) -> tuple[str, str]:
 
 def letters_of(answer: str, *, loosely: bool = False) -> frozenset[str]:
     """Return the letters of "A, C", "(A)(C)", "A and C", "AC", loosely also "a, c", "{A, C}"; none of anything else."""
-    answer = re.sub(rf"^{_KIND}", "", answer) if answer[:1].islower() else answer
+    answer = (
+        re.sub(rf"^{_KIND}", "", answer, flags=re.IGNORECASE) if re.match(r"[a-z]|[A-Z][a-z]{2}", answer) else answer
+    )
     answer = re.sub(r"^[Bb]oth\s+(?=\W?[A-J]\W?\s+and\s)", "", answer)
     if loosely and answer[:1] == SET_OPEN and answer[-1:] == SET_CLOSE:
         answer = answer[1:-1].strip()
@@ -110,6 +112,14 @@ def letters_of(answer: str, *, loosely: bool = False) -> frozenset[str]:
         letters = re.findall(r"(?<![A-Za-z])[A-Ja-j](?![A-Za-z])", answer)
         return frozenset(letter.upper() for letter in letters) if len(set(letters)) == len(letters) else frozenset()
     return frozenset()
+
+
+def _given_letters(answer: str, *, is_choice: bool) -> frozenset[str]:
+    """Return the letters of an answer where several are expected: also "A/C", and of a choice "CA"."""
+    if is_choice and _RUN.fullmatch(answer):
+        # Without options, CBA may be an angle or an order, and ABC another.
+        answer = "".join(sorted(answer))
+    return letters_of(re.sub(r"(?<=[A-J])\s*/\s*(?=[A-J])", ", ", answer), loosely=True)
 
 
 def contradiction(answer: str, options: Sequence[str], same: Same) -> str:

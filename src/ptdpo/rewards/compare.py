@@ -42,7 +42,7 @@ from ptdpo.text.notation import plain
 _LEAD = re.compile(
     r"(?:therefore|thus|so|hence),? (?=\S{1,12} ?=)"
     r"|(?:(?:therefore|thus|so|hence),? )?(?:the )?(?:(?:final|correct) )?(?:answer|result)s?(?: is| are|:)\s*:?\s*"
-    r"|there (?:is|are) |it is |(?:about|approximately|approx\.?|around|nearly|roughly) (?=[\d.¤])|[~≈]\s*(?=\d)"
+    r"|there (?:is|are) |it is |(?:about|approximately|approx\.?|around|roughly) (?=[\d.¤])|[~≈]\s*(?=\d)"
     r"|(?:in )?(?:the )?(?:year )?(?=[12]\d{3}$)",
     re.IGNORECASE,
 )
@@ -56,7 +56,13 @@ _SPOKEN_RELATIONS = tuple(
         ("greater than|more than|larger than", ">"),
     )
 )
-_GLOSS = re.compile(r"(.+?)\s*\(([^()]+)\)")
+_GLOSS = re.compile(r"(.+?)\s*\(\s*([^()]+?)\s*\)")
+# "The total is 8", "The clock shows 10:05": what is named may be anything, unless it is said to be wrong.
+_SAID = re.compile(
+    r"(?:the|its|this|that) (?!(?:[a-z]+ ){0,3}(?:not|never|no|wrong|incorrect|false|other|previous|initial)\b)"
+    r"(?:[a-z]+ ){1,4}(?:is|are|was|were|equals|shows|reads|says)(?: equal to| exactly)? (.+)",
+    re.IGNORECASE,
+)
 _SYMBOLIC = re.compile(r"\\(?:sum|i+nt|oint|prod|lim|[dt]?binom|lfloor|lceil)(?![a-zA-Z])|[⟪]")
 
 
@@ -136,6 +142,9 @@ def same_answer(given: str, expected: str) -> bool:
         if gloss and same_answer(gloss[2], gloss[1]):
             # "5 (five)" says it twice.
             candidates.append(gloss[1])
+        said = _SAID.fullmatch(given) if kind.name in ("quantity", "time", "range", "ratio") else None
+        if said:
+            candidates.append(said[1])
         exact, sign, rounded = given.partition("≈")
         if sign and kind.same(exact.strip(), meaning, same_answer) and _rounds_to(exact.strip(), rounded.strip()):
             return True
