@@ -212,7 +212,17 @@ def test_options_are_read_from_the_question(question, options):
         ("Hence option (C) is correct", "C", "correct option"),
         ("The answer is not B.", "", ""),
         ("x</think>\n3", "3", "whole response"),
-        ("As seen.\nC. 3 cm", "C", "last line"),
+        ("As seen.\nC. 3 cm", "C. 3 cm", "last line"),
+        ("As seen.\nOption C. Here is why.", "C", "last line"),
+        ("The clock shows (C) 3:00.", "(C) 3:00", "last letter"),
+        ("The clock shows (C) 3:00 or (D) 4:00.", "The clock shows (C) 3:00 or (D) 4:00", "whole response"),
+        ("Based on the figure, ∠AED is equal to 115°.", "115°", "conclusion"),
+        ("Based on the figure, ∠AED cannot be 115°.", "Based on the figure, ∠AED cannot be 115°", "whole response"),
+        ("B is the correct answer.", "B", "correct option"),
+        ("选项B是正确答案。", "B", "answer line"),
+        ('The answer is "No." It is red.', "No", "the answer is"),
+        ("The answer is **(C)**, 118°.", "(C), 118°", "the answer is"),
+        ("So x is **(B)**.\n\nI hope this helps! Let me know if you have other questions.", "B", "conclusion"),
         ("As seen.\n(C) 3 cm", "(C) 3 cm", "last line"),
         ("(A) 1\n(B) 2\n(C) 3", "", ""),
         ("the answer is 2</think>", "", ""),
@@ -225,6 +235,24 @@ def test_where_answers_are_found(response, answer, place):
     if "boxed{\\boxed" not in response:
         assert found.text == answer
     assert found.place == place
+
+
+def test_a_letter_whose_sentence_gives_another_option_is_none():
+    times = ("half", "quarter", "o'clock", "quarter past")
+    assert grade("B. The time shown is quarter past.", "B", options=times).accuracy == 0.0
+    assert grade("B. The time shown is quarter.", "B", options=times).accuracy == 1.0
+    assert grade("B. The hand says so.", "B", options=times).accuracy == 1.0
+    assert grade("The answer is B. 40", "B", options=("20", "30", "40")).accuracy == 0.0
+
+
+def test_the_text_beside_a_letter_may_say_its_option_in_more_words():
+    options = ("quarter", "o'clock", "quarter past", "False")
+    for response in ("B (twelve o'clock)", "Twelve o'clock (B)", "D. False", "C, which is quarter past"):
+        assert right(response, response[0] if response[0] in "BCD" else "B", *options), response
+    for response in ("A (quarter past)", "B (not o'clock)", "B (quarter)", "B (o'clock or quarter)", "D. True"):
+        assert not right(response, response[0], *options), response
+    assert right("B) A cat", "B", "a dog", "a cat")
+    assert not right("B) A dog", "B", "a dog", "a cat")
 
 
 def test_fall_backs_look_at_the_last_two_thousand_characters():
@@ -287,7 +315,9 @@ def test_unknown_modes_are_refused():
     [
         # What is counted, where the expected answer does not say it.
         ("7 apples", "7", True), ("7", "7 apples", True), ("7 pears", "7 apples", False), ("8 apples", "7", False),
-        ("7 apples and 2 pears", "7", False), ("7 dozen", "7", False),
+        ("7 apples and 2 pears", "7", False), ("7 dozen", "7", False), ("7 red apples in the image", "7", True),
+        ("7 red apples", "7 apples", True), ("7 red apples", "7 green apples", False), ("7 more apples", "7", False),
+        ("7 years old", "7", True), ("7 (approx)", "7", True), ("1 apple", "1", True), ("1 incorrect", "1", False),
         # A hedge still names one value, which must be the expected one; a bound does not.
         ("about 7", "7", True), ("\\approx 7", "7", True), ("about 7.2", "7", False), ("nearly 7", "7", False),
         ("almost 7", "7", False), ("at least 7", "7", False), ("more than 7", "7", False), ("7 or 8", "7", False),

@@ -115,8 +115,19 @@ def match(given: str, expected: str, options: Sequence[str] = ()) -> bool:
     if not first or not second:
         return False
     texts = tuple(cleaned(option) for option in options)
-    chosen = match_choice(first, second, texts, same_answer)
+    chosen = match_choice(first, second, texts, _same_text)
     return same_answer(first, second) if chosen is None else chosen
+
+
+def names_another(letter: str, rest: str, options: Sequence[str]) -> bool:
+    """Return whether the sentence after a letter gives the text of another option: "B. The time is 3:00"."""
+    own = ord(letter.upper()) - ord("A") if len(letter) == 1 else len(options)
+    if not rest or len(rest) > MAX_ANSWER or not 0 <= own < len(options):
+        return False
+    said = _SAID.fullmatch(cleaned(rest))
+    values = [cleaned(rest), *([said[1]] if said else [])]
+    fitting = {number for number, option in enumerate(options) for value in values if _same_text(value, option)}
+    return bool(fitting) and own not in fitting
 
 
 @lru_cache(maxsize=4096)
@@ -126,7 +137,14 @@ def cleaned(answer: str) -> str:
     for pattern, sign in _SPOKEN_RELATIONS:
         text = pattern.sub(sign, text)
     rest = _LEAD.sub("", text, count=1) if _LEAD.match(text) else text
+    rest = re.sub(r"(?<=\d)\s*\(?\b(?:approx\.?|approximately|rounded)\)?$", "", rest)
     return plain(rest) if rest and rest != text else text
+
+
+def _same_text(given: str, expected: str) -> bool:
+    """Compare two texts of which one may have stood behind a letter: "(C) Around 31%"."""
+    first, second = (re.sub(r"(?<=\w)\?$", "", text) if text.count(" ") > 2 else text for text in (given, expected))
+    return same_answer(cleaned(first), cleaned(second))
 
 
 def same_answer(given: str, expected: str) -> bool:

@@ -137,6 +137,7 @@ def plain(answer: str) -> str:
     text = _SIMPLE_POWER.sub(r"^\1", _TIGHT.sub(r"\1", " ".join(text.split())))
     text = re.sub(r"(?<![a-zA-Z])(?:pi|PI)(?![a-zA-Z])", "π", text)
     text = re.sub(r"(?<=\d)pi(?![a-zA-Z])", "π", text)
+    text = re.sub(r"(?<=\d)\*(?=°)", "", text)
     # A raised o stands for the sign of degrees.
     text = re.sub(r"(?<=\d)\^\(?o\)?(?![a-zA-Z])", "°", text)
     text = re.sub(rf"\+?(?:{INFINITY}|\binfinity\b|\boo\b)", INFINITY, text)
