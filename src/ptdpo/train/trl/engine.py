@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
@@ -103,10 +103,9 @@ class TrlEngine:
         What it logs is dropped: TRL calls it again for the rollouts that are kept.
         """
         assert isinstance(rollouts, TrlRollouts)
-        trainer = self._trainer
+        trainer: Any = self._trainer
         columns = {key: [row[key] for row in rows] for key in rows[0] if key not in _NOT_FOR_REWARDS}
-        reward = cast(Callable[..., Any], trainer.reward_funcs[self.right.column])
-        accuracy = reward(
+        accuracy = trainer.reward_funcs[self.right.column](
             prompts=[row["prompt"] for row in rows],
             completions=rollouts.completions,
             completion_ids=rollouts.response_ids,
@@ -150,7 +149,7 @@ class TrlEngine:
             columns["completion_ids"],
             written_by_policy(columns),
             columns["advantages"],
-            PIXELS in columns,
+            "pixel_values" in columns,
             groups.mine(weighted),
             self.right.name,
             TrlContent(columns, self._trainer.model, self._args.per_device_train_batch_size),
@@ -204,8 +203,8 @@ class TrlEngine:
             columns["completion_ids"].size(1),
             batch_size=content.rows_at_once,
             compute_entropy=True,
+            pixel_values=torch.cat(list(pixels)),
             **given,
-            **{PIXELS: torch.cat(list(pixels))},
         )
         return log_probs, entropies
 
