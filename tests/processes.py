@@ -34,21 +34,27 @@ def command(*arguments: object, said: Path, **environment: str) -> BaseProcess:
     return start(_command, *map(str, arguments), said=said, **environment)
 
 
-def two_processes(worker: str, *arguments: object, said: Path) -> None:
-    """Run ``main`` of a module on two gloo processes, with the variables that torchrun gives them; fail as they do."""
-    launched = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    both = [
+def gloo_processes(worker: str, *arguments: object, said: Path, count: int = 2) -> None:
+    """Run ``main`` of a module on gloo processes, with the variables that torchrun gives them; fail as they do."""
+    size = str(count)
+    launched = {
+        "WORLD_SIZE": size,
+        "LOCAL_WORLD_SIZE": size,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+    }
+    all_of_them = [
         start(_worker, worker, *map(str, arguments), said=said, RANK=rank, LOCAL_RANK=rank, **launched)
-        for rank in ("0", "1")
+        for rank in map(str, range(count))
     ]
     end = time.monotonic() + LONGEST
-    while any(process.exitcode is None for process in both):
-        wait([process.sentinel for process in both if process.exitcode is None], timeout=end - time.monotonic())
-        if time.monotonic() > end or any(process.exitcode for process in both):
-            for process in both:
+    while any(process.exitcode is None for process in all_of_them):
+        wait([process.sentinel for process in all_of_them if process.exitcode is None], timeout=end - time.monotonic())
+        if time.monotonic() > end or any(process.exitcode for process in all_of_them):
+            for process in all_of_them:
                 process.kill()
                 process.join()
-    assert [process.exitcode for process in both] == [0, 0], said.read_text()[-4000:]
+    assert [process.exitcode for process in all_of_them] == [0] * count, said.read_text()[-4000:]
 
 
 def _begin(target: Callable[..., None], arguments: tuple[object, ...], said: str, environment: dict[str, str]) -> None:

@@ -168,10 +168,15 @@ def regular_file(path: str | Path, kind: str = "file") -> Path:
         ValueError: if there is none.
     """
     path = Path(path)
-    if not path.exists():
+    try:
+        there = path.exists()
+    except OSError as error:
+        raise ValueError(f"{str(path)[:200]}: no such {kind} ({error.strerror})") from error
+    if not there:
         raise ValueError(f"{path}: no such {kind}")
     if not path.is_file():
-        raise ValueError(f"{path}: is a folder, a pipe or a device, not a {kind}")
+        article = "an" if kind[0] in "aeiou" else "a"
+        raise ValueError(f"{path}: is a folder, a pipe or a device, not {article} {kind}")
     return path
 
 

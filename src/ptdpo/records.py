@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 # How a response is graded: see ``ptdpo.rewards.grade_many``.
@@ -21,6 +21,7 @@ class Problem:
         source: where the problem comes from.
         prompt_with_hint: the whole question with its hint, as data sets of the reference implementation store
             it; ``None`` or empty when there is none.
+        where: it stands, for messages, where its id does not tell; no part of what it is.
     """
 
     id: str
@@ -29,6 +30,11 @@ class Problem:
     answer: str
     source: str = ""
     prompt_with_hint: str | None = None
+    where: str = field(default="", compare=False, repr=False)
+
+    def bad(self, reason: str) -> BadRow:
+        """Return this problem as a row that cannot be used."""
+        return BadRow(self.id, f"{self.where}: {reason}" if self.where else reason)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,6 @@
 """The fused head against its dense float64 reference: values, gradients, edge cases, memory, refusals."""
 
-import itertools
 import math
-from inspect import unwrap  # the plain function, as users call it: without the test suite's shape checks
 
 import pytest
 import torch
@@ -14,76 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ptdpo.algo.dense_head import dense_token_stats
 from ptdpo.algo.lm_head import concatenate, teacher_topk, token_stats
+from tests.algo.head_case import KIND_TAILS, KINDS, METRICS, OUTPUTS, SUPPORTS, Case
 from tests.reference import divergence as naive
-
-KINDS = ("jsd", "forward_kl", "reverse_kl")
-SUPPORTS = ("union", "student", "teacher")
-TAILS = ("bucket", "none", "student")
-# Where the teacher has nothing outside the support, KL(student‖teacher) is infinite.
-KIND_TAILS = [pair for pair in itertools.product(KINDS, TAILS) if pair != ("reverse_kl", "student")]
-OUTPUTS = ("log_prob", "entropy", "divergence")
-METRICS = ("overlap", "student_tail", "teacher_tail")
-
-
-class Case:
-    """Random student and teacher, in float64; the reference and the fused head see the same numbers."""
-
-    def __init__(self, tokens=11, vocabulary=150, size=12, tutored=6, bias=False, scale=1.0, seed=0):
-        generator = torch.Generator().manual_seed(seed)
-
-        def draw(*shape):
-            return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
-        self.hidden, self.weight = scale * draw(tokens, size), draw(vocabulary, size)
-        self.bias = draw(vocabulary) if bias else None
-        self.targets = torch.randint(vocabulary, (tokens,), generator=generator)
-        self.rows = torch.randperm(tokens, generator=generator)[:tutored]
-        self.teacher_hidden = self.hidden[self.rows] + 0.7 * scale * draw(tutored, size)
-        self.teacher_weight = self.weight + 0.1 * draw(vocabulary, size)
-        self.teacher_bias = draw(vocabulary) if bias else None
-        self.upstream = [draw(tokens), draw(tokens), draw(tutored)]
-
-    def cast(self, dtype):
-        """Round to a type and back, so that both sides start from the same rounded numbers."""
-        for name in ("hidden", "weight", "bias", "teacher_hidden", "teacher_weight", "teacher_bias"):
-            value = getattr(self, name)
-            setattr(self, name, None if value is None else value.to(dtype).double())
-        return self
-
-    def run(self, score=token_stats, dtype=torch.float64, outputs=OUTPUTS, teacher_k=None, chunks=None, **settings):
-        """Return (stats, gradients of hidden, weight, bias) of a random linear function of the outputs."""
-
-        def at(tensor):
-            return None if tensor is None else tensor.to(dtype)
-
-        leaves = [None if t is None else at(t).clone().requires_grad_() for t in (self.hidden, self.weight, self.bias)]
-        k, temperature = settings.get("k", 100), settings.get("temperature", 1.0)
-        record = teacher_topk(
-            at(self.teacher_hidden),
-            at(self.teacher_weight),
-            at(self.teacher_bias),
-            k=teacher_k or k,
-            temperature=temperature,
-            row_chunk=(chunks or {}).get("row_chunk"),
-        )
-        stats = score(
-            leaves[0], leaves[1], self.targets, leaves[2], teacher=record, rows=self.rows, **settings, **(chunks or {})
-        )
-        terms = [(getattr(stats, n) * u).sum() for n, u in zip(OUTPUTS, self.upstream, strict=True) if n in outputs]
-        sum(terms).backward()
-        return stats, [leaf.grad for leaf in leaves if leaf is not None]
-
-    def compare(self, dtype=torch.float64, value=1e-12, gradient=1e-12, outputs=OUTPUTS, chunks=None, **settings):
-        """Compare with the dense float64 reference; tolerances: absolute for values, relative norm for gradients."""
-        self.cast(dtype)
-        got, got_gradients = self.run(dtype=dtype, outputs=outputs, chunks=chunks, **settings)
-        expected, gradients = self.run(dense_token_stats, outputs=outputs, **settings)
-        for name in (*OUTPUTS, *METRICS):
-            difference = (getattr(got, name).double() - getattr(expected, name)).abs().max().item()
-            assert difference <= value * max(1.0, getattr(expected, name).abs().max().item()), name
-        for mine, reference in zip(got_gradients, gradients, strict=True):
-            assert (mine.double() - reference).norm() <= gradient * reference.norm()
-            assert mine.dtype == dtype
 
 
 @pytest.mark.parametrize(("kind", "tail"), KIND_TAILS)
@@ -178,93 +108,6 @@ def test_teacher_may_have_another_hidden_size():
     assert (stats.divergence > 0).all()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("k", [1, 9, 150])
-def test_identical_distributions_give_exactly_zero_and_no_gradient(kind, k):
-    case = Case(tutored=11)
-    hidden = case.hidden.float().requires_grad_()
-    record = teacher_topk(hidden.detach(), case.weight.float(), k=k)
-    value = token_stats(hidden, case.weight.float(), case.targets, teacher=record, k=k, kind=kind).divergence
-    value.sum().backward()
-    assert value.abs().max() <= (0 if kind == "jsd" else 1e-6)
-    assert hidden.grad.abs().max() <= 2e-6
-
-
-def test_disjoint_distributions_reach_ln_2():
-    never = -torch.inf
-    hidden = torch.zeros(2, 3).requires_grad_()
-    weight = torch.randn(4, 3)
-    bias, teacher_bias = torch.tensor([1.0, 2.0, never, never]), torch.tensor([never, never, 0.5, 1.0])
-    for k in (2, 4):
-        record = teacher_topk(torch.zeros(2, 3), weight, teacher_bias, k=k)
-        stats = token_stats(hidden, weight, torch.tensor([0, 1]), bias, teacher=record, k=k)
-        assert stats.divergence.tolist() == pytest.approx([math.log(2)] * 2, abs=1e-6)
-        (gradient,) = torch.autograd.grad(stats.divergence.sum(), hidden)
-        assert gradient.isfinite().all()
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("support", SUPPORTS)
-def test_a_tail_that_underflows_stays_finite(kind, support):
-    weight = torch.eye(40)
-    student, teacher = torch.full((2, 2, 40), -200.0)
-    student[0, 0], teacher[0, 0], student[1, 0], teacher[1, 1] = 100.0, 100.0, 60.0, 60.0
-    student.requires_grad_()
-    stats = token_stats(
-        student,
-        weight,
-        torch.tensor([0, 1]),
-        teacher=teacher_topk(teacher, weight, k=2),
-        k=2,
-        kind=kind,
-        support=support,
-    )
-    sum(part.sum() for part in stats[:3]).backward()
-    assert stats.divergence.isfinite().all()
-    assert student.grad.isfinite().all()
-    assert stats.divergence[0] == 0
-
-
-@pytest.mark.parametrize(("kind", "tail"), KIND_TAILS)
-@pytest.mark.parametrize("support", SUPPORTS)
-@pytest.mark.parametrize("k", [4, 8, 10, 12])
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-5)])
-def test_impossible_tokens_on_both_sides(kind, support, tail, k, dtype, tolerance):
-    """A union that names every possible token leaves no mass outside, on either side."""
-    case = Case(vocabulary=12, tokens=20, tutored=20, bias=True)
-    case.bias[[3, 7]] = case.teacher_bias[[3, 7]] = -torch.inf
-    case.targets = torch.full_like(case.targets, 5)
-    case.compare(kind=kind, support=support, tail=tail, k=k, dtype=dtype, value=tolerance, gradient=tolerance)
-
-
-@pytest.mark.parametrize("kind", ["forward_kl", "reverse_kl"])
-def test_tails_that_the_other_side_uses_up_stay_finite(kind):
-    """Rounding leaves nothing of the teacher's rest when the student names almost all of it."""
-    teacher, student = torch.full((1, 300), -30.0), torch.full((1, 300), -30.0)
-    teacher[0, :10], teacher[0, 10:20] = 5.0, 1.0
-    student[0, 10:20] = 5.0
-    weight = torch.eye(300)
-    target, settings = torch.tensor([0]), {"k": 10, "kind": kind}
-    exact_record = teacher_topk(teacher.double(), weight.double(), k=10)
-    exact = dense_token_stats(student.double(), weight.double(), target, teacher=exact_record, **settings)
-    got = token_stats(student, weight, target, teacher=teacher_topk(teacher, weight, k=10), **settings)
-    torch.testing.assert_close(got.divergence.double(), exact.divergence, rtol=1e-5, atol=1e-5)
-
-
-def test_no_compared_row_and_no_row_at_all():
-    case = Case()
-    hidden, weight = case.hidden.requires_grad_(), case.weight.requires_grad_()
-    stats = token_stats(hidden, weight, case.targets)
-    assert [stats.divergence.shape, stats.overlap.shape] == [(0,), (0,)]
-    (stats.log_prob.sum() + stats.divergence.sum()).backward()
-    expected = torch.autograd.grad(dense_token_stats(hidden, weight, case.targets).log_prob.sum(), hidden)[0]
-    torch.testing.assert_close(hidden.grad, expected)
-    empty = token_stats(hidden[:0], weight, case.targets[:0], teacher=teacher_topk(hidden[:0], weight))
-    assert empty.log_prob.shape == empty.divergence.shape == (0,)
-    (gradient,) = torch.autograd.grad(empty.log_prob.sum() + empty.divergence.sum(), weight)
-    assert (gradient == 0).all()
-
-
 def test_gradients_only_where_they_are_wanted():
     case = Case()
     record = teacher_topk(case.teacher_hidden.requires_grad_(), case.teacher_weight.requires_grad_(), k=9)
@@ -354,62 +197,6 @@ def test_the_logits_are_never_held():
         case.run(dense_token_stats, k=9)
     assert dense.largest >= 90 * 5_000
     assert fused.largest <= max(4 * 5_056, 96 * 200, 5_000 * 8)
-
-
-def refused(message, **changes):
-    case = Case()
-    given = {"hidden": case.hidden, "weight": case.weight, "targets": case.targets, "k": 9, "rows": case.rows}
-    record = teacher_topk(case.teacher_hidden, case.teacher_weight, k=9)
-    given = {"teacher": record, **given, **changes}
-    with pytest.raises(ValueError, match=message):
-        unwrap(token_stats)(**given)
-
-
-OTHER_VOCABULARY = teacher_topk(torch.ones(6, 3), torch.ones(151, 3))
-
-
-@pytest.mark.parametrize(
-    ("message", "changes"),
-    [
-        (r"hidden states \(11, 7\) and head \(150, 12\)", {"hidden": torch.randn(11, 7)}),
-        ("floating point, got torch.int64", {"hidden": torch.ones(11, 12, dtype=torch.long)}),
-        ("NaN or infinity", {"hidden": torch.full((11, 12), torch.nan)}),
-        ("bias has shape", {"bias": torch.zeros(3)}),
-        ("11 hidden states need as many targets", {"targets": torch.zeros(3, dtype=torch.long)}),
-        ("targets must lie in .* got 150 to 150", {"targets": torch.full((11,), 150)}),
-        ("targets must be integers", {"targets": torch.zeros(11)}),
-        ("rows must lie in .* got 0 to 11", {"rows": torch.tensor([0, 1, 2, 3, 4, 11])}),
-        ("rows must lie in .* got -1 to 4", {"rows": torch.tensor([0, 1, 2, 3, 4, -1])}),
-        ("rows holds an index twice", {"rows": torch.tensor([0, 1, 2, 3, 4, 4])}),
-        ("teacher holds 6 tokens but 2 rows", {"rows": torch.tensor([0, 1])}),
-        ("6 rows are to be compared but there is no teacher", {"teacher": None}),
-        ("k must be at least 1, got 0", {"k": 0}),
-        ("temperature must be positive, got 0", {"temperature": 0.0}),
-        ("read at temperature 1.0, the student at 0.5", {"temperature": 0.5}),
-        ("row_chunk must be at least 1", {"row_chunk": 0}),
-        ("vocab_chunk must be at least 1", {"vocab_chunk": 0}),
-        ("kind must be one of", {"kind": "js"}),
-        ("teacher's head has 151 ids, the student's 150", {"teacher": OTHER_VOCABULARY}),
-        ("stored without its head", {"teacher": OTHER_VOCABULARY.with_head(None)}),
-    ],
-)
-def test_bad_input_is_named(message, changes):
-    refused(message, **changes)
-
-
-@pytest.mark.parametrize(
-    ("message", "changes"),
-    [
-        ("k must be at least 1, got -3", {"k": -3}),
-        ("teacher's hidden states .* NaN", {"hidden": torch.full((2, 3), torch.nan)}),
-        ("teacher's hidden states must be floating", {"hidden": torch.ones(2, 3, dtype=torch.int32)}),
-        ("temperature must be positive", {"temperature": -1.0}),
-        ("row_chunk must be at least 1", {"row_chunk": -1}),
-    ],
-)
-def test_bad_teachers_are_named(message, changes):
-    with pytest.raises(ValueError, match=message):
-        unwrap(teacher_topk)(**{"hidden": torch.randn(2, 3), "weight": torch.randn(5, 3), **changes})
 
 
 @given(

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from ptdpo.algo.sharded import whole
-from tests.processes import two_processes
+from tests.processes import gloo_processes
 
 WORKER = "tests.algo.sharded_worker"
 
 
 def test_a_dtensor_head_equals_a_plain_one(tmp_path):
-    two_processes(WORKER, tmp_path / "result.json", said=tmp_path / "said.txt")
+    gloo_processes(WORKER, tmp_path / "result.json", said=tmp_path / "said.txt")
     result = json.loads((tmp_path / "result.json").read_text())
     assert set(result) == {"own tokens", "same tokens", "hybrid"}
     assert max(result.values()) < 1e-12, result

@@ -14,9 +14,10 @@ from triton.language import core
 from triton.runtime import interpreter
 
 from ptdpo.algo.backends import chosen
+from ptdpo.algo.dense_head import dense_token_stats
 from ptdpo.algo.lm_head import teacher_topk, token_stats
 from tests.algo import test_lm_head
-from tests.algo.test_lm_head import KIND_TAILS, SUPPORTS, Case, dense_token_stats
+from tests.algo.head_case import KIND_TAILS, SUPPORTS, Case
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="make gpu runs the compiled kernels")
 

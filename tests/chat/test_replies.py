@@ -7,8 +7,8 @@ import pytest
 
 from ptdpo.chat.client import EndpointError
 from ptdpo.chat.progress import Usage
+from tests.chat.asking import QUICK, ask, request, scripted
 from tests.chat.loopback import Drip, LoopbackServer, Raw, Refuse, Say, completion
-from tests.chat.test_client import QUICK, ask, request, scripted
 
 
 def odd(**changes):

@@ -45,7 +45,7 @@ GOOD = {"id": "1", "images": [], "problem": "p", "answer": "a"}
         ([{"id": "1", "answer": "a"}], r":1: the field 'problem' is missing \(found: answer, id\)"),
         ([GOOD, GOOD], "the id '1' is used twice, by rows 1 and 2"),
         ([{**GOOD, "problem": 3}], "'problem' must be str, found int"),
-        ([{**GOOD, "images": "a.png"}], "'images' must be list, found str"),
+        ([{**GOOD, "images": {"path": "a.png"}}], "'images' must be list, found dict"),
         ([{**GOOD, "images": [1]}], "list of paths"),
         ([["a"]], "expected a JSON object, found list"),
         ([{**GOOD, "id": None}], ":1: the field 'id' must be a text or a number, found null"),

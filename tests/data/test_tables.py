@@ -102,6 +102,10 @@ def test_a_column_that_would_be_passed_over_with_its_images_is_refused(tmp_path,
     path = table(tmp_path / "t.parquet", [None], pyarrow.list_(pyarrow.string()), **{name: cell})
     with pytest.raises(ValueError, match=f"the column '{name}' would be passed over"):
         read_problems(path)
+    if name != "prompt_with_hints":
+        with pytest.raises(ValueError, match=f"row 0: unknown key '{name}'.* The row has no image"):
+            read_problems(path, Reading(allow_unknown=True))
+        path = table(tmp_path / "t.parquet", [[RED]], pyarrow.list_(pyarrow.binary()), **{name: cell})
     assert len(read_problems(path, Reading(allow_unknown=True))) == 1
 
 

@@ -6,7 +6,7 @@ from ptdpo.data.dataset import sft_dataset
 from ptdpo.data.mosaic import NAMES, hidden_rules, make_scenes
 from ptdpo.demo.setting import DemoSettings, WarmStart, habit_rows, skill_rows
 from ptdpo.models import load_model, load_processor, make_tiny_lm
-from ptdpo.train.sft import cpu_sft_settings, fine_tune_on_cpu, run_sft
+from ptdpo.train.trl.sft import cpu_sft_settings, fine_tune_on_cpu, run_sft
 from tests.conftest import SMALL
 
 

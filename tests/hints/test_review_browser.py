@@ -14,6 +14,7 @@ from ptdpo.hints.usefulness import HintedDraws
 from ptdpo.records import Hint, Problem
 
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install 'ptdpo[browser]' to test the review page")
+expect = playwright.expect
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 EXECUTABLE = os.environ.get("PTDPO_BROWSER") or next(filter(None, map(shutil.which, BROWSERS)), None)
 pytestmark = [
@@ -126,8 +127,8 @@ def test_marks_survive_a_reload_and_a_second_press_takes_them_back(opened):
     page.locator(".accept").nth(0).click()
     page.locator(".reject").nth(2).click()
     page.reload()
-    assert page.text_content("#n-accepted") == "1"
-    assert page.locator(".accept").nth(0).get_attribute("aria-pressed") == "true"
+    expect(page.locator("#n-accepted")).to_have_text("1")
+    expect(page.locator(".accept").nth(0)).to_have_attribute("aria-pressed", "true")
     page.locator(".accept").nth(0).click()
     assert downloaded(page)[0] == {"accepted": [], "rejected": ["p2"]}
 
@@ -139,7 +140,7 @@ def test_a_rejection_has_a_reason_that_survives_a_reload(opened):
     card.locator(".reject").click()
     card.locator(".because input").fill("  points at the wrong cell ")
     page.reload()
-    assert page.locator(".card").nth(2).locator(".because input").input_value() == "points at the wrong cell"
+    expect(page.locator(".card").nth(2).locator(".because input")).to_have_value("points at the wrong cell")
     lists = downloaded(page)[0]
     assert lists == {"accepted": [], "rejected": ["p2"], "reasons": {"p2": "points at the wrong cell"}}
     page.locator(".card").nth(2).locator(".accept").click()
@@ -156,6 +157,19 @@ def test_a_key_rejects_and_takes_the_reason(opened):
     assert downloaded(page)[0] == {"accepted": [], "rejected": ["p0", "evil"], "reasons": {"p0": "a jar"}}
 
 
+def test_two_tabs_of_one_page_keep_each_others_marks(opened):
+    page = opened()
+    other = page.context.new_page()
+    other.goto(page.url)
+    page.locator(".accept").nth(0).click()
+    expect(other.locator("#n-accepted")).to_have_text("1")
+    other.locator(".reject").nth(2).click()
+    other.locator(".card").nth(2).locator(".because input").fill("a jar")
+    expect(page.locator("#n-rejected")).to_have_text("1")
+    expect(page.locator(".card").nth(2).locator(".because input")).to_have_value("a jar")
+    assert downloaded(page)[0] == {"accepted": ["p0"], "rejected": ["p2"], "reasons": {"p2": "a jar"}}
+
+
 def test_an_edited_hint_is_accepted_kept_and_listed(opened):
     page = opened()
     card = page.locator(".card").nth(2)
@@ -166,8 +180,8 @@ def test_an_edited_hint_is_accepted_kept_and_listed(opened):
     assert card.locator(".hint dd").all_text_contents() == ["the left column", HOSTILE]
     page.reload()
     card = page.locator(".card").nth(2)
-    assert card.locator(".hint dd").all_text_contents() == ["the left column", HOSTILE]
-    assert card.locator(".edited span").text_content() == "Edited"
+    expect(card.locator(".hint dd")).to_have_text(["the left column", HOSTILE])
+    expect(card.locator(".edited span")).to_have_text("Edited")
     edited = {"p2": {"look": "the left column", "reason": HOSTILE}}
     assert downloaded(page)[0] == {"accepted": ["p2"], "rejected": [], "edited": edited}
     card.locator(".accept").click()

@@ -20,7 +20,7 @@ from ptdpo.hints.build import BuildSettings, build_hints
 from ptdpo.hints.prompt import hint_messages, system_prompt
 from ptdpo.models import load_model, load_processor
 from ptdpo.records import Hint
-from ptdpo.train.sft import cpu_sft_settings, run_sft
+from ptdpo.train.trl.sft import cpu_sft_settings, run_sft
 from tests.hints.build_worker import no_leak
 
 ROOT = Path(__file__).parents[2]

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.processes import two_processes
+from tests.processes import gloo_processes
 
 WORKER = "tests.models.fsdp_worker"
 
@@ -13,7 +13,7 @@ WORKER = "tests.models.fsdp_worker"
 @pytest.mark.parametrize("family", ["tiny_path", "qwen2_5_path"])
 def test_five_steps_under_fsdp2(tmp_path, tiny_path, family, request):
     out = tmp_path / "result.json"
-    two_processes(WORKER, request.getfixturevalue(family), tiny_path, out, said=tmp_path / "said.txt")
+    gloo_processes(WORKER, request.getfixturevalue(family), tiny_path, out, said=tmp_path / "said.txt")
     result = json.loads(out.read_text())
     assert result.pop("moved") > 1e-2
     assert max(result.values()) < 2e-5, result

@@ -47,7 +47,7 @@ def test_answers_of_every_kind():
     assert set(wrong) == MISSED, wrong
 
 
-# What the mending after first sight left: a unit of nonsense taken, and seven right answers called wrong.
+# What the mending after first sight left: a unit of nonsense taken, and eight right answers called wrong.
 FRESH_LEFT = {
     ("384", "$$\\boxed{384^\\circ C F}$$"),
     ("3:45 PM", "\\boxed{3:45}"),
@@ -56,6 +56,8 @@ FRESH_LEFT = {
     ("8", "The total is 8."),
     ("5/9", "\\fbox{5:9}"),
     ("C", "(C) blue."),
+    # A multiple choice or, without options, an order or an angle.
+    ("ABD", "\\(\\boxed{DBA}\\)."),
 }
 
 
@@ -210,7 +212,17 @@ def test_options_are_read_from_the_question(question, options):
         ("Hence option (C) is correct", "C", "correct option"),
         ("The answer is not B.", "", ""),
         ("x</think>\n3", "3", "whole response"),
-        ("As seen.\nC. 3 cm", "C", "last line"),
+        ("As seen.\nC. 3 cm", "C. 3 cm", "last line"),
+        ("As seen.\nOption C. Here is why.", "C", "last line"),
+        ("The clock shows (C) 3:00.", "(C) 3:00", "last letter"),
+        ("The clock shows (C) 3:00 or (D) 4:00.", "The clock shows (C) 3:00 or (D) 4:00", "whole response"),
+        ("Based on the figure, ∠AED is equal to 115°.", "115°", "conclusion"),
+        ("Based on the figure, ∠AED cannot be 115°.", "Based on the figure, ∠AED cannot be 115°", "whole response"),
+        ("B is the correct answer.", "B", "correct option"),
+        ("选项B是正确答案。", "B", "answer line"),
+        ('The answer is "No." It is red.', "No", "the answer is"),
+        ("The answer is **(C)**, 118°.", "(C), 118°", "the answer is"),
+        ("So x is **(B)**.\n\nI hope this helps! Let me know if you have other questions.", "B", "conclusion"),
         ("As seen.\n(C) 3 cm", "(C) 3 cm", "last line"),
         ("(A) 1\n(B) 2\n(C) 3", "", ""),
         ("the answer is 2</think>", "", ""),
@@ -223,6 +235,24 @@ def test_where_answers_are_found(response, answer, place):
     if "boxed{\\boxed" not in response:
         assert found.text == answer
     assert found.place == place
+
+
+def test_a_letter_whose_sentence_gives_another_option_is_none():
+    times = ("half", "quarter", "o'clock", "quarter past")
+    assert grade("B. The time shown is quarter past.", "B", options=times).accuracy == 0.0
+    assert grade("B. The time shown is quarter.", "B", options=times).accuracy == 1.0
+    assert grade("B. The hand says so.", "B", options=times).accuracy == 1.0
+    assert grade("The answer is B. 40", "B", options=("20", "30", "40")).accuracy == 0.0
+
+
+def test_the_text_beside_a_letter_may_say_its_option_in_more_words():
+    options = ("quarter", "o'clock", "quarter past", "False")
+    for response in ("B (twelve o'clock)", "Twelve o'clock (B)", "D. False", "C, which is quarter past"):
+        assert right(response, response[0] if response[0] in "BCD" else "B", *options), response
+    for response in ("A (quarter past)", "B (not o'clock)", "B (quarter)", "B (o'clock or quarter)", "D. True"):
+        assert not right(response, response[0], *options), response
+    assert right("B) A cat", "B", "a dog", "a cat")
+    assert not right("B) A dog", "B", "a dog", "a cat")
 
 
 def test_fall_backs_look_at_the_last_two_thousand_characters():
@@ -278,6 +308,42 @@ def test_unknown_modes_are_refused():
         grade("\\boxed{1}", "1", mode="lenient")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="unknown grading 'exact'"):
         grade("\\boxed{1}", "1", mode="exact")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected", "is_right"),
+    [
+        # What is counted, where the expected answer does not say it.
+        ("7 apples", "7", True), ("7", "7 apples", True), ("7 pears", "7 apples", False), ("8 apples", "7", False),
+        ("7 apples and 2 pears", "7", False), ("7 dozen", "7", False), ("7 red apples in the image", "7", True),
+        ("7 red apples", "7 apples", True), ("7 red apples", "7 green apples", False), ("7 more apples", "7", False),
+        ("7 years old", "7", True), ("7 (approx)", "7", True), ("1 apple", "1", True), ("1 incorrect", "1", False),
+        # A hedge still names one value, which must be the expected one; a bound does not.
+        ("about 7", "7", True), ("\\approx 7", "7", True), ("about 7.2", "7", False), ("nearly 7", "7", False),
+        ("almost 7", "7", False), ("at least 7", "7", False), ("more than 7", "7", False), ("7 or 8", "7", False),
+        ("about 7 to 8", "7", False),
+        # An interval states an inequality of one letter.
+        ("[3,\\infty)", "a \\ge 3", True), ("(3,\\infty)", "a \\ge 3", False), ("a \\ge 3", "[3,\\infty)", True),
+        ("[3,\\infty)", "a + b \\ge 3", False), ("b \\ge 3", "a \\ge 3", False),
+    ],
+)  # fmt: skip
+def test_decisions_of_the_page(given, expected, is_right):
+    assert right(given, expected) is is_right
+
+
+def test_letters_of_a_run_in_another_order_need_options():
+    assert right("CA", "AC", "1", "2", "3")
+    assert not right("CB", "AC", "1", "2", "3")
+    assert not right("CA", "AC")
+    assert right("A/C", "AC")
+    assert not right("B/A", "A/B")
+
+
+def test_a_sentence_in_a_box_names_its_value():
+    for given, expected in (("The total is 8", "8"), ("The clock shows 10:05", "10:05"), ("The ratio is 3:5", "3:5")):
+        assert right(given, expected)
+    for given in ("The total is not 8", "The wrong total is 8", "The total is less than 8", "The total is 8 or 9"):
+        assert not right(given, "8")
 
 
 def test_letters_of_a_formula_do_not_multiply():

@@ -5,7 +5,7 @@ import json
 import pytest
 from safetensors.torch import load_file
 
-from tests.processes import two_processes as on_two_processes
+from tests.processes import gloo_processes as on_two_processes
 from tests.train.helpers import largest_difference, make_trainer, parameters
 
 WORKER = "tests.train.distributed_worker"

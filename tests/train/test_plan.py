@@ -59,7 +59,7 @@ def test_a_solution_that_the_teacher_reads_counts_as_part_of_its_prompt(tmp_path
 )
 def test_the_dry_run_says_what_training_says(tmp_path, scenes, monkeypatch, tiny_path, check, setting, message):
     """Before any weights are read."""
-    monkeypatch.setattr("ptdpo.train.recipe_checks.get_token", lambda: None)
+    monkeypatch.setattr("ptdpo.train.trl.recipe_checks.get_token", lambda: None)
     write_problems(tmp_path / "p.jsonl", [s.problem for s in scenes])
     write_hints(tmp_path / "h.jsonl", {s.problem.id: s.hint for s in scenes}, "rule")
     content = {

@@ -15,10 +15,10 @@ from ptdpo.config import read_recipe
 from ptdpo.data.files import write_hints, write_problems, write_solutions
 from ptdpo.folders import sole_writer, write_json
 from ptdpo.signals import StoppedBySignal
-from ptdpo.train.checkpoints.whole import WholeCheckpoints
 from ptdpo.train.plan import make_plan
 from ptdpo.train.provenance import check_same, provenance_of
 from ptdpo.train.run import train_recipe
+from ptdpo.train.trl.whole_checkpoints import WholeCheckpoints
 from tests.train.helpers import small_settings
 
 SETTINGS = small_settings(max_steps=2, max_completion_length=4, save_strategy="steps", save_steps=1)

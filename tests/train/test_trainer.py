@@ -1,25 +1,17 @@
 """The hooks, seen from outside: normalisation, routing, KL, metrics, refusals."""
 
-import ast
-import inspect
 import json
-import textwrap
-from contextlib import nullcontext
 
 import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig
 from PIL import Image
-from transformers import Trainer
-from trl import GRPOTrainer
 
 from ptdpo.data.dataset import rl_dataset
 from ptdpo.data.images import open_image
 from ptdpo.models import load_model
 from ptdpo.presets import PRESETS
-from ptdpo.train import PTDConfig, PTDTrainer
-from ptdpo.train.checkpoints.whole import WholeCheckpoints
 from ptdpo.train.examples import read_examples
 from tests.train.helpers import (
     SGD,
@@ -31,7 +23,6 @@ from tests.train.helpers import (
     metrics,
     parameters,
     parameters_of_start,
-    small_settings,
 )
 
 
@@ -235,164 +226,8 @@ def test_special_tokens_are_never_sampled(run, processor):
     assert processor.tokenizer.convert_tokens_to_ids("<|image_pad|>") in banned
 
 
-def test_a_model_changed_after_loading_is_refused(tmp_path, model, processor, train_rows):
-    with torch.no_grad():
-        model.lm_head.weight.add_(1.0)
-    with pytest.raises(ValueError, match="was changed after it was loaded"):
-        make_trainer(tmp_path, model, processor, train_rows)
-
-
-def test_an_unchanged_model_instance_is_accepted(tmp_path, model, processor, train_rows):
-    make_trainer(tmp_path, model, processor, train_rows, reward=always_wrong).train()
-
-
-def test_routing_needs_the_accuracy_reward(tmp_path, tiny_path, processor, train_rows):
-    def style_reward(completions, **_):
-        return [0.0] * len(completions)
-
-    with pytest.raises(ValueError, match="style_reward"):
-        make_trainer(tmp_path, tiny_path, processor, train_rows, reward=[style_reward], accuracy_reward="graded")
-
-
-def test_a_graded_reward_in_place_of_the_accuracy_is_refused(tmp_path, tiny_path, processor, train_rows):
-    def accuracy_reward(completions, **_):
-        return [0.5] * len(completions)
-
-    trainer = make_trainer(tmp_path, tiny_path, processor, train_rows, reward=[accuracy_reward])
-    with pytest.raises(ValueError, match=r"0\.5"):
-        trainer.train()
-
-
-@pytest.mark.parametrize(
-    ("given", "preset", "setting"),
-    [
-        ({"tools": [len]}, "hdpo", "tutoring_rollouts"),
-        ({"tools": [len]}, "papo", "perception_weight"),
-        ({"rollout_func": print}, "dapo", "resampling_rounds"),
-    ],
-)
-def test_tools_are_refused_where_rollouts_are_drawn_again(
-    tmp_path, tiny_path, processor, train_rows, given, preset, setting
-):
-    args = PTDConfig.from_preset(preset, output_dir=str(tmp_path), **small_settings())
-    with pytest.raises(ValueError, match=f"{next(iter(given))}: not supported .* set {setting}"):
-        PTDTrainer(tiny_path, None, args, train_dataset=train_rows, processing_class=processor, **given)
-
-
-@pytest.mark.parametrize(
-    ("context", "gone", "message"),
-    [
-        ("hint", ["hint", "prompt_with_hint"], "no column 'hint' or 'prompt_with_hint' .it has .*misspelt"),
-        ("solution", ["solution"], "no column 'solution'"),
-        ("answer", ["answer"], "no column 'answer'"),
-    ],
-)
-def test_data_without_the_column_that_the_teacher_is_shown_is_refused(
-    tmp_path, tiny_path, processor, train_rows, context, gone, message
-):
-    rows = train_rows.rename_column(gone[0], "misspelt").remove_columns(gone[1:])
-    settings = {"tutoring_context": context, "reward": always_wrong}
-    with pytest.raises(ValueError, match=f"tutoring_context={context}: train_dataset has {message}"):
-        make_trainer(tmp_path, tiny_path, processor, rows, **settings)
-    make_trainer(tmp_path, tiny_path, processor, rows, tutoring_weight=0.0, **settings)
-    make_trainer(tmp_path, tiny_path, processor, train_rows.remove_columns(gone[1:]), **settings)
-    make_trainer(tmp_path, tiny_path, processor, rows, **{**settings, "tutoring_context": "question",
-                 "tutoring_teacher": "ema"})  # fmt: skip
-
-
-@pytest.mark.parametrize("stage", [None, 2, 3])
-def test_zero3_wants_images_in_all_rows_or_in_none(stage):
-    """Its processes wait for each other in every layer, and a row without images does not visit the vision tower."""
-    from types import SimpleNamespace
-
-    from ptdpo.train.trl.setup import check_images
-
-    plugin = None if stage is None else SimpleNamespace(zero_stage=stage)
-    # As if each of two processes had these rows.
-    processes = SimpleNamespace(device="cpu", sum=lambda counts: 2 * counts)
-    args = SimpleNamespace(deepspeed_plugin=plugin)
-    check_images(args, processes, [{"images": ["a"]}, {"image": "b"}])
-    check_images(args, processes, [{"images": []}, {}])
-    mixed = [{"images": ["a"]}, {"images": []}, {"images": []}]
-    refused = pytest.raises(ValueError, match="2 of 6 rows of a batch have images")
-    with refused if stage == 3 else nullcontext():
-        check_images(args, processes, mixed)
-
-
 def test_images_are_opened_as_rgb(scenes):
     assert open_image(scenes[0].problem.images[0]).mode == "RGB"
-
-
-OVERRIDDEN = {
-    "_calculate_rewards": ["self", "inputs", "prompts", "completions", "completion_ids_list"],
-    "_generate_and_score_completions": ["self", "inputs"],
-    "_generate": ["self", "prompts"],
-    "_get_per_token_logps_and_entropies": [
-        "self", "model", "input_ids", "attention_mask", "logits_to_keep", "batch_size", "compute_entropy",
-        "compute_aux_loss", "pixel_values", "image_grid_thw", "num_images", "pixel_attention_mask", "spatial_shapes",
-        "num_tiles", "image_sizes", "token_type_ids", "mm_token_type_ids", "image_position_ids",
-    ],
-    "_load_from_checkpoint": ["self", "resume_from_checkpoint", "model"],
-    "_log_metric": ["self", "name", "value"],
-    "compute_loss": ["self", "model", "inputs", "return_outputs", "num_items_in_batch"],
-    "_prepare_inputs": ["self", "generation_batch"],
-    "_compute_loss": ["self", "model", "inputs"],
-    "training_step": ["self", "model", "inputs", "num_items_in_batch"],
-}  # fmt: skip
-
-
-# Of transformers' Trainer, by WholeCheckpoints.
-CHECKPOINTS = {
-    "train": ["self", "resume_from_checkpoint", "trial", "ignore_keys_for_eval"],
-    "_get_output_dir": ["self", "trial"],
-    "_save_checkpoint": ["self", "model", "trial"],
-    "_push_from_checkpoint": ["self", "checkpoint_folder"],
-}
-
-
-@pytest.mark.parametrize("name", sorted(OVERRIDDEN))
-def test_trl_still_has_the_methods_that_are_overridden_or_called(name):
-    """If this fails, TRL changed: adapt ptdpo.train.trainer before widening the pin."""
-    assert list(inspect.signature(inspect.unwrap(getattr(GRPOTrainer, name))).parameters) == OVERRIDDEN[name]
-
-
-@pytest.mark.parametrize("name", sorted(CHECKPOINTS))
-def test_transformers_still_saves_through_the_methods_that_are_overridden(name):
-    """If this fails, transformers changed: adapt ptdpo.train.checkpoints.whole before widening the pin."""
-    assert list(inspect.signature(inspect.unwrap(getattr(Trainer, name))).parameters) == CHECKPOINTS[name]
-
-
-def test_trl_scores_through_a_model_call_that_can_be_stood_in_for():
-    source = inspect.getsource(inspect.unwrap(GRPOTrainer._get_per_token_logps_and_entropies))
-    assert "outputs = model(**model_inputs, labels=labels, fused_lm_head=True)" in source
-    assert {"log_probs", "entropy"} <= set(source.replace("outputs.", " ").replace("[", " ").split())
-
-
-def test_every_override_has_its_signature_checked():
-    own = {name for name, value in vars(PTDTrainer).items() if inspect.isfunction(value)}
-    overrides = {name for name in own if hasattr(GRPOTrainer, name)} - {"__init__"}
-    assert overrides | {"_log_metric"} == OVERRIDDEN.keys()
-    saving = {name for name, value in vars(WholeCheckpoints).items() if inspect.isfunction(value)}
-    assert {name for name in saving if hasattr(Trainer, name)} - {"__init__"} <= CHECKPOINTS.keys() | OVERRIDDEN.keys()
-
-
-def test_trl_hands_its_model_to_the_scoring_and_to_nothing_else():
-    """A ``ScoringModel`` takes its place in ``_compute_loss``."""
-    source = inspect.getsource(inspect.unwrap(GRPOTrainer._compute_loss))
-    (uses,) = (node for node in ast.walk(ast.parse(textwrap.dedent(source))) if isinstance(node, ast.FunctionDef)
-               and node.name == "_compute_loss")  # fmt: skip
-    assert sum(isinstance(node, ast.Name) and node.id == "model" for node in ast.walk(uses)) == 1
-    assert "_get_per_token_logps_and_entropies(\n            model," in source
-
-
-def test_trl_still_has_the_attributes_that_are_read(run):
-    trainer = run(reward=Alternating(2))
-    for name in ("_step", "_buffered_inputs", "_metrics", "generation_kwargs", "eos_token_ids", "chat_template"):
-        assert hasattr(trainer, name), name
-    assert callable(trainer._tokenizer.batch_decode)
-    assert isinstance(trainer._tokenizer.pad_token_id, int)
-    assert isinstance(trainer, PTDTrainer)
-    assert isinstance(PTDConfig(output_dir="x", **small_settings()), PTDConfig)
 
 
 PARTS = [{"type": "image"}, {"type": "text", "text": "what colour?"}]

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
+
+from ptdpo.algo.shapes import Float, Int
 
 # Element-wise work goes over pieces of this many numbers, which stay in a core's cache.
 CACHED = 262_144

@@ -1,11 +1,11 @@
 """The readable reference of ``ptdpo.algo.lm_head.token_stats``: the same numbers from whole logits [N, V]."""
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from ptdpo.algo.chunks import float_logits
 from ptdpo.algo.divergence import Kind, Support, Tail, topk_agreement, topk_divergence
+from ptdpo.algo.shapes import Float, Int
 from ptdpo.algo.teacher_topk import TeacherTopK
 from ptdpo.algo.token_stats import TokenStats
 

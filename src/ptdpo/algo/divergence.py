@@ -7,8 +7,9 @@ are logits already divided by the sampling temperature. No gradient ever reaches
 from typing import Literal, NamedTuple, get_args
 
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from ptdpo.algo.shapes import Bool, Float, Int
 
 Kind = Literal["jsd", "forward_kl", "reverse_kl"]
 Support = Literal["union", "student", "teacher"]

@@ -1,12 +1,12 @@
 """Full-vocabulary divergence from hidden states, a few rows at a time: nothing larger than their logits is held."""
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from ptdpo.algo.chunks import float_logits
 from ptdpo.algo.divergence import Kind, full_divergence
+from ptdpo.algo.shapes import Float
 from ptdpo.algo.teacher_topk import TeacherTopK
 
 # Logits held at once on each side, in numbers.

@@ -4,13 +4,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ptdpo.algo.chunks import NEVER, ChunkedHead, add_product, exp_, log_sum, piece, slices, topk_ids
+from ptdpo.algo.chunks import NEVER, ChunkedHead, add_product, exp_, piece, slices
+from ptdpo.algo.shapes import Float, Int
 from ptdpo.algo.support import ComparedTokens, HeadSettings, compare_at, support_ids
 from ptdpo.algo.teacher_topk import TeacherTopK
+from ptdpo.algo.vocabulary import Vocabulary
 
 # Ids whose logits the backward pass holds at once, on a CPU and on a GPU.
 _BACKWARD_IDS = 2048
@@ -66,6 +67,7 @@ class FusedStats(torch.autograd.Function):
         rows: Int[Tensor, " tutored"],
         teacher: TeacherTopK | None,
         settings: HeadSettings,
+        vocabulary: Vocabulary,
     ) -> tuple[Tensor, ...]:
         """Return log-probabilities [N], entropies [N], and divergence, overlap, both tails [n]."""
         head = ChunkedHead(weight, bias, settings.temperature)
@@ -77,23 +79,23 @@ class FusedStats(torch.autograd.Function):
             chunk = rows[part]
             padded = buffer[: len(chunk)]
             logits = head.logits(hidden[chunk], padded[:, : head.vocabulary])
-            log_prob[chunk] = _at(logits, targets[chunk])
+            log_prob[chunk] = vocabulary.at(logits, targets[chunk].unsqueeze(-1)).squeeze(-1)
             support, results, outside, normaliser[chunk], entropy[chunk] = _compare(
-                padded, logits, teacher[part], settings
+                padded, logits, teacher[part], settings, vocabulary
             )
             supports.append(support._replace(row=support.row + part.start))
             compared.append(results[:4])
             outsides.append(outside)
         for chunk in _others(rows, hidden).split(len(buffer)):
             logits = head.logits(hidden[chunk], buffer[: len(chunk), : head.vocabulary])
-            log_prob[chunk] = _at(logits, targets[chunk])
-            normaliser[chunk], mean = log_sum(logits)
+            log_prob[chunk] = vocabulary.at(logits, targets[chunk].unsqueeze(-1)).squeeze(-1)
+            normaliser[chunk], mean = vocabulary.log_sum(logits)
             entropy[chunk] = -mean
         none, no_ids = buffer.new_empty(0), rows.new_empty(0)
         support = _Support(*_joined(supports, (no_ids, no_ids, none, none)))
         results = _joined(compared, tuple(none.clone() for _ in range(4)))
         outside = _Outside(*_joined(outsides, (none, none, none)))
-        ctx.temperature, ctx.vocab_chunk = settings.temperature, settings.vocab_chunk
+        ctx.temperature, ctx.vocab_chunk, ctx.vocabulary = settings.temperature, settings.vocab_chunk, vocabulary
         ctx.save_for_backward(hidden, weight, bias, targets, rows, normaliser, entropy, *support, *outside)
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*results[1:4])
@@ -110,8 +112,31 @@ class FusedStats(torch.autograd.Function):
         gradient = _logit_gradient(scaled, targets, rows, normaliser, entropy, support, *rest[4:])
         width = _BACKWARD_IDS_GPU if hidden.is_cuda else _BACKWARD_IDS
         with torch.autocast(hidden.device.type, enabled=False):
-            sums = _products(head, hidden, gradient, ctx.vocab_chunk or width, ctx.needs_input_grad[:3])
-        return (*sums, None, None, None, None)
+            held = _held(gradient, ctx.vocabulary)
+            sums = _products(head, hidden, held, ctx.vocab_chunk or width, ctx.needs_input_grad[:3])
+            to_hidden = None if sums[0] is None else ctx.vocabulary.total(sums[0])
+        return (to_hidden, *sums[1:], None, None, None, None, None)
+
+
+def reduced(
+    hidden: Float[Tensor, "n hidden"], head: ChunkedHead, k: int, row_chunk: int, vocabulary: Vocabulary
+) -> tuple[Int[Tensor, "n k"], Float[Tensor, "n k"], Float[Tensor, " n"], Float[Tensor, " n"]]:
+    """Return ids, log_probs, log_rest and log_normaliser of ``TeacherTopK``, read ``row_chunk`` tokens at a time."""
+    buffer = head.buffer(hidden, row_chunk)
+    ids = torch.empty(len(hidden), k, dtype=torch.int32, device=hidden.device)
+    log_probs = buffer.new_empty(len(hidden), k)
+    log_rest, log_normaliser = buffer.new_empty(2, len(hidden))
+    for rows in slices(len(hidden), len(buffer)):
+        padded = buffer[: rows.stop - rows.start]
+        logits = head.logits(hidden[rows], padded[:, : head.vocabulary])
+        chosen = vocabulary.topk(padded, head.vocabulary, k)
+        kept = vocabulary.at(logits, chosen)
+        vocabulary.erase(logits, chosen)
+        rest, _ = vocabulary.log_sum(logits)
+        total = torch.logaddexp(kept.logsumexp(dim=-1), rest)
+        ids[rows], log_probs[rows] = chosen.int(), kept - total.unsqueeze(-1)
+        log_rest[rows], log_normaliser[rows] = rest - total, total
+    return ids, log_probs, log_rest, log_normaliser
 
 
 def _products(
@@ -139,14 +164,18 @@ def _products(
 
 
 def _compare(
-    padded: Float[Tensor, "n width"], logits: Float[Tensor, "n vocab"], teacher: TeacherTopK, settings: HeadSettings
+    padded: Float[Tensor, "n width"],
+    logits: Float[Tensor, "n vocab"],
+    teacher: TeacherTopK,
+    settings: HeadSettings,
+    vocabulary: Vocabulary,
 ) -> tuple[_Support, ComparedTokens, _Outside, Float[Tensor, " n"], Float[Tensor, " n"]]:
     """Compare one chunk with its teacher; returns its normaliser and entropy too. Erases ``logits`` in the support."""
-    student_ids = topk_ids(padded, logits.size(1), settings.k)
+    student_ids = vocabulary.topk(padded, logits.size(1), settings.k)
     ids, counted = support_ids(student_ids, teacher.ids.long(), settings.support)
-    inside = logits.gather(-1, ids).masked_fill(~counted, -torch.inf)
-    logits.scatter_(-1, ids, NEVER)
-    log_outside, mean_outside = log_sum(logits)
+    inside = vocabulary.at(logits, ids).masked_fill(~counted, -torch.inf)
+    vocabulary.erase(logits, ids)
+    log_outside, mean_outside = vocabulary.log_sum(logits)
     normaliser = torch.logaddexp(inside.logsumexp(dim=-1), log_outside)
     log_p, log_p_tail = inside - normaliser.unsqueeze(-1), log_outside - normaliser
     p, p_tail = log_p.exp(), log_p_tail.exp()
@@ -187,6 +216,21 @@ def _logit_gradient(
         value = value - grads[1][at] * support.p * (log_p + entropy[at])
     ids, order = support.id.sort()
     return _LogitGradient(shift, scale, slant, rows[support.row[order]], ids, value[order], targets, to_log_prob)
+
+
+def _held(gradient: _LogitGradient, vocabulary: Vocabulary) -> _LogitGradient:
+    """Return the gradient of the logits held here; what was set and is held elsewhere goes."""
+    set_id, here = vocabulary.local(gradient.set_id)
+    targets, own = vocabulary.local(gradient.targets)
+    if here is None or own is None:
+        return gradient
+    return gradient._replace(
+        set_row=gradient.set_row[here],
+        set_id=set_id[here],
+        set_value=gradient.set_value[here],
+        targets=targets,
+        to_target=gradient.to_target * own,
+    )
 
 
 def _of_block(gradient: _LogitGradient, block: slice) -> _LogitGradient:
@@ -242,10 +286,6 @@ def _others(rows: Int[Tensor, " tutored"], hidden: Float[Tensor, "n hidden"]) ->
     left = torch.ones(len(hidden), dtype=torch.bool, device=hidden.device)
     left[rows] = False
     return left.nonzero().squeeze(-1)
-
-
-def _at(logits: Float[Tensor, "rows vocab"], ids: Int[Tensor, " rows"]) -> Float[Tensor, " rows"]:
-    return logits.gather(-1, ids.unsqueeze(-1)).squeeze(-1)
 
 
 def _joined(pieces: Sequence[tuple[Tensor, ...]], empty: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -5,8 +5,9 @@ from statistics import fmean
 from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor
+
+from ptdpo.algo.shapes import Bool, Float
 
 Gate = Literal["none", "teacher_entropy", "student_entropy", "agreement", "position"]
 # Gates that the teacher's reading decides alone: the weights of a whole step are known before the policy is scored.

@@ -8,25 +8,22 @@ version, on whole logits, is ``ptdpo.algo.dense_head``.
 The module needs nothing but torch and its neighbours in ``ptdpo.algo``, and knows nothing of trainers.
 """
 
-from typing import Literal
-
 import torch
-from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from ptdpo.algo.backends import Backend, chosen
-from ptdpo.algo.chunks import NEVER, ChunkedHead, log_sum, slices, topk_ids
+from ptdpo.algo.chunks import ChunkedHead
 from ptdpo.algo.divergence import Kind, Support, Tail, check_settings
-from ptdpo.algo.fused import FusedStats
+from ptdpo.algo.fused import FusedStats, reduced
+from ptdpo.algo.head_checks import check_range, checked_rows, operands, rows_at_once
+from ptdpo.algo.shapes import Float, Int
 from ptdpo.algo.sharded import whole
 from ptdpo.algo.support import HeadSettings
 from ptdpo.algo.teacher_topk import TeacherTopK, concatenate
 from ptdpo.algo.token_stats import TokenStats
+from ptdpo.algo.vocabulary import WHOLE
 
 __all__ = ["TeacherTopK", "TokenStats", "concatenate", "teacher_topk", "token_stats"]
-
-# Logits held at once by the forward pass, in numbers: 80 MB in float32, four times as many on a GPU.
-_FORWARD_LOGITS = 20_000_000
 
 
 @torch.no_grad()
@@ -55,19 +52,21 @@ def teacher_topk(
         ValueError: for k < 1, a temperature that is not positive, integer or NaN hidden states, sizes that differ.
     """
     weight, bias = whole(weight), None if bias is None else whole(bias)
-    hidden, weight = _operands("teacher", hidden, weight, bias, temperature)
+    hidden, weight = operands("teacher", hidden, weight, bias, temperature)
     check_settings(k)
     with torch.autocast(hidden.device.type, enabled=False):
         head = ChunkedHead(weight, bias, temperature)
         who = chosen(backend, hidden)
-        row_chunk = _rows_at_once(row_chunk, weight, who)
+        row_chunk = rows_at_once(row_chunk, len(weight), weight.is_cuda, who)
         if who == "triton":
-            from ptdpo.algo.triton_head import reduced
+            from ptdpo.algo import triton_head
 
             return TeacherTopK(
-                hidden, *reduced(hidden, head, min(k, len(weight)), row_chunk), temperature, weight, bias
+                hidden, *triton_head.reduced(hidden, head, min(k, len(weight)), row_chunk), temperature, weight, bias
             )
-        return _reduced(hidden, head, min(k, head.vocabulary), row_chunk)
+        return TeacherTopK(
+            hidden, *reduced(hidden, head, min(k, len(weight)), row_chunk, WHOLE), temperature, weight, bias
+        )
 
 
 def token_stats(
@@ -113,121 +112,24 @@ def token_stats(
             outside the vocabulary, a teacher of another vocabulary, or integer or NaN hidden states.
     """
     weight, bias = whole(weight), None if bias is None else whole(bias)
-    hidden, weight = _operands("student", hidden, weight, bias, temperature)
+    hidden, weight = operands("student", hidden, weight, bias, temperature)
     check_settings(k, kind, support, tail)
     if targets.shape != hidden.shape[:1]:
         raise ValueError(f"{len(hidden)} hidden states need as many targets, got shape {tuple(targets.shape)}")
-    _check_range("targets", targets, len(weight), "the vocabulary")
+    check_range("targets", targets, len(weight), "the vocabulary")
     if teacher is not None and teacher.weight is not None:
         teacher = teacher.with_head(whole(teacher.weight), None if teacher.bias is None else whole(teacher.bias))
-    rows = _checked_rows(rows, teacher, hidden, weight, temperature)
+    rows = checked_rows(rows, teacher, hidden, weight, temperature)
     if vocab_chunk is not None and vocab_chunk < 1:
         raise ValueError(f"vocab_chunk must be at least 1, got {vocab_chunk}")
     k = min(k, len(weight))
     who = chosen(backend, hidden)
     keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (hidden, weight, bias))
-    row_chunk = _rows_at_once(row_chunk, weight, who)
+    row_chunk = rows_at_once(row_chunk, len(weight), weight.is_cuda, who)
     settings = HeadSettings(k, temperature, kind, support, tail, row_chunk, vocab_chunk, who, keep)
     with torch.autocast(hidden.device.type, enabled=False):
-        return TokenStats(*_function(who).apply(hidden, weight, bias, targets, rows, teacher, settings))
+        if who == "torch":
+            return TokenStats(*FusedStats.apply(hidden, weight, bias, targets, rows, teacher, settings, WHOLE))
+        from ptdpo.algo.triton_head import TritonStats
 
-
-def _function(backend: Literal["torch", "triton"]) -> type[torch.autograd.Function]:
-    if backend == "torch":
-        return FusedStats
-    from ptdpo.algo.triton_head import TritonStats
-
-    return TritonStats
-
-
-def _reduced(hidden: Float[Tensor, "n hidden"], head: ChunkedHead, k: int, row_chunk: int) -> TeacherTopK:
-    """Return what remains of the teacher's distributions, read ``row_chunk`` tokens at a time."""
-    buffer = head.buffer(hidden, row_chunk)
-    ids = torch.empty(len(hidden), k, dtype=torch.int32, device=hidden.device)
-    log_probs = buffer.new_empty(len(hidden), k)
-    log_rest, log_normaliser = buffer.new_empty(2, len(hidden))
-    for rows in slices(len(hidden), len(buffer)):
-        padded = buffer[: rows.stop - rows.start]
-        logits = head.logits(hidden[rows], padded[:, : head.vocabulary])
-        chosen = topk_ids(padded, head.vocabulary, k)
-        kept = logits.gather(-1, chosen)
-        rest, _ = log_sum(logits.scatter_(-1, chosen, NEVER))
-        total = torch.logaddexp(kept.logsumexp(dim=-1), rest)
-        ids[rows], log_probs[rows] = chosen.int(), kept - total.unsqueeze(-1)
-        log_rest[rows], log_normaliser[rows] = rest - total, total
-    return TeacherTopK(hidden, ids, log_probs, log_rest, log_normaliser, head.temperature, head.weight, head.bias)
-
-
-def _operands(
-    side: str, hidden: Tensor, weight: Tensor, bias: Tensor | None, temperature: float
-) -> tuple[Tensor, Tensor]:
-    """Check one side's tensors and return them in the type in which they are multiplied."""
-    if not hidden.is_floating_point():
-        raise ValueError(f"the {side}'s hidden states must be floating point, got {hidden.dtype}")
-    if hidden.dim() != 2 or weight.dim() != 2 or hidden.size(1) != weight.size(1):
-        raise ValueError(
-            f"the {side}'s hidden states {tuple(hidden.shape)} and head {tuple(weight.shape)} must be [n, H] and [V, H]"
-        )
-    if bias is not None and bias.shape != weight.shape[:1]:
-        raise ValueError(f"the {side}'s head has {len(weight)} ids but its bias has shape {tuple(bias.shape)}")
-    if not temperature > 0:
-        raise ValueError(f"temperature must be positive, got {temperature}")
-    if not hidden.isfinite().all():
-        raise ValueError(f"the {side}'s hidden states hold NaN or infinity")
-    device = hidden.device.type
-    if torch.is_autocast_enabled(device):
-        dtype = torch.get_autocast_dtype(device)
-        return hidden.to(dtype), weight.to(dtype)
-    return hidden.to(weight.dtype), weight
-
-
-def _checked_rows(
-    rows: Int[Tensor, " tutored"] | None,
-    teacher: TeacherTopK | None,
-    hidden: Float[Tensor, "n hidden"],
-    weight: Float[Tensor, "vocab hidden"],
-    temperature: float,
-) -> Int[Tensor, " compared"]:
-    """Return which tokens are compared."""
-    if teacher is None:
-        if rows is not None and rows.numel():
-            raise ValueError(f"{rows.numel()} rows are to be compared but there is no teacher")
-        return torch.empty(0, dtype=torch.long, device=hidden.device)
-    rows = torch.arange(len(hidden), device=hidden.device) if rows is None else rows
-    if rows.numel() != len(teacher):
-        raise ValueError(f"the teacher holds {len(teacher)} tokens but {rows.numel()} rows are to be compared")
-    _check_range("rows", rows, len(hidden), "the hidden states")
-    named = torch.zeros(len(hidden), dtype=torch.int32, device=hidden.device)
-    if rows.numel() and named.index_add_(0, rows, torch.ones_like(rows, dtype=torch.int32)).amax() > 1:
-        raise ValueError("rows holds an index twice")
-    if teacher.weight is None:
-        raise ValueError("the teacher was stored without its head: call with_head first")
-    if len(teacher.weight) != len(weight):
-        raise ValueError(
-            f"teacher and student must share a vocabulary: the teacher's head has {len(teacher.weight)} ids, "
-            f"the student's {len(weight)}"
-        )
-    if teacher.temperature != temperature:
-        raise ValueError(f"the teacher was read at temperature {teacher.temperature}, the student at {temperature}")
-    return rows.long()
-
-
-def _check_range(name: str, values: Shaped[Tensor, " n"], size: int, of: str) -> None:
-    if values.is_floating_point() or values.dtype == torch.bool:
-        raise ValueError(f"{name} must be integers, got {values.dtype}")
-    if values.numel():
-        least, most = torch.stack(values.aminmax()).tolist()
-        if least < 0 or most >= size:
-            raise ValueError(f"{name} must lie in [0, {size}), the size of {of}; got {least} to {most}")
-
-
-def _rows_at_once(
-    row_chunk: int | None, weight: Float[Tensor, "vocab hidden"], backend: Literal["torch", "triton"]
-) -> int:
-    if row_chunk is not None and row_chunk < 1:
-        raise ValueError(f"row_chunk must be at least 1, got {row_chunk}")
-    if row_chunk is None and backend == "triton":
-        from ptdpo.algo.triton_calls import rows_at_once
-
-        return rows_at_once(len(weight))
-    return row_chunk or max(1, _FORWARD_LOGITS * (4 if weight.is_cuda else 1) // len(weight))
+        return TokenStats(*TritonStats.apply(hidden, weight, bias, targets, rows, teacher, settings))

@@ -3,9 +3,10 @@
 import math
 from typing import Literal, get_args
 
-from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 from torch.nn.functional import softplus
+
+from ptdpo.algo.shapes import Bool, Float, Shaped
 
 EPSILON = 1e-6
 # k3 beyond this is cut off by PAPO's code.

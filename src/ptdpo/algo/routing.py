@@ -2,8 +2,9 @@
 
 from typing import Literal, get_args
 
-from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
+
+from ptdpo.algo.shapes import Bool, Float, Shaped
 
 Select = Literal["failed", "all", "all_fail_groups", "with_sibling", "failed_with_sibling", "succeeded", "every"]
 

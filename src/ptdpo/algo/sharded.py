@@ -2,9 +2,10 @@
 
 from typing import Any, cast
 
-from jaxtyping import Float
 from torch import Tensor
 from torch.distributed.tensor import DTensor, Partial
+
+from ptdpo.algo.shapes import Float
 
 
 def whole(weight: Float[Tensor, "*shape"]) -> Float[Tensor, "*whole_shape"]:

@@ -3,10 +3,10 @@
 from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ptdpo.algo.divergence import Kind, Support, Tail, divergence_of, divergence_slope, is_in
+from ptdpo.algo.shapes import Bool, Float, Int
 from ptdpo.algo.teacher_topk import TeacherTopK
 
 

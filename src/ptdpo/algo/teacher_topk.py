@@ -5,10 +5,10 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ptdpo.algo.chunks import CACHED, NEVER, slices
+from ptdpo.algo.shapes import Bool, Float, Int
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,9 @@
 
 from typing import NamedTuple
 
-from jaxtyping import Float
 from torch import Tensor
+
+from ptdpo.algo.shapes import Float
 
 
 class TokenStats(NamedTuple):

@@ -6,11 +6,11 @@
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ptdpo.algo import kernels as _kernels
 from ptdpo.algo.chunks import ChunkedHead, product
+from ptdpo.algo.shapes import Bool, Float, Int
 
 # Shares kept for the backward pass, in bytes: 8,832 tokens of 151,936 ids in bfloat16.
 KEPT_BYTES = 2_700_000_000

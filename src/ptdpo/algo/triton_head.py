@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ptdpo.algo.chunks import ChunkedHead, slices
+from ptdpo.algo.shapes import Bool, Float, Int
 from ptdpo.algo.support import ComparedTokens, HeadSettings, Slopes, compare_at, support_ids
 from ptdpo.algo.teacher_topk import TeacherTopK
 from ptdpo.algo.triton_calls import (

@@ -73,7 +73,7 @@ def sft(
     from ptdpo.data.scan import read_rows
     from ptdpo.models.loading import check_model, load_processor
     from ptdpo.train.setting_types import LIMITS
-    from ptdpo.train.sft import fine_tune_on_cpu
+    from ptdpo.train.trl.sft import fine_tune_on_cpu
 
     check_ranges(given, LIMITS, per_device_train_batch_size="batch_size")
     inputs = (model, problems, solutions)

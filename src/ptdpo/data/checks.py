@@ -57,7 +57,7 @@ def find_bad_rows(
         if not reason and processor is not None:
             reason = _refused(processor, _prompts(material, context), images, max_prompt_tokens)
         if reason:
-            bad.append(BadRow(problem.id, reason))
+            bad.append(problem.bad(reason))
         else:
             good.append(problem)
     return CheckedProblems(good, bad)

@@ -7,7 +7,7 @@ from typing import Any
 
 from ptdpo.data.identity import MadeFor, question_hash
 from ptdpo.data.prompts import marked_text
-from ptdpo.data.rows import Reading, as_text, id_text, problem_of, unknown_key
+from ptdpo.data.rows import Reading, as_text, id_text, problem_of, refuse_no_file, unknown_key
 from ptdpo.folders import replacing
 from ptdpo.records import Hint, Problem, Solution
 
@@ -89,7 +89,8 @@ def parse_problem(row: Mapping[str, Any], where: str, folder: Path, reading: Rea
     if fault:
         raise ValueError(f"{where}: {fault}")
     named = reading.key("images")
-    images = _field(row, named, where, list) if named in row else []
+    images = row.get(named, [])
+    images = [images] if isinstance(images, str) else _field(row, named, where, list) if named in row else []
     for place, image in enumerate(images, start=1):
         if not isinstance(image, str) or not image.strip():
             raise ValueError(f"{where}: {named!r} must be a list of paths, image {place} is {json.dumps(image)[:40]}")
@@ -99,6 +100,8 @@ def parse_problem(row: Mapping[str, Any], where: str, folder: Path, reading: Rea
     if row.get(hinted) is not None:
         _field(row, hinted, where, str)
     key = id_text(_field(row, reading.key("id"), where, object), reading.key("id"), where)
+    for place, image in enumerate(images, start=1):
+        refuse_no_file(image, f"{where}: image {place} of {named!r}")
     paths = [str(folder / as_text(image, named, where)) for image in images]
     return problem_of(row, paths, key, where, reading)
 

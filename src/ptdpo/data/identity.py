@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from ptdpo.data.parquet_files import parquet_files
 from ptdpo.data.prompts import strip_image_markers
 from ptdpo.records import Problem
 
@@ -57,11 +58,10 @@ def _content_hash(path: str, size: int, changed: int) -> str:
 
 
 def files_hash(paths: Iterable[str | Path]) -> str:
-    """Return a hash of the contents of files, and of the parquet files in folders; of what is not there, its name."""
+    """Return a hash of the contents of files, of the parquet files in folders and of patterns; else of the name."""
     digest = hashlib.sha256()
     for path in map(Path, paths):
-        files = sorted(path.glob("**/*.parquet")) if path.is_dir() else [path]
-        for file in files:
+        for file in parquet_files(path):
             digest.update(_file_hash(str(file)).encode())
         digest.update(b"end of files")
     return digest.hexdigest()[: 2 * _LENGTH]

@@ -7,13 +7,25 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy
 import pyarrow
 import pyarrow.parquet
 from datasets.exceptions import DatasetsError
 
 from ptdpo.data.identity import content_id
 from ptdpo.data.images import stored_image
-from ptdpo.data.rows import FIELDS, Reading, id_text, is_missing, looks_like_image, nearest_field, problem_of
+from ptdpo.data.parquet_files import one_split
+from ptdpo.data.rows import (
+    FIELDS,
+    Reading,
+    id_text,
+    is_missing,
+    looks_like_image,
+    lost_image,
+    nearest_field,
+    problem_of,
+    refuse_no_file,
+)
 from ptdpo.records import BadRow, Problem
 
 Row = Mapping[str, Any]
@@ -56,25 +68,28 @@ def images_cache() -> Path:
 
 
 def parquet_table(path: Path, keep: Callable[[Path], bool] = lambda file: True) -> Table:
-    """Return the rows of a parquet file, or of the parquet files of a folder.
+    """Return the rows of a parquet file, or of the parquet files of a folder or a pattern.
 
     Args:
-        path: file or folder.
+        path: file, folder, or pattern such as ``data/train-*.parquet``.
         keep: which files of a folder.
 
     Raises:
-        ValueError: if there is no such file, one is broken, or their columns differ; names it.
+        ValueError: if there is no such file, they are of several splits, one is broken, or their columns differ or are
+            there twice; names it.
     """
-    files = [file for file in sorted(path.glob("**/*.parquet")) if keep(file)] if path.is_dir() else [path]
-    if not files or not all(file.is_file() for file in files):
-        raise ValueError(f"{path}: no parquet file there")
+    files = one_split(path, keep)
     opened = []
     for file in files:
         try:
             opened.append(pyarrow.parquet.ParquetFile(file))
         except _CANNOT as error:
-            raise ValueError(f"{file}: not readable as parquet ({' '.join(str(error).split())})") from error
+            other = "" if file.suffix == ".parquet" else "its name does not end in .jsonl, and it is "
+            raise ValueError(f"{file}: {other}not readable as parquet ({' '.join(str(error).split())})") from error
     schema = opened[0].schema_arrow
+    twice = next((name for name in schema.names if schema.names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{files[0]}: has the column {twice!r} twice")
     for file, one in zip(files, opened, strict=True):
         if set(one.schema_arrow.names) != set(schema.names):
             raise ValueError(
@@ -86,7 +101,7 @@ def parquet_table(path: Path, keep: Callable[[Path], bool] = lambda file: True) 
         for file, one in zip(files, opened, strict=True):
             try:
                 for batch in one.iter_batches(_ROWS):
-                    for row in batch.to_pylist():
+                    for row in _rows_of(batch):
                         yield row, file.parent
             except pyarrow.ArrowException as error:
                 raise ValueError(f"{file}: not readable as parquet ({' '.join(str(error).split())})") from error
@@ -110,10 +125,37 @@ def hub_table(name: str, split: str) -> Table:
 
     def rows() -> Iterator[tuple[Row, Path]]:
         for batch in stored.iter(batch_size=_ROWS):
-            for row in batch.to_pylist():
+            for row in _rows_of(batch):
                 yield row, Path()
 
     return Table(f"{name}:{split}", found.features.arrow_schema, len(found), rows)
+
+
+def _rows_of(batch: Any) -> list[dict[str, Any]]:
+    """Return the rows of a batch; numbers in single and half precision as they are written: 0.1, not 0.10000000149."""
+    try:
+        rows = batch.to_pylist()
+    except UnicodeDecodeError:
+        columns = [_decoded(column) for column in batch.columns]
+        rows = [dict(zip(batch.schema.names, cells, strict=True)) for cells in zip(*columns, strict=True)]
+    for field in batch.schema:
+        kind = field.type.value_type if pyarrow.types.is_dictionary(field.type) else field.type
+        if kind in (pyarrow.float16(), pyarrow.float32()):
+            narrow = numpy.float16 if kind == pyarrow.float16() else numpy.float32
+            for row in rows:
+                number = row[field.name]
+                row[field.name] = None if number is None else float(str(narrow(number)))
+    return rows
+
+
+def _decoded(column: Any) -> list[Any]:
+    """Return the cells of a column; what is not UTF-8 in a text becomes half a character, by which it is found bad."""
+    types = pyarrow.types
+    if not (types.is_string(column.type) or types.is_large_string(column.type)):
+        return column.to_pylist()
+    kind = pyarrow.binary() if types.is_string(column.type) else pyarrow.large_binary()
+    cells = column.cast(kind).to_pylist()
+    return [None if cell is None else cell.decode("utf-8", "surrogateescape") for cell in cells]
 
 
 def scan_table(table: Table, reading: Reading | None = None, images: Path | None = None) -> Iterator[Problem | BadRow]:
@@ -141,11 +183,18 @@ def scan_table(table: Table, reading: Reading | None = None, images: Path | None
             own = "" if is_missing(given) else id_text(given, reading.key("id"), where)
             key = own or key
             paths = _image_paths(row.get(reading.key("images")), where, beside, folder)
+            if not paths and (lost := lost_image(row, reading)):
+                raise ValueError(f"{where}: {lost}")
             problem = problem_of(row, paths, own, where, reading, table.origin)
         except ValueError as error:
             yield BadRow(key, str(error))
             continue
-        yield problem if own else replace(problem, id=_numbered(content_id(problem), seen))
+        # An id made of content tells nobody where the row stands.
+        yield (
+            problem
+            if own
+            else replace(problem, id=_numbered(content_id(problem), seen), where=f"row {number}, counted from 0")
+        )
 
 
 def _numbered(key: str, seen: dict[str, int]) -> str:
@@ -170,9 +219,11 @@ def with_columns(table: Table, reading: Reading) -> Reading:
     found = replace(reading, columns=named)
     missing = [name for name in _NEEDED if found.key(name) not in there]
     if missing:
+        free = [column for column in there if column not in {found.key(name) for name in FIELDS}]
+        near = next((column for column in free if nearest_field(column, missing[:1])), "NAME")
         raise ValueError(
             f"{table.origin}: the column {missing[0]!r} is missing (found: {', '.join(there)}); name the one that "
-            f"holds it with data.columns, such as {{{missing[0]}: {there[0] if there else 'name'}}}"
+            f"holds it with data.columns, such as {{{missing[0]}: {near}}}"
         )
     _refuse_passed_over(table, found)
     return found
@@ -231,7 +282,10 @@ def image_path(image: Any, where: str, beside: Path, folder: Path) -> str:
     if isinstance(content, bytes) and content:
         return str(stored_image(content, folder))
     if isinstance(path, str) and path.strip():
+        refuse_no_file(path, where)
         return str(beside / path)
+    if isinstance(image, dict) and not {"bytes", "path"} & set(image):
+        raise ValueError(f"{where} has neither 'bytes' nor 'path' (found: {', '.join(map(str, image)) or 'nothing'})")
     if image is None or isinstance(image, bytes | str | dict):
         raise ValueError(f"{where} is null or empty")
     raise ValueError(f"{where} is neither a path nor the bytes of an image, found {type(image).__name__}")

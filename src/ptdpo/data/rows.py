@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 from ptdpo.records import Problem
@@ -18,7 +19,21 @@ _MEANT: Mapping[str, Sequence[str]] = {
     "answer": ("label", "ground_truth", "groundtruth", "gt", "target", "solution"),
     "id": ("qid", "uid", "index", "key"),
 }
-_IMAGE_LIKE = re.compile(r"(image|img|pic|picture|photo)s?[_ -]?(path|file|url|byte|name|data)?s?", re.IGNORECASE)
+# Parts of keys under which people keep images, alone or among other words; and words that say it is something else.
+_IMAGE_WORD = re.compile(r"(image|img|pic|picture|photo|screenshot|video)s?", re.IGNORECASE)
+_ABOUT_IMAGES = re.compile(
+    "(id|size|width|height|num|number|count|has|caption|description|type|format|source|hash|shape|mode|category|token|"
+    "feature)s?",
+    re.IGNORECASE,
+)
+_WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|\d+")
+# Values that are images, or say where one lies.
+_IMAGE_TEXT = re.compile(
+    r"data:image/|iVBORw0KGgo|/9j/|R0lGOD|UklGR|[^\n]{1,1000}\.(png|jpe?g|webp|gif|bmp|tiff?|avif|heic|mp4|webm|avi|mov)(\?[^\s]*)?$",
+    re.IGNORECASE,
+)
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://|data:", re.IGNORECASE)
+_ENCODED = re.compile(r"(iVBORw0KGgo|/9j/|R0lGOD|UklGR)[A-Za-z0-9+/=\s]*$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +70,67 @@ def unknown_key(row: Row, reading: Reading) -> str:
     """
     unknown = [key for key in row if key not in {reading.key(name) for name in FIELDS}]
     if reading.allow_unknown:
-        unknown = [key for key in unknown if looks_like_image(key) and not row.get(reading.key("images"))]
+        return lost_image(row, reading)
     if not unknown:
         return ""
     meant = nearest_field(unknown[0], [name for name in FIELDS if reading.key(name) not in row])
     guess = f"; did you mean {meant!r}?" if meant else ""
     more = f" (and {', '.join(map(repr, unknown[1:4]))})" if unknown[1:] else ""
-    way = "" if reading.allow_unknown else "; extra keys are passed over with --allow-unknown (data.allow_unknown=true)"
-    return f"unknown key {unknown[0]!r}{more}{guess}{way}"
+    way = "extra keys are passed over with --allow-unknown (data.allow_unknown=true)"
+    return f"unknown key {unknown[0]!r}{more}{guess}; {way}"
+
+
+def lost_image(row: Row, reading: Reading) -> str:
+    """Return which image a row would lose: one under a key that is not read, where it has none; empty if it loses none.
+
+    An image is what a key says that is called like one, or what is one by its looks, whatever the key.
+    """
+    images = reading.key("images")
+    if row.get(images):
+        return ""
+    used = {reading.key(name) for name in FIELDS}
+    for key, value in row.items():
+        if key not in used and (is_image(value) or (looks_like_image(key) and not _holds_nothing(value))):
+            return (
+                f"unknown key {key!r}; did you mean {images!r}? The row has no image, and this looks like one: it is "
+                f"not passed over: read it with --column images={key} (data.columns={{images: {key}}}), or take it out"
+            )
+    return ""
 
 
 def looks_like_image(key: str) -> bool:
-    """Return whether a key is one under which people keep images."""
-    return _IMAGE_LIKE.fullmatch(key) is not None
+    """Return whether a key is one under which people keep images, such as ``image_path`` or ``decoded_image``."""
+    words = _WORDS.findall(key)
+    return any(map(_IMAGE_WORD.fullmatch, words)) and not any(map(_ABOUT_IMAGES.fullmatch, words))
+
+
+def is_image(value: Any) -> bool:
+    """Return whether a value is an image by its looks: bytes, base64, or a path or address that ends like one."""
+    if isinstance(value, str):
+        return _IMAGE_TEXT.match(value) is not None
+    if isinstance(value, Mapping):
+        return any(map(is_image, value.values()))
+    return any(map(is_image, value)) if isinstance(value, list | tuple) else isinstance(value, bytes) and value != b""
+
+
+def _holds_nothing(value: Any) -> bool:
+    """Return whether there is nothing in a value, however deep: null, or empty."""
+    if isinstance(value, Mapping):
+        return all(map(_holds_nothing, value.values()))
+    return (
+        all(map(_holds_nothing, value)) if isinstance(value, list | tuple) else is_missing(value) or value in ("", b"")
+    )
+
+
+def refuse_no_file(path: str, where: str) -> None:
+    """Refuse the path of an image that is an address, or the image itself.
+
+    Raises:
+        ValueError: says what it is and what to do; begins with ``where``.
+    """
+    if _ADDRESS.match(path) or _ENCODED.match(path):
+        what = "an address" if _ADDRESS.match(path) else "an image in base64"
+        raise ValueError(f"{where} is {what} ({path[:40]}): only files are read: save it as one, and give its path")
 
 
 def nearest_field(key: str, free: Collection[str]) -> str | None:
@@ -135,6 +198,8 @@ def as_text(value: Any, name: str, where: str = "") -> str:
     place = f"{where}: " if where else ""
     if isinstance(value, str):
         return _unicode(value, name, place)
+    if isinstance(value, Decimal) and value.is_finite():
+        return f"{value:f}"
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         return str(value)
     found = "null" if is_missing(value) else f"{type(value).__name__}: {str(value)[:40]}"

@@ -1,5 +1,6 @@
 """Problems one at a time from a file of any length and kind; what cannot be used is reported and passed over."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -13,6 +14,9 @@ from ptdpo.data.prompts import IMAGE_MARKER
 from ptdpo.data.rows import Reading, as_text
 from ptdpo.folders import regular_file
 from ptdpo.records import BadRow, Problem
+
+# Spellings of the marker that no reader takes for one. ``<image 1>`` is none: such texts name images by number.
+_LIKE_MARKERS = re.compile(r"<\s*[|/]?\s*images?\s*[|/]?\s*>", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,7 @@ def scan_problems(
     """
     for problem in islice(unique(scan_file(path, reading, images)), limit):
         fault = "" if isinstance(problem, BadRow) else text_fault(problem)
-        yield BadRow(problem.id, fault) if fault else problem
+        yield problem.bad(fault) if fault and isinstance(problem, Problem) else problem
 
 
 def read_problems(path: str | Path, reading: Reading | None = None) -> list[Problem]:
@@ -83,7 +87,7 @@ def unique(rows: Iterable[Problem | BadRow]) -> Iterator[Problem | BadRow]:
     for number, row in enumerate(rows, start=1):
         if isinstance(row, Problem) and row.id in seen:
             where = f"by rows {seen[row.id]} and {number}, counted from 1"
-            yield BadRow(row.id, f"the id {row.id!r} is used twice, {where}; the first row with it is taken")
+            yield row.bad(f"the id {row.id!r} is used twice, {where}; the first row with it is taken")
             continue
         if isinstance(row, Problem):
             seen[row.id] = number
@@ -100,6 +104,9 @@ def text_fault(problem: Problem) -> str:
         return f"the answer holds the marker {IMAGE_MARKER}"
     images = len(problem.images)
     for name, text in (("question", problem.problem), ("prompt_with_hint", problem.prompt_with_hint or "")):
+        slip = next((one for one in _LIKE_MARKERS.findall(text) if one != IMAGE_MARKER), None)
+        if slip:
+            return f"the {name} has {slip}, which is no marker: write {IMAGE_MARKER}"
         markers = text.count(IMAGE_MARKER)
         if markers not in (0, images):
             return f"the {name} has {markers} {IMAGE_MARKER} markers, but there are {images} images"

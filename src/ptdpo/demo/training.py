@@ -23,7 +23,7 @@ from ptdpo.folders import new_folder, write_json
 from ptdpo.models import TinyVLMSettings, load_processor, make_tiny_lm, make_tiny_vlm
 from ptdpo.runlog import FINISHED, METRICS_FILE
 from ptdpo.train import PTDConfig, PTDTrainer
-from ptdpo.train.sft import fine_tune_on_cpu
+from ptdpo.train.trl.sft import fine_tune_on_cpu
 
 
 @dataclass(frozen=True, slots=True)

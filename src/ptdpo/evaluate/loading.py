@@ -112,7 +112,7 @@ def _draw(problems: list[Problem], limit: int | None) -> list[Problem]:
 
 
 def _notes(rows: BenchmarkRows, bad: int, asked: int, good: int) -> list[str]:
-    notes = []
+    notes = [*rows.notes]
     if rows.benchmark.rows and rows.found != rows.benchmark.rows:
         notes.append(f"{rows.found} rows, the public source has {rows.benchmark.rows}")
     if rows.left_out:

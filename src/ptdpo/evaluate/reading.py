@@ -4,13 +4,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ptdpo.data.parquet import Table, scan_table
-from ptdpo.data.rows import Reading
+from ptdpo.data.rows import Reading, as_text, is_missing
 from ptdpo.data.scan import Read, scan_file, sorted_out, unique
 from ptdpo.evaluate.benchmark import Benchmark, Hub, Local
 from ptdpo.evaluate.images import ImageFinder
-from ptdpo.evaluate.rows import MESSAGES
+from ptdpo.evaluate.rows import MESSAGES, turns
 from ptdpo.evaluate.source import hub_archive, hub_rows, parquet_rows
 from ptdpo.records import BadRow, Problem
 
@@ -26,6 +27,7 @@ class BenchmarkRows:
         problems: those to ask, not checked yet.
         left_out: those that the declaration leaves out, and why.
         bad: those that cannot be read, and why.
+        notes: what else a reader of the numbers should know.
     """
 
     benchmark: Benchmark
@@ -34,6 +36,7 @@ class BenchmarkRows:
     problems: Sequence[Problem]
     left_out: Sequence[BadRow]
     bad: Sequence[BadRow] = ()
+    notes: Sequence[str] = ()
 
 
 def read_rows(benchmark: Benchmark, path: Path | None, cache: Path, reading: Reading | None = None) -> BenchmarkRows:
@@ -91,6 +94,7 @@ def _from_table(benchmark: Benchmark, rows: Table, origin: str, finder: ImageFin
             )
     keys = _ids(benchmark.name, rows)
     problems, left_out, bad = [], [], []
+    unshown = 0
     for key, (row, _) in zip(keys, rows.rows(), strict=True):
         reason = benchmark.leave_out(row)
         if reason is not None:
@@ -100,15 +104,25 @@ def _from_table(benchmark: Benchmark, rows: Table, origin: str, finder: ImageFin
             problems.append(
                 Problem(key, finder.paths(row["images"]), reader.question(row), reader.answer(row), benchmark.name)
             )
+            unshown += reader is MESSAGES and any(turns(row, "system"))
         except ValueError as error:
             bad.append(BadRow(key, str(error)))
-    return BenchmarkRows(benchmark, origin, rows.count, problems, left_out, bad)
+    notes = [f"{unshown} rows have a system turn, which is not shown to the model"] if unshown else []
+    return BenchmarkRows(benchmark, origin, rows.count, problems, left_out, bad, notes)
 
 
 def _ids(name: str, rows: Table) -> list[str]:
     """Return one id per row: the row's own; its number where it has none, and added where an id is used again."""
-    own = [str(row["id"]) for row, _ in rows.rows()] if "id" in rows.columns else []
-    if not own:
+    if "id" not in rows.columns:
         return [f"{name}-{number}" for number in range(rows.count)]
+    own = [_id(row["id"], f"{name}-{number}") for number, (row, _) in enumerate(rows.rows())]
     used = Counter(own)
     return [key if used[key] == 1 else f"{key}-row-{number}" for number, key in enumerate(own)]
+
+
+def _id(value: Any, otherwise: str) -> str:
+    """Return an id as text; what is missing or no id at all has the name of its row."""
+    try:
+        return otherwise if is_missing(value) else as_text(value, "id").strip() or otherwise
+    except ValueError:
+        return otherwise

@@ -7,6 +7,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from ptdpo.data.parquet import Table, hub_table, parquet_table
+from ptdpo.data.parquet_files import parquet_files
 from ptdpo.evaluate.benchmark import Hub
 
 _CANNOT = (OSError, ValueError, HfHubHTTPError, LocalEntryNotFoundError)
@@ -42,7 +43,8 @@ def parquet_rows(path: Path, split: str | None, name: str) -> Table:
     """Return the rows of a parquet file, or of the files of a split in a folder.
 
     Args:
-        path: the file, or a folder whose files are named ``SPLIT-00000-of-00001.parquet``, or ``SPLIT.parquet``.
+        path: the file, a pattern of files, or a folder whose files are named ``SPLIT-00000-of-00001.parquet``, or
+            ``SPLIT.parquet``.
         split: name of the split; ``None``: every parquet file of the folder.
         name: of the benchmark, for messages.
 
@@ -50,14 +52,14 @@ def parquet_rows(path: Path, split: str | None, name: str) -> Table:
         ValueError: if there is no such file or split; names what was found.
     """
     if path.is_dir():
-        there = sorted(path.glob("**/*.parquet"))
+        there = parquet_files(path)
         if not any(split is None or _belongs(file, split) for file in there):
             found = ", ".join(file.name for file in there) or "no parquet file"
             raise ValueError(f"{name}: {path} has no parquet file of the split {split or 'any'!r} (found: {found})")
-    elif not path.is_file():
+    elif not any(file.is_file() for file in parquet_files(path)):
         raise ValueError(f"{name}: {path}: no such file or folder")
     try:
-        return parquet_table(path, lambda file: split is None or _belongs(file, split))
+        return parquet_table(path, lambda file: split is None or not path.is_dir() or _belongs(file, split))
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
 

@@ -12,10 +12,17 @@ _KIND = (
 )
 _ONE = re.compile(rf"(?:{_KIND})?[(\[]?\s*([A-Ja-j])\s*[)\].:]?", re.IGNORECASE)
 _LABELLED = re.compile(
-    rf"(?:{_KIND})?(?:[(\[]([A-Ja-j])[)\]]|([A-Ja-j])\s*[).:,](?!\s*[A-Ja-j]\b))[.:]?\s*([^,;&\s].*)", re.IGNORECASE
+    rf"(?:{_KIND})?(?:[(\[]([A-Ja-j])[)\]]|([A-Ja-j])\s*[).:,](?!\s*[A-Ja-j]\b)"
+    r"|([A-Ja-j])\s*[).:](?=\s*A\s+(?!and\b|or\b)[A-Za-z]{2}))[.:]?\s*([^,;&\s].*)",
+    re.IGNORECASE,
 )
-# "C (Simple)" and "(C), Simple": letter and text.
-_GLOSSED = re.compile(r"([A-J])\s*(\(.+\))|[(\[]([A-J])[)\]]\s*(?:\*\*)?\s*,\s*(?![(\[]?[A-J]\b)(.+)")
+# "C (Simple)", "(C), Simple", "Simple (C)", "C, which is Simple": letter and text.
+_GLOSSED = (
+    re.compile(r"(?P<letter>[A-J])\s*\((?P<text>.+)\)"),
+    re.compile(r"[(\[](?P<letter>[A-J])[)\]]\s*,\s*(?![(\[]?[A-J]\b)(?P<text>.+)"),
+    re.compile(r"(?P<text>[^()]*[^()A-J\s][^()]*?)\s*\((?P<letter>[A-J])\)"),
+    re.compile(r"[(\[]?(?P<letter>[A-J])[)\]]?,? which (?:is|means|shows|represents|says|corresponds to) (?P<text>.+)"),
+)
 _BECAUSE = re.compile(
     r"([A-J])\s*,?\s+(?:(?:because|since|as)\s+.*|is (?:the )?(?:correct|right)(?: answer| option| choice| one)?)"
     r"|([A-J])\s+\((?=[a-z]{3})(?!.*\b(?:not|wrong|incorrect|or)\b)[^()A-Z]*\)"
@@ -25,6 +32,11 @@ _SEVERAL = re.compile(rf"[(\[]?[A-J][)\].]?(?:{_NEXT})+|(?:[(\[][A-J][)\]]){{2,}
 _LOW_SEVERAL = re.compile(r"[(\[]?[a-j][)\]]?(?:\s*(?:,|;|&|and)\s*[(\[]?[a-j][)\]]?)+")
 _RUN = re.compile(r"[A-J]{2,10}")
 _DENIED = re.compile(r"\b(?:not|wrong|incorrect|false|neither|except|isn't|instead)\b", re.IGNORECASE)
+# What may turn the meaning of an option's text round, or add to it.
+_ADDED = re.compile(
+    r"\b(?:not|no|never|neither|nor|or|and|but|except|without|wrong|incorrect|false|isn't|aren't|doesn't|don't|un\w+)\b",
+    re.IGNORECASE,
+)
 _QUESTION_OPTION = re.compile(r"(?:^|[\s;,])(?:\(([A-Ja-j])\)|([A-J])(?:[)．、]|[.:](?=\s))|([a-j])[)．、])\s*")
 _LAST = 10
 
@@ -58,7 +70,7 @@ def match_choice(given: str, expected: str, options: Sequence[str], same: Same) 
     """
     several = letters_of(expected, loosely=bool(options))
     if several:
-        return several == letters_of(given, loosely=True)
+        return several == _given_letters(given, is_choice=bool(options))
     letter, text = split_label(expected, bool(options))
     if not letter:
         return _by_text(given, expected, options, same)
@@ -76,30 +88,35 @@ def match_choice(given: str, expected: str, options: Sequence[str], same: Same) 
         if letter not in (given_letter, given_letter.upper()):
             return False
         # "B. 40" where B is 30 chooses nothing.
-        return not (given_text and text) or same(given_text, text)
+        return not (given_text and text) or same(given_text, text) or _restates(given_text, letter, options)
     return _names_only(given, text, options, same)
 
 
 def split_label(answer: str, is_choice: bool) -> tuple[str, str]:
-    """Return letter and text of "B", "(B)", "B. 30", "Option B"; two empty texts for anything else."""
+    """Return letter and text of "B", "(B)", "B. 30", "Option B", "Simple (B)"; two empty texts for anything else."""
     one = _ONE.fullmatch(answer)
     if one:
         low = answer in "abcdefghij" and not is_choice
         return (one[1] if low else one[1].upper()), ""
-    labelled = _LABELLED.fullmatch(answer)
-    if labelled and not _DENIED.search(answer) and not re.search(r"\bor\b", answer):
-        return (labelled[1] or labelled[2]).upper(), re.sub(r",?\s+(?:because|since|as)\s.*", "", labelled[3])
-    glossed = _GLOSSED.fullmatch(answer)
-    denied = _DENIED.search(answer) or re.search(r"\bor\b", answer)
-    if glossed and is_choice and not denied and (not glossed[2] or encloses_all(glossed[2])):
-        return glossed[1] or glossed[3], (glossed[2][1:-1] if glossed[2] else glossed[4]).strip()
+    # Of a choice the text is compared: "B. False" is right where B is False, and "B. wrong" where B is 30 is not.
+    denied = not is_choice and (_DENIED.search(answer) or re.search(r"\bor\b", answer))
+    labelled = None if denied else _LABELLED.fullmatch(answer)
+    if labelled:
+        letter = labelled[1] or labelled[2] or labelled[3]
+        return letter.upper(), re.sub(r",?\s+(?:because|since|as)\s.*", "", labelled[4])
+    for pattern in _GLOSSED if is_choice else ():
+        glossed = pattern.fullmatch(answer)
+        if glossed and encloses_all(f"({glossed['text']})"):
+            return glossed["letter"], glossed["text"].strip()
     because = _BECAUSE.fullmatch(answer)
     return ((because[1] or because[2]), "") if because else ("", "")
 
 
 def letters_of(answer: str, *, loosely: bool = False) -> frozenset[str]:
     """Return the letters of "A, C", "(A)(C)", "A and C", "AC", loosely also "a, c", "{A, C}"; none of anything else."""
-    answer = re.sub(rf"^{_KIND}", "", answer) if answer[:1].islower() else answer
+    answer = (
+        re.sub(rf"^{_KIND}", "", answer, flags=re.IGNORECASE) if re.match(r"[a-z]|[A-Z][a-z]{2}", answer) else answer
+    )
     answer = re.sub(r"^[Bb]oth\s+(?=\W?[A-J]\W?\s+and\s)", "", answer)
     if loosely and answer[:1] == SET_OPEN and answer[-1:] == SET_CLOSE:
         answer = answer[1:-1].strip()
@@ -110,6 +127,14 @@ def letters_of(answer: str, *, loosely: bool = False) -> frozenset[str]:
         letters = re.findall(r"(?<![A-Za-z])[A-Ja-j](?![A-Za-z])", answer)
         return frozenset(letter.upper() for letter in letters) if len(set(letters)) == len(letters) else frozenset()
     return frozenset()
+
+
+def _given_letters(answer: str, *, is_choice: bool) -> frozenset[str]:
+    """Return the letters of an answer where several are expected: also "A/C", and of a choice "CA"."""
+    if is_choice and _RUN.fullmatch(answer):
+        # Without options, CBA may be an angle or an order, and ABC another.
+        answer = "".join(sorted(answer))
+    return letters_of(re.sub(r"(?<=[A-J])\s*/\s*(?=[A-J])", ", ", answer), loosely=True)
 
 
 def contradiction(answer: str, options: Sequence[str], same: Same) -> str:
@@ -150,6 +175,26 @@ def _names_only(given: str, text: str, options: Sequence[str], same: Same) -> bo
         return False
     exact = [option for option in options if option == given]
     return len(exact) == 1 or sum(same(given, option) for option in options) <= 1
+
+
+def _restates(text: str, letter: str, options: Sequence[str]) -> bool:
+    """Return whether a letter's text says its option in more words, and no other option: "twelve o'clock"."""
+    if _index(letter) >= len(options) or _ADDED.search(text):
+        return False
+    said, (known, *others) = _stems(text), [_stems(option) for option in _own_first(options, _index(letter))]
+    if not re.search(r"[A-Za-z]{2}", known) or re.findall(r"\d+", said) != re.findall(r"\d+", known):
+        return False
+    return known in said and not any(other in said and other not in known for other in others)
+
+
+def _own_first(options: Sequence[str], own: int) -> list[str]:
+    return [options[own], *options[:own], *options[own + 1 :]]
+
+
+def _stems(text: str) -> str:
+    """Return the words of a text in lower case between spaces, plurals as singulars."""
+    words = [word for word in re.findall(r"[^\W_]+", text.lower()) if word not in ("the", "a", "an")]
+    return f" {' '.join(re.sub(r'(?<=[a-z]{3})e?s$', '', word) for word in words)} "
 
 
 def _misnamed(options: Sequence[str]) -> bool:

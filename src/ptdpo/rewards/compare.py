@@ -42,7 +42,7 @@ from ptdpo.text.notation import plain
 _LEAD = re.compile(
     r"(?:therefore|thus|so|hence),? (?=\S{1,12} ?=)"
     r"|(?:(?:therefore|thus|so|hence),? )?(?:the )?(?:(?:final|correct) )?(?:answer|result)s?(?: is| are|:)\s*:?\s*"
-    r"|there (?:is|are) |it is |(?:about|approximately|approx\.?|around|nearly|roughly) (?=[\d.¤])|[~≈]\s*(?=\d)"
+    r"|there (?:is|are) |it is |(?:about|approximately|approx\.?|around|roughly) (?=[\d.¤])|[~≈]\s*(?=\d)"
     r"|(?:in )?(?:the )?(?:year )?(?=[12]\d{3}$)",
     re.IGNORECASE,
 )
@@ -56,7 +56,13 @@ _SPOKEN_RELATIONS = tuple(
         ("greater than|more than|larger than", ">"),
     )
 )
-_GLOSS = re.compile(r"(.+?)\s*\(([^()]+)\)")
+_GLOSS = re.compile(r"(.+?)\s*\(\s*([^()]+?)\s*\)")
+# "The total is 8", "The clock shows 10:05": what is named may be anything, unless it is said to be wrong.
+_SAID = re.compile(
+    r"(?:the|its|this|that) (?!(?:[a-z]+ ){0,3}(?:not|never|no|wrong|incorrect|false|other|previous|initial)\b)"
+    r"(?:[a-z]+ ){1,4}(?:is|are|was|were|equals|shows|reads|says)(?: equal to| exactly)? (.+)",
+    re.IGNORECASE,
+)
 _SYMBOLIC = re.compile(r"\\(?:sum|i+nt|oint|prod|lim|[dt]?binom|lfloor|lceil)(?![a-zA-Z])|[⟪]")
 
 
@@ -109,8 +115,19 @@ def match(given: str, expected: str, options: Sequence[str] = ()) -> bool:
     if not first or not second:
         return False
     texts = tuple(cleaned(option) for option in options)
-    chosen = match_choice(first, second, texts, same_answer)
+    chosen = match_choice(first, second, texts, _same_text)
     return same_answer(first, second) if chosen is None else chosen
+
+
+def names_another(letter: str, rest: str, options: Sequence[str]) -> bool:
+    """Return whether the sentence after a letter gives the text of another option: "B. The time is 3:00"."""
+    own = ord(letter.upper()) - ord("A") if len(letter) == 1 else len(options)
+    if not rest or len(rest) > MAX_ANSWER or not 0 <= own < len(options):
+        return False
+    said = _SAID.fullmatch(cleaned(rest))
+    values = [cleaned(rest), *([said[1]] if said else [])]
+    fitting = {number for number, option in enumerate(options) for value in values if _same_text(value, option)}
+    return bool(fitting) and own not in fitting
 
 
 @lru_cache(maxsize=4096)
@@ -120,7 +137,14 @@ def cleaned(answer: str) -> str:
     for pattern, sign in _SPOKEN_RELATIONS:
         text = pattern.sub(sign, text)
     rest = _LEAD.sub("", text, count=1) if _LEAD.match(text) else text
+    rest = re.sub(r"(?<=\d)\s*\(?\b(?:approx\.?|approximately|rounded)\)?$", "", rest)
     return plain(rest) if rest and rest != text else text
+
+
+def _same_text(given: str, expected: str) -> bool:
+    """Compare two texts of which one may have stood behind a letter: "(C) Around 31%"."""
+    first, second = (re.sub(r"(?<=\w)\?$", "", text) if text.count(" ") > 2 else text for text in (given, expected))
+    return same_answer(cleaned(first), cleaned(second))
 
 
 def same_answer(given: str, expected: str) -> bool:
@@ -136,6 +160,9 @@ def same_answer(given: str, expected: str) -> bool:
         if gloss and same_answer(gloss[2], gloss[1]):
             # "5 (five)" says it twice.
             candidates.append(gloss[1])
+        said = _SAID.fullmatch(given) if kind.name in ("quantity", "time", "range", "ratio") else None
+        if said:
+            candidates.append(said[1])
         exact, sign, rounded = given.partition("≈")
         if sign and kind.same(exact.strip(), meaning, same_answer) and _rounds_to(exact.strip(), rounded.strip()):
             return True

@@ -39,11 +39,13 @@ class Found:
         text: the answer; empty if there is none.
         place: "boxed", the name of the fall-back that found it, or "" if none did.
         note: why there is none, where that is known.
+        rest: what the sentence after a letter says, outside a box.
     """
 
     text: str
     place: str
     note: str = ""
+    rest: str = ""
 
 
 def last_boxed(text: str) -> str | None:

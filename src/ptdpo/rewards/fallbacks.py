@@ -5,11 +5,12 @@ import re
 from ptdpo.rewards.extraction import UNFINISHED, Found, boxed_answer, without_thinking
 
 _TAIL = 2000
-_LETTER = r"[(\[]?\**([A-J])\**(?:[)\]]|(?![\w'’]))"
+# The pronoun is no option.
+_LETTER = r"[(\[]?\**(?!I \w)([A-J])\**(?:[)\]]|(?![\w'’]))"
 _RIGHT = r"(?:correct|right|best|final|most appropriate)"
 _IS = (
     r"[ \t]+(?:is|would be|must be|should be|equals)\b[ \t]*[:：]?\s*"
-    r"(?:(?:therefore|thus|then|hence)\b,?\s*)?(?=([^\n]+))"
+    r"(?:(?:therefore|thus|then|hence|definitely|clearly|indeed|(?:most )?likely|probably)\b,?\s*)?(?=([^\n]+))"
 )
 # What a response calls its answer; of these the last in the text counts. Group 1, or the next, is the answer.
 _CALLED = (
@@ -17,7 +18,8 @@ _CALLED = (
         "answer line",
         re.compile(
             r"(?:^|[\n.*#>\s])(?:final |correct )?answer(?:\*\*|__)?[ \t]*[:：](?:\*\*|__)?[ \t]*\n*[ \t]*(?=([^\n]+))"
-            r"|(?:答案(?:选项)?[是为]?|[故应]选)[:：]?[ \t]*([^\n]+)|选项\s*([A-J])\s*是?正确",
+            r"|(?:答案(?:选项)?[是为]?|选项[是为]|[故应]选)[:：]?[ \t]*([^\s。．.][^\n]*)"
+            r"|选项\s*[(（]?([A-J])[)）]?\s*是?正确",
             re.IGNORECASE,
         ),
     ),
@@ -30,7 +32,13 @@ _CALLED = (
             re.IGNORECASE,
         ),
     ),
-    ("correct option", re.compile(rf"(?:option|choice)[ \t]+{_LETTER}(?=[^.\n]{{0,80}}?\bis (?:the )?{_RIGHT}\b)")),
+    (
+        "correct option",
+        re.compile(
+            rf"(?:[Oo]ption|[Cc]hoice)[ \t]+{_LETTER}(?=[^.\n]{{0,80}}?\bis (?:the )?{_RIGHT}\b)"
+            rf"|(?:\A|\n|(?<=[.!?:]) )\**{_LETTER} is (?:the )?(?:{_RIGHT} )?(?:answer|option|choice)\b"
+        ),
+    ),
     (
         "choice made",
         re.compile(
@@ -47,8 +55,9 @@ _PLACES = (
     (
         "conclusion",
         re.compile(
-            r"(?:(?:\A|\n|(?<=[.!?]) )(?:Therefore|Thus|So|Hence|In conclusion),? |\A\s*(?:The|There) )"
-            r"(?![^.\n]*(?:[.!?] |\b(?:if|not|or|would|could|might|may)\b))"
+            r"(?:(?:\A|\n|(?<=[.!?]) )(?:Therefore|Thus|So|Hence|In conclusion),? |\A\s*(?:The|There) "
+            r"|\A\s*(?:Based on|According to|Given|From) [^\n]{1,80}?, )"
+            r"(?![^.\n]*(?:[.!?] |\b(?:if|not|or|would|could|might|may|cannot)\b|n't\b))"
             r"[^\n=]{0,120}(?:\b(?:is|are|was|were)(?: equal to| approximately| about)?|\bequals)[ \t]+"
             r"((?![^\n]*\b(?:is|are|was|were|equals)\b)[^\n=]{1,60})\s*(?:</s>)?\s*\Z"
         ),
@@ -61,16 +70,30 @@ _PLACES = (
     ),
     # "No, there are more cubes than spheres.", of any length.
     ("yes or no", re.compile(r"\A\s*((?:Yes|No)\b[,.][^\n]{0,200})\s*\Z")),
-    ("whole response", re.compile(r"\A\s*([^\n]{1,80})\s*\Z")),
+    # "... is C) lizard.", "... decreases. (D)".
+    (
+        "last letter",
+        re.compile(
+            r"(?:\b(?:is|are|be|shows|time|the|option)[ \t]+|[:.][ \t]+|选项[ \t]*)\**"
+            r"([(\[]?[A-J][)\]](?:(?![(\[]?\b[A-J][)\]])[^\n]){0,80})\s*\Z"
+        ),
+    ),
+    ("whole response", re.compile(r"\A\s*([^\n]{1,80}|[(\[]?[A-J][)\].:]\s[^\n]{1,240})\s*\Z")),
     (
         "last number",
         re.compile(r"\n\s*\n[ \t]*[*$]*(-?\d[\d,]*(?:\.\d+)?(?: ?[a-zA-Z%°²³/]{1,8})?)[*$.]*\s*\Z"),
     ),
-    ("last line", re.compile(rf"(?:\A|\n)[ \t]*({_LETTER}[^\n]{{0,80}})\s*\Z")),
-    # "... is C) lizard.", "... decreases. (D)".
-    ("last letter", re.compile(r"(?:\b(?:is|are|be)\s+|:\s+|[.]\s+)\**([(\[]?[A-J][)\]][^\n]{0,80})\s*\Z")),
+    ("last line", re.compile(rf"(?:\A|\n)[ \t]*(?:Option |Choice )?({_LETTER}[^\n]{{0,80}})\s*\Z")),
     ("first line", re.compile(r"\A\s*([(\[]?[A-J][)\].:][^\n]{0,80})\n\s*\n(?!\s*[(\[]?[A-J][)\].:])")),
 )
+# What some models say when they are done.
+_COURTESY = re.compile(
+    r"\n\s*(?:I hope (?:this|that|it)|(?:Please )?let me know|Feel free|Is there anything)\b[^\n]*\Z", re.IGNORECASE
+)
+# Marks of bold type and the quotes around a letter or a word; 2**3 is a power.
+_BOLD = re.compile(r"(?<![\w)])\*\*|\*\*(?![\w(])")
+_QUOTED = re.compile(r"^[\"“]([^\"“”]{1,40}?)([.,]?)[\"”]([.,]?)(?=\s|$)")
+_FIGURES = re.compile(r"\s*([-+$\\]?\d[^\n]{0,30}?)[.]?\s*\Z")
 _TAG = re.compile(r"<answer>([^<>]*)</answer>", re.IGNORECASE)
 _OPTION_LINE = re.compile(r"(?:^|\n)[ \t]*[(\[]?[A-J][)\].:]")
 _CHOICE = re.compile(rf"(?:option |choice )?{_LETTER}(?P<rest>.*)", re.DOTALL)
@@ -99,7 +122,7 @@ def find_answer(response: str, *, prompt_opens_think: bool = False) -> Found:
     text = without_thinking(response, prompt_opens_think=prompt_opens_think)
     if text is None:
         return Found("", "", UNFINISHED)
-    text = text.rstrip().removesuffix("</s>")
+    text = _COURTESY.sub("", text.rstrip().removesuffix("</s>")).rstrip()
     boxed = boxed_answer(text)
     if boxed is not None:
         return Found(boxed, "boxed")
@@ -113,8 +136,9 @@ def find_answer(response: str, *, prompt_opens_think: bool = False) -> Found:
     name, within, match = found
     if _is_no_assertion(within, match) or (name in ("last line", "last letter", "first line") and _lists_options(text)):
         return Found("", "")
-    answer = _tidy(next(group for group in match.groups() if group is not None))
-    return Found(answer, name) if answer else Found("", "")
+    called = next(group for group in match.groups() if group is not None)
+    answer = _tidy(called)
+    return Found(answer, name, rest=_said_next(called, answer)) if answer else Found("", "")
 
 
 def _called(tail: str) -> tuple[str, str, re.Match[str]] | None:
@@ -150,7 +174,7 @@ def _tidy(text: str) -> str:
     """Return the answer in the rest of a line: up to the end of its sentence; a letter without its explanation."""
     if _DENIED.match(text):
         return ""
-    text = text.strip().strip("*`_ \t")
+    text = _QUOTED.sub(r"\1\2\3", _BOLD.sub("", text).strip().strip("*`_ \t"))
     ends = _SENTENCE_END.search(text)
     sentence = text[: ends.start()] if ends else text
     choice = _CHOICE.match(text)
@@ -162,6 +186,18 @@ def _tidy(text: str) -> str:
     return sentence.strip("*`_ \t")
 
 
+def _said_next(text: str, answer: str) -> str:
+    """Return the sentence that follows a letter which stands alone: "The time is 3:00" of "B. The time is 3:00."."""
+    if len(answer) > 1:
+        return ""
+    rest = text[text.find(answer) + 1 :].lstrip(")].:*, ")
+    ends = _SENTENCE_END.search(rest)
+    return (rest[: ends.start()] if ends else rest).strip("*_` ")
+
+
 def _letter_with_text(choice: re.Match[str], sentence: str) -> str:
-    """Return "B. 30 cm" as it stands where the text is short, and the letter alone before an explanation."""
+    """Return "B) 30 cm" as it stands where the text is short, and the letter alone before an explanation."""
+    figures = _FIGURES.match(choice["rest"][1:]) if choice["rest"][:1] == "." else None
+    if figures:
+        return f"{choice[1]}. {figures[1]}"
     return sentence.strip("*`_ \t") if len(sentence) <= 80 and len(sentence) > 3 else choice[1]

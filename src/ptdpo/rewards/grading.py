@@ -5,7 +5,7 @@ from typing import get_args
 
 from ptdpo.records import Answered, Verdict
 from ptdpo.records import Grading as Mode
-from ptdpo.rewards.compare import UndecidedError, match
+from ptdpo.rewards.compare import UndecidedError, match, names_another
 from ptdpo.rewards.extraction import Found, follows_format
 from ptdpo.rewards.fallbacks import find_answer
 from ptdpo.rewards.judges import MATH_VERIFY, MATHRULER, SYMBOLIC
@@ -87,7 +87,7 @@ def grade_many(
         open_or_not = [_by_parity(one.text, item) for one, item in zip(found, items, strict=True)]
     else:
         found = [find_answer(item.response, prompt_opens_think=thinking_is_open) for item in items]
-        open_or_not = [_soundly(one.text, item) for one, item in zip(found, items, strict=True)]
+        open_or_not = [_soundly(one, item) for one, item in zip(found, items, strict=True)]
     replies = _decide(open_or_not, seconds, batch_seconds, pool)
     opinions: list[float | None] = [None] * len(items)
     if second_opinion:
@@ -130,11 +130,12 @@ def _by_parity(given: str, item: Answered) -> bool | Request:
     return Request(MATHRULER, given, item.answer) if verdict is None else verdict
 
 
-def _soundly(given: str, item: Answered) -> bool | Request:
+def _soundly(given: Found, item: Answered) -> bool | Request:
     try:
-        return match(given, item.answer, item.options)
+        right = match(given.text, item.answer, item.options)
+        return right and not names_another(given.text, given.rest, item.options)
     except UndecidedError:
-        return Request(SYMBOLIC, given, item.answer)
+        return Request(SYMBOLIC, given.text, item.answer)
     except RecursionError:
         # Deeper than any answer.
         return False

@@ -10,6 +10,10 @@ from ptdpo.rewards.values import same_function
 from ptdpo.text.number_words import SMALL
 
 _HALF = r"(?:\s*(?P<half>[ap])\.?\s?m\.?)"
+_HALVES = (
+    (re.compile(r" in the morning$", re.IGNORECASE), " am"),
+    (re.compile(r" in the (?:afternoon|evening)$", re.IGNORECASE), " pm"),
+)
 _CLOCK = re.compile(rf"(?P<hour>\d{{1,2}}):(?P<minute>[0-5]\d)(?::(?P<second>[0-5]\d))?{_HALF}?", re.IGNORECASE)
 # With a point only where it can be no decimal.
 _POINTED = re.compile(rf"(?P<hour>\d{{1,2}})\.(?P<minute>[0-5]\d){_HALF}", re.IGNORECASE)
@@ -19,9 +23,22 @@ _SPOKEN = re.compile(
     rf"(?P<part>half|quarter|[a-z-]+|\d{{1,2}})\s*(?:minutes?\s+)?(?P<way>past|to)\s+(?P<hour>[a-z]+|\d{{1,2}}){_HALF}?",
     re.IGNORECASE,
 )
+# "seven forty-five", "ten oh five"; "seven forty" alone is as good.
+_IN_WORDS = re.compile(
+    r"(?P<hour>[a-z]+) (?:(?:oh|o) (?P<few>[a-z]+)"
+    r"|(?P<minute>(?:ten|eleven|twelve|[a-z]+teen|twenty|thirty|forty|fifty)"
+    rf"(?:[ -](?:one|two|three|four|five|six|seven|eight|nine))?)){_HALF}?",
+    re.IGNORECASE,
+)
 _DATE = re.compile(r"(\d{1,4})([-/.])(\d{1,2})\2(\d{1,4})")
 _END = r"[+-]?[¤€£¥]?\s*(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:\s*[^\d\s+*/^()=<>,;-][^\d+*()=<>,;]{0,20}?)?"
-_RANGE = re.compile(rf"(?P<lead>between|from)?\s*(?P<low>{_END})\s*(?P<joint>-|to|and|~)\s*(?P<high>{_END})")
+_RANGE = re.compile(
+    rf"(?P<lead>between|from)?\s*(?P<low>{_END})\s*(?P<joint>-|to|through|until|and|~)\s*(?P<high>{_END})"
+)
+
+
+# "AB:CD = 3:4".
+_SEGMENTS = re.compile(r"^[A-Za-z]{1,3}(?:_\w)?(?: ?: ?[A-Za-z]{1,3}(?:_\w)?)+ ?= ?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +64,25 @@ def read_time(text: str) -> Time | None:
             return Time(
                 hour, int(parts.get("minute") or 0), int(parts.get("second") or 0), (parts["half"] or "").lower(), text
             )
+    for pattern, half in _HALVES:
+        if pattern.search(text):
+            return read_time(pattern.sub(half, text))
+    found = _IN_WORDS.fullmatch(text)
+    hour = _hour(found["hour"]) if found else None
+    if found and hour and hour <= 12:
+        minutes = SMALL.get((found["few"] or "").lower()) if found["few"] else read_number(found["minute"])
+        if minutes is None or minutes != int(minutes) or not 0 < minutes < 60:
+            return None
+        return Time(hour, int(minutes), 0, (found["half"] or "").lower(), text)
     found = _SPOKEN.fullmatch(text)
     hour = _hour(found["hour"]) if found else None
     if not found or hour is None:
         return None
     minutes = {"half": 30, "quarter": 15}.get(found["part"].lower()) or read_number(found["part"])
-    if minutes is None or minutes.denominator != 1 or not 0 < minutes < 60 or found["part"].isdigit():
+    if minutes is None or minutes.denominator != 1 or not 0 < minutes < 60:
+        return None
+    if found["part"].isdigit() and found["way"].lower() == "to" and "minute" not in found[0].lower():
+        # "5 to 10" is a range.
         return None
     half = (found["half"] or "").lower()
     if found["way"].lower() == "past":
@@ -109,6 +139,7 @@ def read_ratio(text: str) -> Ratio | None:
 
 def same_ratio(given: str, expected: Ratio, same: Same) -> bool:
     """Return whether an answer is that ratio in any terms: 6:10, 3/5, "3 to 5" and 0.6 are 3:5."""
+    given = _SEGMENTS.sub("", given)
     found = read_ratio(re.sub(r"\s+to\s+", ":", given))
     if found is None and len(expected.terms) == 2:
         whole = read_expression(given)
@@ -153,6 +184,8 @@ def same_range(given: str, expected: NumberRange, same: Same) -> bool:
     from ptdpo.rewards.quantities import same_quantity
 
     spoken = expected.joint == "to" and re.fullmatch(r"[\d.,]+\s*:\s*[\d.,]+", given)
+    closed = re.fullmatch(r"\[\s*([^,\[\]]+?)\s*,\s*([^,\[\]]+?)\s*\]", given)
+    given = f"{closed[1]}-{closed[2]}" if closed else given
     found = read_range(given.replace(":", "-") if spoken else given)
     return found is not None and same_quantity(found.low, expected.low) and same_quantity(found.high, expected.high)
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from ptdpo.rewards.expressions import read_expression
 from ptdpo.rewards.values import Number, as_real, same_value, scaled, value_of
-from ptdpo.text.number_words import PARTS, SCALES, in_words
+from ptdpo.text.number_words import PARTS, SCALES, SMALL, in_words
 from ptdpo.text.numbers import DECIMAL, read_decimal
 from ptdpo.text.units import Dimension, Unit, read_unit
 from ptdpo.text.words import vocabulary
@@ -25,13 +25,30 @@ _SPOKEN_MIXED = re.compile(r"(\d{1,9}) and \(*(\d{1,9})\)*/\(*(\d{1,9})\)*")
 _UNIT_FRACTION = re.compile(r"(?<=[\d)π]) ?\(\(([a-zA-Z°^\d ]+)\)/\(([a-zA-Z°^\d ]+)\)\)$")
 # Where a unit may begin: after a figure, a bracket, π, a space.
 _UNIT_START = re.compile(r"(?<=[\d)π%])(?=[^\W\d_]|[%°¤€£¥¢])|(?<=\s)(?=[^\W\d_]|[%°¤€£¥¢])|(?<=√)(?=a)")
-_COUNTED = re.compile(r"[a-z]{3,}s|people|children|men|women|feet|teeth|mice|fish|sheep")
+# "cubes", "small metal cubes", "cubes in the image".
+_COUNTED = re.compile(
+    r"((?:[a-z-]{3,} ){0,2}(?:[a-z]{3,}s|people|children|men|women|feet|teeth|mice|fish|sheep))"
+    r"(?: (?:shown )?(?:in|on) the (?:image|picture|figure|photo|scene|diagram|drawing|graph|chart|table))?"
+)
+_ONE_OF = vocabulary(
+    """
+    object item thing person man woman child dog cat bird car bus truck bike bicycle train plane ball cube sphere
+    cylinder cone block triangle square circle rectangle line point angle side apple
+    """
+)
 # Plurals that are no things to be counted, but change the number or say nothing of it.
-_NOT_COUNTED = frozenset(
-    f"{word}{end}"
-    for word in (*SCALES, *PARTS, "ten", "pair", "couple", "score", "power", "root", "double")
-    for end in ("", "s")
-) | vocabulary("times plus minus less always perhaps sometimes unless this thus guess yes is was has")
+_NOT_COUNTED = (
+    frozenset(
+        f"{word}{end}"
+        for word in (*SCALES, *PARTS, "ten", "pair", "couple", "score", "power", "root", "double")
+        for end in ("", "s")
+    )
+    | vocabulary(
+        "times plus minus less more fewer always perhaps sometimes unless this thus guess yes is was has other others "
+        "and or not than per out the each every another extra additional too without except"
+    )
+    | frozenset(SMALL)
+)
 _MAX_POWER = 400
 _DEGREES_OF_PI = read_expression("180/π")
 _DEGREE, _RADIAN = (("°", 1),), (("rad", 1),)
@@ -140,13 +157,22 @@ def same_quantity(given: Quantity, expected: Quantity) -> bool:
             return False
         return _same_number(given, expected)
     if given.unit is None or expected.unit is None:
-        same = given.counted.removesuffix("s") == expected.counted.removesuffix("s")
-        return same and (given.unit is expected.unit) and _same_number(given, expected)
+        return (
+            _same_things(given.counted, expected.counted)
+            and (given.unit is expected.unit)
+            and _same_number(given, expected)
+        )
     if given.unit.dimension != expected.unit.dimension:
         return False
     if given.unit.size == expected.unit.size:
         return _same_number(given, expected)
     return same_value(scaled(given.number, given.unit.size / expected.unit.size), expected.number)
+
+
+def _same_things(given: str, expected: str) -> bool:
+    """Return whether two counted things are the same, or one says what kind the other is: "red cubes", "cubes"."""
+    first, second = sorted((given.removesuffix("s"), expected.removesuffix("s")), key=len)
+    return first == second or (bool(first) and second.endswith(f" {first}"))
 
 
 def _in_degrees(quantity: Quantity) -> Number | None:
@@ -182,13 +208,16 @@ def _with_unit(text: str) -> Quantity | None:
         value = read_number(number)
         if value is None:
             continue
-        known = read_unit(unit)
+        known = read_unit(re.sub(r"^((?:year|month|week|day)s?)[ -]old$", r"\1", unit))
         if unit in ("unit", "units"):
             return Quantity(value, decimals=_decimals(number), text=number)
         if known is not None:
             glued = text[found.start() - 1 : found.start()] != " "
             return Quantity(value, known, "", _decimals(number), f"{number}~" if glued else number)
-        if _COUNTED.fullmatch(unit) and unit not in _NOT_COUNTED:
+        counted = _COUNTED.fullmatch(unit)
+        if counted and not _NOT_COUNTED.intersection(unit.split()[: len(counted[1].split())]):
+            return Quantity(value, None, counted[1], _decimals(number), number)
+        if value == 1 and unit in _ONE_OF:
             return Quantity(value, None, unit, _decimals(number), number)
     return None
 

@@ -89,7 +89,7 @@ def read_set(text: str) -> tuple[str, ...] | None:
 
 def same_set(given: str, expected: tuple[str, ...], same: Same) -> bool:
     """Return whether an answer has the same elements in any order."""
-    named = re.match(rf"[A-Z]\s*=\s*(?={SET_OPEN})", given)
+    named = re.match(rf"(?:[A-Z]\s*=|[a-z]\s*{MEMBER})\s*(?={SET_OPEN})", given)
     given = given[named.end() :] if named else given
     listed = read_list(given) if len(expected) > 1 else None
     found = listed.parts if listed else read_set(given)
@@ -167,7 +167,9 @@ def same_list(given: str, expected: Listed, same: Same) -> bool:
         return names == wanted and all(same(pairs[name], part) for name, part in asked)
     if names and wanted and {re.sub(r"_\w+$", "", n) for n in names} != {re.sub(r"_\w+$", "", n) for n in wanted}:
         return False
-    if names and not wanted and len({re.sub(r"_\w+$", "", n) for n in names}) > 1:
+    several = not wanted and len({re.sub(r"_\w+$", "", n) for n in names}) > 1
+    # "a = 12, b = 8" does for "12, 8", and "b = 12, a = 8" may not.
+    if several and (expected.free or list(found.names) != sorted(names)):
         return False
     if expected.free:
         return _in_any_order(found.parts, expected.parts, same)

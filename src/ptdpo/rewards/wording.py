@@ -12,15 +12,18 @@ _AS_VERDICT = {"yes": True, "true": True, "no": False, "false": False}
 _CLAUSE = re.compile(r"(yes|no|true|false)\s*[,;:.-]\s*(.+)", re.IGNORECASE)
 # A clause after the verdict must not take it back, nor leave it open.
 _UNSURE = re.compile(
-    r"\b(?:or|maybe|perhaps|but|however|wait|although|unless|actually|answer|idea|sure|unsure|cannot|can't|unknown|depends|"
-    r"and (?:yes|no)|wrong|incorrect|rather|correction)\b|\?|[.!]\s*\w",
+    r"\b(?:or|maybe|perhaps|but|however|wait|although|unless|actually|answer|idea|sure|unsure|cannot|can't|unknown|"
+    r"depends|if|provided|assuming|only (?:when|for|in)|sometimes|partly|and (?:yes|no)|wrong|incorrect|rather|"
+    r"correction)\b|\?|[.!]\s*\w",
     re.IGNORECASE,
 )
 _ARTICLE = re.compile(r"^(?:the|an?)\s+(?=[A-Za-z0-9]{2})", re.IGNORECASE)
+_LED = re.compile(r"^(?:the|an?|it|they)\s+(?=[A-Za-z0-9]{2})", re.IGNORECASE)
 _WORDS = re.compile(r"[^\W\d_]+(?:[\s'-]+[^\W\d_]+)*")
 _INDEX = re.compile(r"(?<=[A-Za-z)\]])(?<!\\log)_(?:\((\d+)\)|(\d))")
 # A formula of chemistry, or a reaction.
 _FORMULA = re.compile(r"[\d\s]*[A-Z][A-Za-z0-9()\[\]_^+\s→⇌←↔-]*")
+_ARROW = re.compile(r"([→⇌←↔])")
 _CHARGED = re.compile(r"\^\(?\d*[+-]\)?$")
 _CHARGE = re.compile(r"\^\((\d*[+-])\)")
 
@@ -61,10 +64,10 @@ def same_verdict(given: str, expected: str, same: Same) -> bool:
 
 def same_words(given: str, expected: str, same: Same) -> bool:
     """Return whether two texts are the same words; articles in front and the case of words mean nothing."""
-    if _same_ion(given, expected) or _same_ion(expected, given):
+    if _same_ion(given, expected) or _same_ion(expected, given) or _same_reaction(given, expected):
         return True
-    first, second = _ARTICLE.sub("", given, count=1), _ARTICLE.sub("", expected, count=1)
-    first, second = (re.sub(r"^\"(.*)\"$", r"\1", text) for text in (first, second))
+    first, second = _LED.sub("", given, count=1), _ARTICLE.sub("", expected, count=1)
+    first, second = (re.sub(r"^([\"'])(.*)\1$", r"\2", text) for text in (first, second))
     if literal(first) == literal(second):
         return True
     if not (_WORDS.fullmatch(first) and _WORDS.fullmatch(second)):
@@ -81,6 +84,20 @@ def _same_ion(bare: str, marked: str) -> bool:
         return False
     text = literal(marked)
     return literal(bare) == text.replace("^", "") and not re.fullmatch(r"[A-Z][a-z]?\d+\^[+-]", text)
+
+
+def _same_reaction(given: str, expected: str) -> bool:
+    """Return whether two reactions have the same arrow, and the same terms on each side in any order."""
+    sides = [_ARROW.split(text) for text in (given, expected)]
+    if any(len(parts) != 3 for parts in sides) or not (is_formula(given) and is_formula(expected)):
+        return False
+    first, second = ([_terms(left), arrow, _terms(right)] for left, arrow, right in sides)
+    return first == second
+
+
+def _terms(side: str) -> list[str]:
+    # The sign of a charge stands before no term.
+    return sorted(literal(term) for term in re.split(r"\s*\+\s*(?=[\dA-Z])", side))
 
 
 def _folded_alike(given: str, expected: str) -> bool:

@@ -29,7 +29,7 @@ COMMAND_SIGNS = {
     **dict.fromkeys(("times", "cdot", "ast", "cdotp"), "*"), "div": "/", "pm": "±", "mp": "∓", "infty": INFINITY,
     **dict.fromkeys(("le", "leq", "leqslant"), "≤"), **dict.fromkeys(("ge", "geq", "geqslant"), "≥"),
     "lt": "<", "gt": ">",
-    **dict.fromkeys(("ne", "neq"), "≠"), "approx": "≈", "in": MEMBER, "cup": UNION, "cap": "∩",
+    **dict.fromkeys(("ne", "neq"), "≠"), "approx": "≈", "sim": "~", "in": MEMBER, "cup": UNION, "cap": "∩",
     **dict.fromkeys(("emptyset", "varnothing"), EMPTY_SET), **dict.fromkeys(("mid", "vert", "lvert", "rvert"), "|"),
     **dict.fromkeys(("rightarrow", "to", "longrightarrow"), "→"),
     **dict.fromkeys(("leftarrow", "gets", "longleftarrow"), "←"),
@@ -84,6 +84,8 @@ _SPACES = re.compile(r"\\[!,;: ]|\\q?quad|(?<!\\)~(?:(?<!\d~)|(?!\d))|\\hspace\{
 _BEFORE_BRACE = re.compile(rf"(\\(?:[dtc]?frac|sqrt|{_WRAPPERS}))\s+\{{")
 _RECURRING = re.compile(r"(?<![\d.])(\d{1,9})\.(\d{0,9})\\(?:overline|bar|dot)\{(\d{1,9})\}(?!\d)")
 _DEGREES = re.compile(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![a-zA-Z]))")
+# The comma of 35{,}000, not the one of \text{,}.
+_COMMA = re.compile(r"(?<![a-zA-Z])\{,\}")
 _PERCENT = re.compile(r"\\([%#&_])")
 _WRAPPER = re.compile(rf"\\({_WRAPPERS})\s*\{{([^{{}}]*)\}}")
 _SHORT_FRACTION = re.compile(
@@ -135,6 +137,9 @@ def plain(answer: str) -> str:
     text = _SIMPLE_POWER.sub(r"^\1", _TIGHT.sub(r"\1", " ".join(text.split())))
     text = re.sub(r"(?<![a-zA-Z])(?:pi|PI)(?![a-zA-Z])", "π", text)
     text = re.sub(r"(?<=\d)pi(?![a-zA-Z])", "π", text)
+    text = re.sub(r"(?<=\d)\*(?=°)", "", text)
+    # A raised o stands for the sign of degrees.
+    text = re.sub(r"(?<=\d)\^\(?o\)?(?![a-zA-Z])", "°", text)
     text = re.sub(rf"\+?(?:{INFINITY}|\binfinity\b|\boo\b)", INFINITY, text)
     return _edges_off(text)
 
@@ -153,9 +158,13 @@ def _characters(answer: str) -> str:
     text = _plain_characters(text).replace("\\$", DOLLAR).replace("\\{", SET_OPEN).replace("\\}", SET_CLOSE)
     if text.count("$") == 1 and re.match(r"[+-]?\$\s*[\d.]", text):
         text = text.replace("$", DOLLAR)
+    if re.fullmatch(rf"{DOLLAR}[^{DOLLAR}]+{DOLLAR}", text):
+        # Escaped dollars around mathematics.
+        text = text[1:-1]
     if not text.isascii() and len(text) <= 8:
         text = text.translate(_CYRILLIC)
-    text = text.replace("$", " ").replace("{,}", ",").strip()
+    text = re.sub(r"^(.{0,40})``([^`']*)''", r'\1"\2"', text).replace("$", " ")
+    text = _COMMA.sub(",", text).strip()
     # A set in bare braces, as people write it; braces around anything else only group.
     return SET_OPEN + text[1:-1] + SET_CLOSE if _BARE_SET.fullmatch(text) else text
 
@@ -188,7 +197,7 @@ def latex_sugar_off(text: str) -> str:
 def _without_sizes(text: str) -> str:
     text = _DEGREES.sub("°", _SPACES.sub(" ", text.replace("\\!", "")))
     text = _BEFORE_BRACE.sub(r"\1{", re.sub(r"\}\s+\{", "}{", text))
-    text = _RECURRING.sub(_as_fraction, _PERCENT.sub(r"\1", text).replace("{,}", ","))
+    text = _RECURRING.sub(_as_fraction, _COMMA.sub(",", _PERCENT.sub(r"\1", text)))
     text = re.sub(r"\\text\{\s*-{1,3}\s*\}", "-", text)
     text = re.sub(rf"\\(?:{'|'.join(_NOTHING)})(?![a-zA-Z])\.?", "", text)
     text = _UNICODE_ROOT.sub(r"\\sqrt{\1}", _SHORT_ROOT.sub(r"\\sqrt{\1}", text))

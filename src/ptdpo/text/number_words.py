@@ -81,8 +81,10 @@ def read_number(tokens: Sequence[Spoken], start: int) -> tuple[float | Fraction 
     part = _word(tokens, end + (_word(tokens, end) == "-"))
     if _is_part(tokens, start, value, part):
         return value / PARTS[part], end + 1 + (_word(tokens, end) == "-")
-    if _word(tokens, end) == "and" and _word(tokens, end + 1) in ("a", "one") and _word(tokens, end + 2) == "half":
-        return value + Fraction(1, 2), end + 3
+    if _word(tokens, end) == "and" and tokens[start].kind == "word":
+        count, part = {"a": 1, **SMALL}.get(_word(tokens, end + 1)), _word(tokens, end + 2)
+        if count and part in PARTS and part.endswith("s") == (count != 1):
+            return value + Fraction(count, PARTS[part]), end + 3
     return value, end
 
 

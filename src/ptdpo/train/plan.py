@@ -14,9 +14,9 @@ from ptdpo.data.load import LoadedData, load_data
 from ptdpo.models.loading import check_model, load_processor, model_config
 from ptdpo.presets import SFT, preset_settings
 from ptdpo.train.layout import aligned_save_steps, layout_of
-from ptdpo.train.recipe_checks import check_recipe_settings
 from ptdpo.train.settings import PTDConfig, settings_as_written
-from ptdpo.train.sft import sft_settings
+from ptdpo.train.trl.recipe_checks import check_recipe_settings
+from ptdpo.train.trl.sft import sft_settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,11 @@ class Plan:
 
 
 Settings = PTDConfig | SFTConfig
+
+
+def settings_class(preset: str) -> type[Settings]:
+    """Return the class of a preset's settings."""
+    return SFTConfig if preset == SFT else PTDConfig
 
 
 def resolved_settings(recipe: Recipe) -> Settings:

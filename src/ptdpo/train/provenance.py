@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trl import SFTConfig
-
 from ptdpo.config import Recipe
 from ptdpo.data.load import data_hash, source_of
 from ptdpo.folders import differences, flat, read_claim, refuse_other
-from ptdpo.presets import SFT, preset_settings
+from ptdpo.presets import preset_settings
 from ptdpo.train.layout import rollouts_per_generation
-from ptdpo.train.plan import resolved_settings
+from ptdpo.train.plan import resolved_settings, settings_class
 from ptdpo.train.settings import PTDConfig
 
 # How the same steps are laid out over processes and micro-batches; their products stand under "layout".
@@ -110,8 +108,8 @@ def _defaults(asked: Mapping[str, Any]) -> dict[str, Any]:
     """Return the value of every training setting that a recipe of this preset does not name."""
     if "preset" not in asked:
         return {}
-    kind: Any = SFTConfig if asked["preset"] == SFT else PTDConfig
-    values = {field.name: field.default for field in dataclasses.fields(kind) if field.init}
+    fields = dataclasses.fields(settings_class(asked["preset"]))
+    values = {field.name: field.default for field in fields if field.init}
     values = {key: None if value is dataclasses.MISSING else value for key, value in values.items()}
     values = json.loads(json.dumps({**values, **preset_settings(asked["preset"])}, default=str))
     return {f"train.{key}": value for key, value in values.items()}

@@ -1,6 +1,5 @@
 """From a recipe to a finished run: check, train, resume, stop."""
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +9,6 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from transformers.trainer import TRAINER_STATE_NAME
 
 from ptdpo.config import Recipe
 from ptdpo.data.dataset import rl_dataset
@@ -20,15 +18,15 @@ from ptdpo.models.loading import check_model, load_processor
 from ptdpo.runlog import FINISHED, STARTED
 from ptdpo.signals import StopRequest, heeding_signals
 from ptdpo.train.checkpoints.manifest import check_whole, checkpoints_in
-from ptdpo.train.checkpoints.stopping import own_signals_only, stop_after_step
-from ptdpo.train.checkpoints.whole import naming_what_is_left
 from ptdpo.train.model_card import MODEL_CARD, model_card
 from ptdpo.train.plan import Plan, Settings, context_of, plan_of, resolved_settings
 from ptdpo.train.provenance import check_same, provenance_of
 from ptdpo.train.settings import PTDConfig
-from ptdpo.train.sft import WholeSFTTrainer, make_sft_trainer
 from ptdpo.train.start import whole_start
 from ptdpo.train.trainer import PTDTrainer
+from ptdpo.train.trl.sft import WholeSFTTrainer, make_sft_trainer
+from ptdpo.train.trl.stopping import own_signals_only, stop_after_step
+from ptdpo.train.trl.whole_checkpoints import WholeCheckpoints, naming_what_is_left, steps_of
 
 # That of transformers.
 DEFAULT_OUTPUT_FOLDER = "trainer_output"
@@ -133,7 +131,12 @@ def _held(folder: Path) -> Iterator[None]:
 
 
 def _train(
-    trainer: Any, folder: Path, checkpoint: Path | None, processor: Any, content: dict[str, Any], stop: StopRequest
+    trainer: WholeCheckpoints,
+    folder: Path,
+    checkpoint: Path | None,
+    processor: Any,
+    content: dict[str, Any],
+    stop: StopRequest,
 ) -> None:
     """Train and save. All processes have compared what the folder holds before the first of them writes there."""
     if trainer.accelerator.is_main_process:
@@ -167,10 +170,8 @@ def _finished(folder: Path, settings: Settings, plan: Plan) -> Path | None:
 
 def _has_all_steps(checkpoint: Path, settings: Settings, plan: Plan) -> bool:
     """Return whether nothing is left to train; transformers would train one step more on such a checkpoint."""
-    state = json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
-    if settings.max_steps > 0:
-        return state["global_step"] >= settings.max_steps
-    return state["global_step"] >= max(plan.optimiser_steps, state["max_steps"])
+    steps = steps_of(checkpoint)
+    return steps.done >= (settings.max_steps if settings.max_steps > 0 else max(plan.optimiser_steps, steps.asked))
 
 
 def output_folder(settings: Settings) -> Path:

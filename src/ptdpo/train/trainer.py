@@ -42,7 +42,6 @@ from ptdpo.rewards.functions import (
     completion_text,
     default_rewards,
 )
-from ptdpo.train.checkpoints.whole import WholeCheckpoints
 from ptdpo.train.engine import MicroBatch
 from ptdpo.train.method import Method
 from ptdpo.train.metrics import PartsClock, reconsideration_share
@@ -77,6 +76,7 @@ from ptdpo.train.trl.step_lines import say_steps_in_lines
 from ptdpo.train.trl.teachers import MovingAverage, check_vocabulary, teacher_named
 from ptdpo.train.trl.token_batches import TokenBudget, loss_in_parts
 from ptdpo.train.trl.vllm_rollouts import set_up_vllm
+from ptdpo.train.trl.whole_checkpoints import WholeCheckpoints
 from ptdpo.tutor.teacher import Teacher
 
 

@@ -13,7 +13,7 @@ from ptdpo.train.checkpoints.manifest import (
     read_manifest,
     write_manifest,
 )
-from ptdpo.train.checkpoints.whole import remove_oldest
+from ptdpo.train.trl.whole_checkpoints import remove_oldest
 
 FILES = ("model.safetensors", "optimizer.pt", "rng_state.pth", "sub/shard_0.pt", "trainer_state.json")
 

@@ -23,17 +23,39 @@ for (const row of rows) {
 }
 
 // Marks are kept by a key that changes with the hint: a new hint for the same problem starts unmarked.
-let marks = {};
-let stored = true;
+const MARKS = STORE, NOTES = STORE + "/notes";
+let marks = read(MARKS);
+let notes = read(NOTES);
 try {
-  marks = JSON.parse(localStorage.getItem(STORE) || "{}") || {};
-  localStorage.setItem(STORE, JSON.stringify(marks));
+  localStorage.setItem(STORE + "/probe", "1");
 } catch (error) {
-  stored = false;
-  marks = {};
+  byId("no-storage").hidden = false;
 }
-byId("no-storage").hidden = stored;
-let notes = loadNotes();
+
+function read(key) {
+  try {
+    return JSON.parse(localStorage.getItem(key) || "{}") || {};
+  } catch (error) {
+    return {};
+  }
+}
+
+function write(key, value) {
+  try {
+    localStorage.setItem(key, JSON.stringify(value));
+  } catch (error) {
+    byId("no-storage").hidden = false;
+  }
+}
+
+// The same page in another tab, or a write that reaches storage only after this page has read it.
+window.addEventListener("storage", (event) => {
+  if (event.key !== MARKS && event.key !== NOTES) return;
+  marks = read(MARKS);
+  notes = read(NOTES);
+  paintTotals();
+  if (!document.querySelector(".editor, .because input:focus")) paint();
+});
 
 let order = "file";
 const filter = { mark: "all", verdict: "all", reason: "all", text: "" };
@@ -50,18 +72,10 @@ function matches(row) {
     && filter.text.split(/\s+/).every((word) => row.haystack.includes(word));
 }
 
-function keep() {
-  try {
-    localStorage.setItem(STORE, JSON.stringify(marks));
-  } catch (error) {
-    byId("no-storage").hidden = false;
-  }
-}
-
 function setMark(row, mark, card) {
   if (mark === "open" || markOf(row) === mark) delete marks[row.key];
   else marks[row.key] = mark;
-  keep();
+  write(MARKS, marks);
   paintMark(row, card);
   paintTotals();
   byId("said").textContent = markOf(row) === "open" ? `${row.id}: no mark` : `${row.id}: ${markOf(row)}`;

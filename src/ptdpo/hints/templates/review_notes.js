@@ -1,26 +1,12 @@
 // What a reviewer writes: why a hint is rejected, and what it should say instead; and what was measured beside it.
 // Kept as marks are, by a key that changes with the hint.
-const notesKey = () => STORE + "/notes";
-
-function loadNotes() {
-  try {
-    return JSON.parse(localStorage.getItem(notesKey()) || "{}") || {};
-  } catch (error) {
-    return {};
-  }
-}
-
 const noteOf = (row) => notes[row.key] || {};
 const editOf = (row) => noteOf(row).edit || null;
 
 function note(row, changes) {
   notes[row.key] = { ...noteOf(row), ...changes };
   if (!notes[row.key].why && !notes[row.key].edit) delete notes[row.key];
-  try {
-    localStorage.setItem(notesKey(), JSON.stringify(notes));
-  } catch (error) {
-    byId("no-storage").hidden = false;
-  }
+  write(NOTES, notes);
 }
 
 function paintNotes(row, card) {

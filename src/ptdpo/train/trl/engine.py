@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
@@ -103,9 +103,10 @@ class TrlEngine:
         What it logs is dropped: TRL calls it again for the rollouts that are kept.
         """
         assert isinstance(rollouts, TrlRollouts)
-        trainer: Any = self._trainer
+        trainer = self._trainer
         columns = {key: [row[key] for row in rows] for key in rows[0] if key not in _NOT_FOR_REWARDS}
-        accuracy = trainer.reward_funcs[self.right.column](
+        reward = cast(Callable[..., Any], trainer.reward_funcs[self.right.column])
+        accuracy = reward(
             prompts=[row["prompt"] for row in rows],
             completions=rollouts.completions,
             completion_ids=rollouts.response_ids,
@@ -149,7 +150,7 @@ class TrlEngine:
             columns["completion_ids"],
             written_by_policy(columns),
             columns["advantages"],
-            "pixel_values" in columns,
+            PIXELS in columns,
             groups.mine(weighted),
             self.right.name,
             TrlContent(columns, self._trainer.model, self._args.per_device_train_batch_size),
@@ -203,8 +204,8 @@ class TrlEngine:
             columns["completion_ids"].size(1),
             batch_size=content.rows_at_once,
             compute_entropy=True,
-            pixel_values=torch.cat(list(pixels)),
             **given,
+            **{PIXELS: torch.cat(list(pixels))},
         )
         return log_probs, entropies
 

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+
+from trl import GRPOTrainer
 
 
 @contextmanager
-def metrics_kept(trainer: Any, prefix: str = "") -> Iterator[None]:
+def metrics_kept(trainer: GRPOTrainer, prefix: str = "") -> Iterator[None]:
     """While this lasts, nothing is added to the training metrics whose names begin so."""
     metrics = trainer._metrics["train"]
     before = {name: len(values) for name, values in metrics.items()}

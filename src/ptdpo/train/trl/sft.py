@@ -15,10 +15,10 @@ from ptdpo.data.dataset import sft_dataset, solution_rows
 from ptdpo.data.load import LoadedData, instruction_of
 from ptdpo.data.rendering import reads_parts
 from ptdpo.models import load_model, load_processor
-from ptdpo.train.checkpoints.whole import WholeCheckpoints
 from ptdpo.train.settings import settings_as_written
 from ptdpo.train.trl.metrics_file import MetricsFile
 from ptdpo.train.trl.step_lines import say_steps_in_lines
+from ptdpo.train.trl.whole_checkpoints import WholeCheckpoints
 
 # A row with an image that loses tokens no longer matches its image features.
 _FIXED = {"max_length": None, "packing": False, "completion_only_loss": True}

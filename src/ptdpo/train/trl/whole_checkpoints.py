@@ -1,9 +1,11 @@
 """A mixin for transformers' trainers: checkpoints appear when they are whole, and only whole ones are gone on from."""
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
@@ -23,7 +25,7 @@ from ptdpo.train.checkpoints.manifest import (
     read_manifest,
     write_manifest,
 )
-from ptdpo.train.checkpoints.order import EpochOrder
+from ptdpo.train.trl.epoch_order import EpochOrder
 
 if TYPE_CHECKING:
     from transformers import Trainer as _Trainer
@@ -225,6 +227,20 @@ def _or_nearest(chosen: Path) -> str:
         if not manifest.inside_generation and manifest.step < step:
             return f", or delete {chosen.name}: {path.name} is the nearest that another layout can go on from"
     return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """Optimiser steps of a checkpoint: ``done`` of those that its run was ``asked`` for."""
+
+    done: int
+    asked: int
+
+
+def steps_of(checkpoint: Path) -> Steps:
+    """Return how far a checkpoint is, as transformers' state in it says."""
+    state = json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+    return Steps(state["global_step"], state["max_steps"])
 
 
 def remove_oldest(run: Path, limit: int | None, best: str | None) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import distributed
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_jit_checkpoint import JITCheckpointCallback
 
 from ptdpo.signals import SIGNALS, StopRequest
@@ -37,7 +37,7 @@ def own_signals_only() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def stop_after_step(trainer: Any, request: StopRequest) -> None:
+def stop_after_step(trainer: Trainer, request: StopRequest) -> None:
     """Let signals end the training of a trainer; what transformers has for it would mark the run as done."""
     trainer.remove_callback(JITCheckpointCallback)
     trainer.add_callback(StopAfterStep(request))
