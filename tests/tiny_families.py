@@ -36,6 +36,13 @@ _NAMED = {
     "smolvlm": {"image_token": "<image>", "fake_image_token": "<fake_token_around_image>"},
     "llava_next": {"image_token": "<image>"},
 }
+_VIDEO_PARTS = {
+    **dict.fromkeys(("qwen2_vl", "qwen2_5_vl"), "Qwen2VLVideoProcessor"),
+    **dict.fromkeys(("qwen3_vl", "qwen3_5"), "Qwen3VLVideoProcessor"),
+    "internvl": "InternVLVideoProcessor",
+    "smolvlm": "SmolVLMVideoProcessor",
+    "gemma4": "Gemma4VideoProcessor",
+}
 _MARKERS = (
     "<|vision_start|>",
     "<|vision_end|>",
@@ -181,8 +188,14 @@ def _processor(name, tokenizer, image_processor, **arguments):
     kind = transformers.models.auto.processing_auto.PROCESSOR_MAPPING_NAMES[name]
     given = {"image_processor": image_processor, "tokenizer": tokenizer, "chat_template": tokenizer.chat_template}
     kind = getattr(transformers, kind)
-    given |= {part: None for part in kind.get_attributes() if part not in given}
+    given |= {part: _video_part(name) for part in kind.get_attributes() if part not in given}
     return (kind if TORCHVISION else image_only(kind))(**given, **arguments)
+
+
+def _video_part(name):
+    """Where there is torchvision a processor wants its video half."""
+    kind = _VIDEO_PARTS.get(name)
+    return getattr(transformers, kind)() if TORCHVISION and kind else None
 
 
 def _id(tokenizer, token):

@@ -43,10 +43,20 @@ def test_a_prompt_read_otherwise_is_refused_with_its_tokens():
     assert "y" in str(caught.value)
 
 
-def test_one_token_far_off_is_a_truncated_distribution():
+def test_tokens_that_are_only_more_probable_to_the_engine_are_a_distribution_that_leaves_some_out():
     sampled = SCORED.clone()
     sampled[0, 1] += 1.0
-    with pytest.raises(ValueError, match=r"truncated distribution"):
+    with pytest.raises(ValueError, match=r"leaves tokens out .*ban_special_tokens, top_p.*raise engine_check_nats"):
+        compared(sampled)
+    with pytest.raises(ValueError, match=r"leaves tokens out"):
+        compared(SCORED + 0.1, has_images=True)
+
+
+def test_few_tokens_that_differ_either_way():
+    sampled = SCORED.clone()
+    sampled[0, 1] += 1.0
+    sampled[1, 0] -= 1.0
+    with pytest.raises(ValueError, match=r"Few tokens differ"):
         compared(sampled)
 
 

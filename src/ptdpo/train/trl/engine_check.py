@@ -16,7 +16,7 @@ from ptdpo.train.trl.unlogged import metrics_kept
 _LISTED = 8
 # Long enough to see a difference, short enough to cost nothing beside a step.
 CHECKED_TOKENS = 64
-# A prompt that is read otherwise shifts nearly all tokens; stale images or bans shift few.
+# A prompt that is read otherwise shifts nearly all tokens.
 _MOST = 0.5
 
 
@@ -88,24 +88,30 @@ def check_agreement(
             f"  {name:>12}  {position:>5}  {token(int(response_ids[row, position]))!r:<16}"
             f"  {float(sampled[row, position]):>9.4f}  {float(scored[row, position]):>9.4f}"
         )
-    differing = (difference > limit).sum().item() / found.tokens
+    signed = (sampled.float() - scored.float())[mask.bool() & ~sampled.isnan()]
     raise ValueError(
         f"{when} the engine that samples and the trainer disagree by {found.mean:.4f} nats in the mean (largest "
         f"{found.largest:.3f}, {found.tokens} tokens; limit engine_check_nats={limit}). "
-        f"{_cause(when, differing, has_images)}\n"
+        f"{_cause(when, signed, limit, has_images)}\n"
         "           row  place  token               engine    trainer\n" + "\n".join(lines)
     )
 
 
-def _cause(when: str, differing: float, has_images: bool) -> str:
+def _cause(when: str, difference: Tensor, limit: float, has_images: bool) -> str:
+    """Return the likely cause of differences [n], engine less trainer."""
     if when != "at the start":
         cached = "images encoded with the old weights" if has_images else "weights that did not arrive"
         return f"At the start they agreed, so the likely cause is the update: {cached}"
-    if has_images and differing > _MOST:
+    if not (difference < -limit).any():
+        return (
+            "No token is less probable to the engine: its distribution leaves tokens out that the trainer counts "
+            "(ban_special_tokens, top_p, top_k, min_p). If that is meant, raise engine_check_nats"
+        )
+    if (difference.abs() > limit).float().mean() <= _MOST:
+        return "Few tokens differ: the likely cause is low precision, or a few rows that are read otherwise"
+    if has_images:
         return "Nearly all tokens differ: the likely cause is that images are expanded twice or resized otherwise"
-    if differing > _MOST:
-        return "Nearly all tokens differ: the likely causes are other weights, another prompt, or another temperature"
-    return "Few tokens differ: the likely causes are a truncated distribution (top_p, top_k, bans) or low precision"
+    return "Nearly all tokens differ: the likely causes are other weights, another prompt, or another temperature"
 
 
 def mean_ratio(sampled: Tensor, scored: Tensor, mask: Tensor, *, by_sequence: bool) -> float:
