@@ -103,6 +103,9 @@ def _hint_as_text(hint: Any, row_id: Any) -> str | None:
         return hint.strip() if hint else None
     look, reason = hint.get("look"), hint.get("reason")
     if not look and not reason:
+        others = [name for name, value in hint.items() if value]
+        if others:
+            raise ValueError(f"row {row_id}: a hint is a text, or has 'look' and 'reason', found {', '.join(others)}")
         return None
     if not look or not reason:
         raise ValueError(f"row {row_id}: a hint needs both 'look' and 'reason', got {dict(hint)}")

@@ -42,7 +42,22 @@ def open_image(path: str | Path) -> Image.Image:
     """
     # From memory: Pillow maps files of some TIFFs, and then mixes up the sides of those that lie sideways.
     file = regular_file(path, "image")
-    with _readable(path), Image.open(io.BytesIO(file.read_bytes())) as image:
+    with _readable(path):
+        content = file.read_bytes()
+    return open_bytes(content, path)
+
+
+def open_bytes(content: bytes, name: str | Path) -> Image.Image:
+    """Return the image in the bytes of a file, as ``open_image`` does.
+
+    Args:
+        content: of the file.
+        name: of the image, for messages.
+
+    Raises:
+        ValueError: as ``open_image``.
+    """
+    with _readable(name), Image.open(io.BytesIO(content)) as image:
         _refuse_huge(image)
         return plain_rgb(image)
 

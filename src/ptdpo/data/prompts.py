@@ -1,11 +1,14 @@
 """Every text that a policy or a teacher reads: the question, the question with its hint, and images in their places."""
 
+import re
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from ptdpo.records import Hint, Problem
 
 IMAGE_MARKER = "<image>"
+# Spellings of the marker that no reader takes for one.
+_LIKE_MARKERS = re.compile(r"<\s*[|/]?\s*images?\s*[|/]?\s*>", re.IGNORECASE)
 
 THINKING_INSTRUCTION = (
     "Think first: put your reasoning inside <think> </think>. Then give the final answer in \\boxed{}."
@@ -71,6 +74,15 @@ def marked_text(text: str, images: int) -> str:
     """Return a question with a marker for each of its images: where they are, or else in front."""
     placed = placed_text(text)
     return placed if IMAGE_MARKER in placed else IMAGE_MARKER * images + placed
+
+
+def marker_slip(text: str) -> str:
+    """Return what is wrong with a text in which a marker is misspelt, empty if none is.
+
+    ``<image 1>`` is no slip: texts name images by number so.
+    """
+    slip = next((one for one in _LIKE_MARKERS.findall(text) if one != IMAGE_MARKER), None)
+    return f"{slip}, which is no marker: write {IMAGE_MARKER}" if slip else ""
 
 
 def strip_image_markers(text: str) -> str:

@@ -86,16 +86,21 @@ def lost_image(row: Row, reading: Reading) -> str:
     An image is what a key says that is called like one, or what is one by its looks, whatever the key.
     """
     images = reading.key("images")
-    if row.get(images):
+    key = None if row.get(images) else lost_image_key(row, {reading.key(name) for name in FIELDS})
+    if key is None:
         return ""
-    used = {reading.key(name) for name in FIELDS}
+    return (
+        f"unknown key {key!r}; did you mean {images!r}? The row has no image, and this looks like one: it is not "
+        f"passed over: read it with --column images={key} (data.columns={{images: {key}}}), or take it out"
+    )
+
+
+def lost_image_key(row: Row, used: Collection[str]) -> str | None:
+    """Return the first key beside those that are used under which an image may be; ``None`` if there is none."""
     for key, value in row.items():
         if key not in used and (is_image(value) or (looks_like_image(key) and not _holds_nothing(value))):
-            return (
-                f"unknown key {key!r}; did you mean {images!r}? The row has no image, and this looks like one: it is "
-                f"not passed over: read it with --column images={key} (data.columns={{images: {key}}}), or take it out"
-            )
-    return ""
+            return key
+    return None
 
 
 def looks_like_image(key: str) -> bool:

@@ -1,6 +1,5 @@
 """Problems one at a time from a file of any length and kind; what cannot be used is reported and passed over."""
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -10,13 +9,10 @@ from typing import Any
 
 from ptdpo.data.files import parse_problem, scan_jsonl
 from ptdpo.data.parquet import parquet_table, scan_table
-from ptdpo.data.prompts import IMAGE_MARKER
+from ptdpo.data.prompts import IMAGE_MARKER, marker_slip
 from ptdpo.data.rows import Reading, as_text
 from ptdpo.folders import regular_file
 from ptdpo.records import BadRow, Problem
-
-# Spellings of the marker that no reader takes for one. ``<image 1>`` is none: such texts name images by number.
-_LIKE_MARKERS = re.compile(r"<\s*[|/]?\s*images?\s*[|/]?\s*>", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +100,8 @@ def text_fault(problem: Problem) -> str:
         return f"the answer holds the marker {IMAGE_MARKER}"
     images = len(problem.images)
     for name, text in (("question", problem.problem), ("prompt_with_hint", problem.prompt_with_hint or "")):
-        slip = next((one for one in _LIKE_MARKERS.findall(text) if one != IMAGE_MARKER), None)
-        if slip:
-            return f"the {name} has {slip}, which is no marker: write {IMAGE_MARKER}"
+        if slip := marker_slip(text):
+            return f"the {name} has {slip}"
         markers = text.count(IMAGE_MARKER)
         if markers not in (0, images):
             return f"the {name} has {markers} {IMAGE_MARKER} markers, but there are {images} images"

@@ -11,6 +11,7 @@ from trl import GRPOTrainer
 from trl.rewards import get_soft_overlong_punishment
 
 from ptdpo.data.contexts import context_named
+from ptdpo.data.readable import readable_row
 from ptdpo.models.loading import tokenizer_of
 from ptdpo.models.reading import read_prompts
 from ptdpo.models.sampling import banned_token_ids
@@ -111,10 +112,10 @@ def check_prompts(trainer: GRPOTrainer, args: PTDConfig) -> None:
     """Refuse a chat template that loses the question or what the teacher is shown, on the first rows of the data.
 
     Raises:
-        ValueError: as ``refuse_unread_prompts``.
+        ValueError: as ``refuse_unread_prompts``, or if a row cannot be read, see ``readable_row``.
     """
     data: Any = trainer.train_dataset
-    rows = itertools.islice(data, _CHECKED_ROWS)
+    rows = map(readable_row, itertools.islice(data, _CHECKED_ROWS))
     refuse_unread_prompts(trainer.processing_class, rows, args.tutoring_context, **template_of(trainer))
 
 
