@@ -19,20 +19,17 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 from ptdpo.algo.backends import Backend
 from ptdpo.algo.dense_head import dense_token_stats
+from ptdpo.algo.divergence import Kind, Support, Tail
 from ptdpo.algo.lm_head import TokenStats, teacher_topk, token_stats
 
 RESULTS = Path(__file__).parent / "results"
-KINDS, SUPPORTS, TAILS = (
-    ("jsd", "forward_kl", "reverse_kl"),
-    ("union", "student", "teacher"),
-    ("bucket", "none", "student"),
-)
+KINDS, SUPPORTS, TAILS = get_args(Kind), get_args(Support), get_args(Tail)
 K = 100
 # Largest errors allowed: absolute for values, relative norm for gradients.
 TOLERANCES = {torch.float64: (1e-11, 1e-11), torch.float32: (5e-5, 5e-5), torch.bfloat16: (2e-4, 1e-2)}

@@ -1,16 +1,16 @@
 """Random student and teacher for the fused head, and its comparison with the dense float64 reference."""
 
 import itertools
+from typing import get_args
 
 import torch
 import torch.utils.checkpoint
 
 from ptdpo.algo.dense_head import dense_token_stats
+from ptdpo.algo.divergence import Kind, Support, Tail
 from ptdpo.algo.lm_head import teacher_topk, token_stats
 
-KINDS = ("jsd", "forward_kl", "reverse_kl")
-SUPPORTS = ("union", "student", "teacher")
-TAILS = ("bucket", "none", "student")
+KINDS, SUPPORTS, TAILS = get_args(Kind), get_args(Support), get_args(Tail)
 # Where the teacher has nothing outside the support, KL(student‖teacher) is infinite.
 KIND_TAILS = [pair for pair in itertools.product(KINDS, TAILS) if pair != ("reverse_kl", "student")]
 OUTPUTS = ("log_prob", "entropy", "divergence")

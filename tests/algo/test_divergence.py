@@ -10,13 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ptdpo.algo.divergence import full_divergence, topk_agreement, topk_divergence
+from tests.algo.head_case import KIND_TAILS, KINDS, SUPPORTS
 from tests.reference import divergence as naive
 
-KINDS = ("jsd", "forward_kl", "reverse_kl")
-SUPPORTS = ("union", "student", "teacher")
-TAILS = ("bucket", "none", "student")
-# Where the teacher has nothing outside the support, KL(student‖teacher) is infinite.
-KIND_TAILS = [pair for pair in itertools.product(KINDS, TAILS) if pair != ("reverse_kl", "student")]
 LN2 = math.log(2.0)
 
 

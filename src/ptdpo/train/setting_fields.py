@@ -11,7 +11,7 @@ from ptdpo.algo.gates import FloorSettings, Gate, TokenGate
 from ptdpo.algo.objectives import Estimator, Sampled, Schedule, Use
 from ptdpo.algo.routing import Select
 from ptdpo.data.contexts import CONTEXTS
-from ptdpo.train.setting_types import Loss, SignedWeight, Size, Weight, setting
+from ptdpo.train.setting_types import Loss, SignedWeight, Size, Weight, one_of, setting
 from ptdpo.tutor.head import Divergence
 from ptdpo.values import NOT_NEGATIVE, POSITIVE, SHARE, Range
 
@@ -33,18 +33,18 @@ class SettingFields(GRPOConfig):
     tutoring_ema_rate: Annotated[float, SHARE] = setting(0.05, "Step of the moving average.")
     tutoring_context: str = setting("hint", f"One of {', '.join(CONTEXTS)}.")
     tutoring_threshold: Annotated[float, SHARE] = setting(1.0, "tau of (8).")
-    tutoring_select: Select = setting("failed", "failed, all, all_fail_groups, ...")
-    tutoring_divergence: Kind = setting("jsd", "jsd, forward_kl or reverse_kl.")
+    tutoring_select: Select = setting("failed", one_of(Select))
+    tutoring_divergence: Kind = setting("jsd", one_of(Kind))
     tutoring_k: Size = setting(100, "K of (14).")
-    tutoring_support: Literal[Support, "full"] = setting("union", "union, student, teacher or full.")
-    tutoring_tail: Tail = setting("bucket", "bucket, none or student.")
+    tutoring_support: Literal[Support, "full"] = setting("union", one_of(Support, "full"))
+    tutoring_tail: Tail = setting("bucket", one_of(Tail))
     tutoring_clip: Annotated[float, POSITIVE] | None = setting(None, "Most that one id contributes; full only.")
     tutoring_ratio_clip: Annotated[float, POSITIVE] | None = setting(None, "Weight by min(pi / pi_old, this).")
-    tutoring_schedule: Schedule = setting("constant", "constant, linear or cosine, to 0.")
-    tutoring_use: Use = setting("loss", "loss, advantage or reweight.")
-    tutoring_advantage: Sampled = setting("log_ratio", "log_ratio or jsd.")
+    tutoring_schedule: Schedule = setting("constant", f"{one_of(Schedule)} To 0.")
+    tutoring_use: Use = setting("loss", one_of(Use))
+    tutoring_advantage: Sampled = setting("log_ratio", one_of(Sampled))
     tutoring_standardised: bool = setting(False, "Advantages of a response: mean 0, deviation 1.")
-    tutoring_gate: Gate = setting("none", "none, teacher_entropy, student_entropy, agreement or position.")
+    tutoring_gate: Gate = setting("none", one_of(Gate))
     tutoring_gate_sharpness: float = setting(1.0, "beta of the gate.")
     tutoring_gate_threshold: Annotated[float, NOT_NEGATIVE] | None = setting(None, "Entropy from which it turns.")
     tutoring_gate_above: Annotated[float, Range(-1, 1)] = setting(0.0, "Factor on weights above it.")
@@ -65,7 +65,7 @@ class SettingFields(GRPOConfig):
     perception_entropy_weight: Weight = setting(0.0, "eta_1 of PAPO.")
     masked_entropy_weight: Weight = setting(0.0, "eta_2 of PAPO.")
     perception_masked: Literal["current", "rollout"] = setting("current", "current or rollout.")
-    perception_estimator: Estimator = setting("paper", "paper or code.")
+    perception_estimator: Estimator = setting("paper", one_of(Estimator))
     perception_mask_share: Annotated[float, SHARE] = setting(0.6, "Share of blackened patches.")
     perception_patch: Size = setting(14, "Side of a patch in pixels.")
     accuracy_reward: str = setting("accuracy_reward", "Reward that routing reads.")

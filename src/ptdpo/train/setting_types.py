@@ -92,6 +92,12 @@ def setting(default: Any, words: str) -> Any:
     return dataclasses.field(default=default, metadata={"help": words})
 
 
+def one_of(choices: Any, *more: str) -> str:
+    """Return the values of a ``Literal``, and more, in words."""
+    *first, last = *typing.get_args(choices), *more
+    return f"{', '.join(first)} or {last}."
+
+
 @functools.cache
 def setting_types(kind: type) -> Mapping[str, Any]:
     """Return the exact type, with its limits, of every setting of a dataclass of TRL's family."""
