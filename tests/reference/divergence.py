@@ -14,21 +14,23 @@ def top_ids(logits, k):
     return sorted(range(len(logits)), key=lambda v: -logits[v])[:k]
 
 
-def kl(a, b):
-    total = 0.0
-    for x, y in zip(a, b, strict=True):
-        if x > 0:
-            total += math.inf if y == 0 else x * math.log(x / y)
-    return total
+def kl(x, y):
+    """What one id contributes to KL(a‖b)."""
+    return 0.0 if x == 0 else math.inf if y == 0 else x * math.log(x / y)
+
+
+def term(x, y, kind):
+    """What one id contributes; x is the student's probability, y the teacher's."""
+    if kind == "forward_kl":
+        return kl(y, x)
+    if kind == "reverse_kl":
+        return kl(x, y)
+    m = (x + y) / 2
+    return 0.5 * kl(y, m) + 0.5 * kl(x, m)
 
 
 def divergence_of(p, q, kind):
-    if kind == "forward_kl":
-        return kl(q, p)
-    if kind == "reverse_kl":
-        return kl(p, q)
-    m = [(x + y) / 2 for x, y in zip(p, q, strict=True)]
-    return 0.5 * kl(q, m) + 0.5 * kl(p, m)
+    return sum(term(x, y, kind) for x, y in zip(p, q, strict=True))
 
 
 def support_of(student, teacher, k, support):
@@ -55,8 +57,8 @@ def topk(student, teacher, k, kind="jsd", support="union", tail="bucket"):
     return divergence_of(compress(p, ids, tail), compress(q, ids, tail, teacher=True), kind)
 
 
-def full(student, teacher, kind="jsd"):
-    return divergence_of(softmax(student), softmax(teacher), kind)
+def full(student, teacher, kind="jsd", clip=math.inf):
+    return sum(min(term(x, y, kind), clip) for x, y in zip(softmax(student), softmax(teacher), strict=True))
 
 
 def topk_gradient(student, teacher, k, step=1e-6, **settings):
