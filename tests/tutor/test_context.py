@@ -132,6 +132,9 @@ def test_a_context_is_one_entry_of_the_table(monkeypatch, processor):
     assert privileged_prompt(rows[1], "source") is None
     checked = find_bad_rows(problems, processor=processor, max_prompt_tokens=60, context="source", instruction="")
     assert [(row.id, row.reason.split(" of ")[0]) for row in checked.bad] == [("1", "prompt with its source")]
+    end = processor.tokenizer.eos_token
+    marked = find_bad_rows([Problem("3", (), "how many?", "3", f"a{end}book")], processor=processor)
+    assert [row.reason for row in marked.bad] == [f"the source holds the special token {end}"]
     settings = SimpleNamespace(tutors=True, tutoring_weight=0.5, tutoring_context="source")
     check_contexts(settings, LoadedData(problems, {}, {}, ""))
     with pytest.raises(ValueError, match="no problem says where it comes from"):

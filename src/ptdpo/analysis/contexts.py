@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from ptdpo.analysis.result import Analysis, mean, plot, said
-from ptdpo.analysis.sampling import CONTEXTS, QUESTION, Sampler
+from ptdpo.analysis.sampling import QUESTION, SAMPLED, Sampler
 from ptdpo.data.contexts import Row
 
 
@@ -26,9 +26,9 @@ def contexts(sampler: Sampler, rollouts: int = 2) -> Analysis:
     Raises:
         ValueError: if no rollout failed.
     """
-    sums = {context: _Sums() for context in CONTEXTS}
+    sums = {context: _Sums() for context in SAMPLED}
     for row in sampler.rows:
-        for context in CONTEXTS:
+        for context in SAMPLED:
             drawn = sampler.draw(row, context)
             if drawn is not None:
                 sums[context].lengths += drawn.tokens
@@ -62,7 +62,7 @@ def contexts(sampler: Sampler, rollouts: int = 2) -> Analysis:
 def _read(sampler: Sampler, row: Row, ids: list[int], sums: dict[str, _Sums]) -> None:
     plain = sampler.distributions(row, QUESTION, ids)
     assert plain is not None
-    for context in CONTEXTS:
+    for context in SAMPLED:
         log_probs = plain if context == QUESTION else sampler.distributions(row, context, ids)
         if log_probs is None:
             continue

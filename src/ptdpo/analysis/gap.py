@@ -8,7 +8,7 @@ from torch import Tensor
 from ptdpo.algo.divergence import full_divergence, topk_divergence
 from ptdpo.analysis.asked import OfRecipe
 from ptdpo.analysis.result import Analysis, Cell, mean, plots, said
-from ptdpo.analysis.sampling import CONTEXTS, QUESTION, Sampler
+from ptdpo.analysis.sampling import QUESTION, SAMPLED, Sampler
 from ptdpo.config import Recipe
 from ptdpo.folders import write_json
 from ptdpo.hints.usefulness import HintedDraws, Usefulness, summarise
@@ -55,10 +55,10 @@ def gap(asked: OfRecipe, rollouts: int = 2) -> Analysis:
     """
     settings = asked.settings
     context = settings.tutoring_context
-    if settings.other_teacher or context == QUESTION or context not in CONTEXTS:
+    if settings.other_teacher or context == QUESTION or context not in SAMPLED:
         raise ValueError(
             f"tutoring_teacher={settings.tutoring_teacher}, tutoring_context={context}: the gap is that between the "
-            f"start model and itself under one of {', '.join(CONTEXTS[1:])}"
+            f"start model and itself under one of {', '.join(SAMPLED[1:])}"
         )
     still = {**_STILL, **_UNSEEING}
     arms = [

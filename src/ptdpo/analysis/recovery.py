@@ -1,7 +1,7 @@
 """Recovery (Figure 5): how often questions that always fail are answered under each context."""
 
 from ptdpo.analysis.result import Analysis, mean, plot, plotted, said
-from ptdpo.analysis.sampling import CONTEXTS, QUESTION, Sampler
+from ptdpo.analysis.sampling import QUESTION, SAMPLED, Sampler
 from ptdpo.data.contexts import Row
 from ptdpo.statistics import pass_at_k, powers_of_two
 
@@ -17,7 +17,7 @@ def recovery(sampler: Sampler) -> Analysis:
         raise ValueError(f"each of {len(sampler.rows)} questions was answered at least once: none is to be recovered")
     figure, axes = plot()
     rows, sentences = [], []
-    for context in CONTEXTS:
+    for context in SAMPLED:
         found = [right for row in failing if (right := _right(sampler, row, context)) is not None]
         if not found:
             continue

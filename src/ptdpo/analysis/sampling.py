@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ptdpo.chat.store import repair_last_line
-from ptdpo.data.contexts import Row
+from ptdpo.data.contexts import CONTEXTS, Row
 from ptdpo.data.rendering import formed
 from ptdpo.folders import append_line, claim
 from ptdpo.models.loading import tokenizer_of
@@ -22,7 +22,8 @@ from ptdpo.tutor.head import add_scoring_head
 from ptdpo.tutor.teacher import Lesson, Teacher
 
 QUESTION = "question"
-CONTEXTS = (QUESTION, "answer", "hint", "solution")
+# What a row alone can show; the question first, which shows nothing.
+SAMPLED = (QUESTION, *sorted(name for name, one in CONTEXTS.items() if one.columns))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ptdpo.config import BadRows
-from ptdpo.data.contexts import Material, context_named, context_row
+from ptdpo.data.contexts import Material, context_columns, context_named, context_row
 from ptdpo.data.images import open_image
 from ptdpo.data.prompts import THINKING_INSTRUCTION, conversation, question_text
 from ptdpo.data.rendering import render
@@ -71,14 +71,10 @@ def special_tokens(processor: Any) -> list[str]:
 
 def _special_token(material: Material, special: Sequence[str]) -> str:
     """Return which text of a problem would be read as structure of the prompt; empty if none would."""
-    problem, hint = material.problem, material.hint
-    texts = {
-        "question": problem.problem,
-        "answer": problem.answer,
-        "prompt_with_hint": problem.prompt_with_hint or "",
-        "hint": f"{hint.look}\n{hint.reason}" if hint else "",
-        "solution": material.solution or "",
-    }
+    shown = {name: column.fill(material) for name, column in context_columns().items()}
+    texts = {"question": material.problem.problem}
+    for name, value in shown.items():
+        texts[name] = "\n".join(value.values()) if isinstance(value, dict) else value or ""
     found = [(name, token) for name, text in texts.items() for token in special if token in text]
     return f"the {found[0][0]} holds the special token {found[0][1]}" if found else ""
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ptdpo.algo.teacher_topk import TeacherTopK
-from ptdpo.data.contexts import Row
+from ptdpo.data.contexts import Row, context_named
 from ptdpo.data.prompts import IMAGE_MARKER, Prompt, placed_text, written_parts
 from ptdpo.rewards.fallbacks import find_answer
 from ptdpo.runlog.lines import LEADING, GroupLine, Leading, Line, QuestionLine, RolloutLine, TokenLine
@@ -205,12 +205,12 @@ def prompt_text(prompt: Prompt, image: str = "") -> str:
 
 def _asked(row: Row, context: str) -> _Asked:
     hint = ""
-    if context and context != "sibling":
+    if context and context_named(context).columns:
         prompt = privileged_prompt(row, context)
         own = row.get("hint") if context == "hint" else None
         if isinstance(own, Mapping) and own.get("look"):
             hint = f"Look: {own['look']}\nReason: {own.get('reason', '')}"
-        elif prompt is not None and context != "question":
+        elif prompt is not None:
             hint = own if isinstance(own, str) and own else prompt_text(prompt)
     digits = hashlib.sha256(hint.encode("utf-8", "surrogatepass")).hexdigest()[:8] if hint else ""
     return _Asked(str(row.get("id", "")), digits, hint)
