@@ -205,3 +205,15 @@ def own_positions(model: PreTrainedModel, prompts: Tensor, kept: Tensor, inputs:
         prompts, mm_token_type_ids=kinds, image_grid_thw=inputs.get("image_grid_thw"), attention_mask=kept
     )
     return positions
+
+
+def hand_on_offsets(model: PreTrainedModel, prompt_of: Tensor) -> None:
+    """Give each row of a batch the offset that its prompt has left in a model which counts positions from offsets.
+
+    Args:
+        model: has just read some prompts.
+        prompt_of: [rows], the number of each row's prompt.
+    """
+    offsets = getattr(model.base_model, "rope_deltas", None)
+    if offsets is not None:
+        model.base_model.rope_deltas = offsets[prompt_of]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from ptdpo.models.family import family_of
+from ptdpo.models.family import family_of, hand_on_offsets
 from ptdpo.models.plain_batch import PlainBatch
 
 
@@ -80,7 +80,5 @@ def _prefilled(model: Any, inputs: dict[str, Tensor]) -> DynamicCache | None:
         group_of[rows] = number
     cache.crop(-1)
     cache.batch_select_indices(group_of)
-    deltas = getattr(model.base_model, "rope_deltas", None)
-    if deltas is not None:
-        model.base_model.rope_deltas = deltas[group_of]
+    hand_on_offsets(model, group_of)
     return cache
