@@ -184,7 +184,7 @@ def torment(case: Case, home: Path, kills: int, rng: random.Random, tell: Callab
         hit = any(code < 0 or code == REQUEUE for code in codes)
         tally.hit += hit
         undecided += hit
-        fault = "" if all(code in (0, REQUEUE) or code < 0 for code in codes) else f"ended with {codes}"
+        fault = "" if _ended_as_they_may(codes) else f"ended with {codes}"
         # Some kills hit one run in a row; the last of them is followed by a run that nobody disturbs.
         if tally.hit < kills and rng.random() < 0.3 and not fault:
             tell(f"{case.name} {tally.tried}: {how}, {codes}; killed again before it is done")
@@ -213,6 +213,11 @@ def _killed(case: Case, folder: Path, operations: int, seconds: float, rng: rand
     when = rng.uniform(0, seconds)
     codes = wait(start(arguments, folder, case.processes), when, number)
     return f"{signal.Signals(number).name} after {when:.2f} s of {seconds:.2f}", codes
+
+
+def _ended_as_they_may(codes: list[int]) -> bool:
+    """Return whether processes ended well, or by the kill; one whose partner was killed may miss it first and fail."""
+    return any(code < 0 for code in codes) or all(code in (0, REQUEUE) for code in codes)
 
 
 def _fault_of_next_run(case: Case, folder: Path, expected: object) -> str:

@@ -56,6 +56,14 @@ def test_kills_go_on_until_so_many_have_hit(tmp_path, monkeypatch):
     assert (tally.tried, tally.hit, tally.survived) == (8, 4, 4)
 
 
+@pytest.mark.parametrize(
+    ("codes", "well"),
+    [([0], True), ([75, 75], True), ([-9], True), ([-9, 1], True), ([-9, 0], True), ([1], False), ([0, 1], False)],
+)
+def test_a_process_may_fail_when_its_partner_was_killed(codes, well):
+    assert faults._ended_as_they_may(codes) == well
+
+
 def test_kills_that_never_hit_end(tmp_path, monkeypatch):
     killing(monkeypatch, 0)
     monkeypatch.setattr(faults, "_killed", lambda *_: ("kill", [0]))

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
@@ -26,6 +26,7 @@ from ptdpo.train.checkpoints.manifest import (
     write_manifest,
 )
 from ptdpo.train.trl.epoch_order import EpochOrder
+from ptdpo.train.trl.whole_weights import whole_weights
 
 if TYPE_CHECKING:
     from transformers import Trainer as _Trainer
@@ -158,6 +159,11 @@ class WholeCheckpoints(_Trainer):
         self.accelerator.wait_for_everyone()
         if self.args.push_to_hub:
             super()._push_from_checkpoint(str(final))
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As in transformers, but the weights are whole; a checkpoint keeps them as its engine does."""
+        with nullcontext() if _internal_call else whole_weights(self):
+            super().save_model(output_dir, _internal_call)
 
     def _save_beside(self, staged: Path) -> None:
         """Write what transformers does not know of: rollouts in use, and the weights of callbacks."""
