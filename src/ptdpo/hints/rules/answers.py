@@ -13,9 +13,10 @@ from ptdpo.text.units import units_in_text
 from ptdpo.text.words import stem, vocabulary
 
 _LETTER = re.compile(r"\(?([A-Za-z])[).:]?")
-_OPTION = re.compile(
-    r"(?:(?<=\s)|^)(?:\(([A-H])\)|([A-H])[.):])\s+(\S[^\n]{0,300}?)(?=\s+(?:\([A-H]\)|[A-H][.):])\s|\n|$)", re.M
-)
+# "(A) red", "B. blue"; with the signs of Chinese and Japanese no space follows: "（A）红", "B．蓝".
+_MARK = r"(?:\(([A-H])\)|([A-H])[.):])\s+|(?:（([A-H])）|([A-H])[．、：）])\s*"
+_NEXT_MARK = r"(?:\([A-H]\)|[A-H][.):])\s|（[A-H]）|[A-H][．、：）]"
+_OPTION = re.compile(rf"(?:(?<=\s)|^)(?:{_MARK})(\S[^\n]{{0,300}}?)(?=\s+(?:{_NEXT_MARK})|\n|$)", re.M)
 _ARTICLES = vocabulary("a an the to")
 # Options further on are not read: hostile questions must cost no time.
 _MAX_QUESTION = 20_000
@@ -61,9 +62,9 @@ def options_by_letter(question: str) -> dict[str, str]:
     """
     options: dict[str, str] = {}
     for found in _OPTION.finditer(question[:_MAX_QUESTION]):
-        letter = found[1] or found[2]
+        letter = next(filter(None, found.groups()))
         if letter == chr(ord("A") + len(options)):
-            options[letter] = found[3].strip()
+            options[letter] = found[5].strip()
     return options if len(options) > 1 else {}
 
 

@@ -1,8 +1,10 @@
 """Does a hint name visual evidence: a region, an object, a relation that can be seen?"""
 
+import re
 from collections.abc import Sequence
 from itertools import pairwise
 
+from ptdpo.hints.rules.cjk_verdict import content_of
 from ptdpo.hints.rules.question import Question
 from ptdpo.text.tokens import Token
 from ptdpo.text.words import stem, stems, vocabulary
@@ -54,6 +56,19 @@ _ABSTRACT = stems(
     """
 )
 _FEWEST_UNKNOWN = 2
+_GENERIC_CJK = frozenset("画像問題题目答案数數値值求多少几幾何大小最高低一二三表示正求形") | {
+    "그림",
+    "문제",
+    "다음",
+    "몇",
+    "답",
+}
+# Things and places in Chinese, Japanese and Korean; the image itself is none.
+_SEEN_CJK = re.compile(
+    "[左右上下角边邊辺行列格线線圆圓円点點轴軸柱形色红紅赤绿綠緑蓝藍青黄黑黒白灰橙紫峰谷人手车車房树樹针針前后後奥裏隅側侧]|中央|中心|中间|间隔|"
+    "扇|标签|標籤|ラベル|图例|圖例|凡例|箭头|箭頭|矢印|왼|오른|가운데|모서리|사각|삼각|막대|빨간|파란|초록|노란|검은|흰|"
+    r"화살표|눈금|모양|사람|(?<![가-힣])(?:위|아래|앞|뒤|옆|안|밖|변|선|원|점|축|행|열|칸|색)(?=[은는이가을를의과와에쪽들,.\s]|$)"
+)
 
 
 def names_evidence(look: Sequence[Token], question: Question) -> bool:
@@ -67,7 +82,14 @@ def names_evidence(look: Sequence[Token], question: Question) -> bool:
             return True
         if stem(token.low) in _EVIDENCE | things and _is_anchored(look, at):
             return True
-    return len(_named_things(look)) >= _FEWEST_UNKNOWN
+    return len(_named_things(look)) >= _FEWEST_UNKNOWN or _names_cjk_evidence(look, question)
+
+
+def _names_cjk_evidence(look: Sequence[Token], question: Question) -> bool:
+    """Return whether a text in these scripts names a place or a thing, or one that the question names."""
+    text = " ".join(t.text for t in look)
+    asked = content_of(" ".join(t.text for t in question.tokens)) - _GENERIC_CJK
+    return _SEEN_CJK.search(text) is not None or bool(asked & content_of(text))
 
 
 def _named_things(look: Sequence[Token]) -> set[str]:

@@ -13,7 +13,15 @@ _HEDGES = vocabulary(
     judge
     """
 )
-_YES, _NO = vocabulary("yes true affirm affirmative"), vocabulary("no false deny negative")
+_YES = vocabulary("yes true affirm affirmative yeah yep yup aye")
+_NO = vocabulary("no false deny negative nope nah nay")
+# What a question may be about as a whole, and what it then does.
+_CLAIMS = vocabulary("claim statement assertion proposition conclusion sentence equation inequality")
+_HOLDS, _FAILS = vocabulary("holds hold stands"), vocabulary("fails breaks")
+_DENIALS = vocabulary("not no never doesn't isn't cannot")
+# In front of the pronoun of a statement.
+_ADVERBS = vocabulary("indeed actually clearly so thus therefore hence then here really certainly")
+_PRONOUNS = vocabulary("he she it they")
 _BEFORE_YES_NO = frozenset(
     [
         "is",
@@ -57,8 +65,18 @@ def yes_no_leaks(tokens: Sequence[Token], answer: Answer, question: Question) ->
             yield around(tokens, at, at)
     asked = _content(question.tokens)
     for sentence in sentences(tokens):
-        if asked and _takes_up(asked, sentence) and _asserts(sentence):
+        if not _asserts(sentence):
+            continue
+        if (asked and _takes_up(asked, sentence)) or _is_judged(sentence, holds=said is _YES):
             yield around(sentence, 0, len(sentence))
+
+
+def _is_judged(sentence: Sequence[Token], *, holds: bool) -> bool:
+    """Return whether a sentence says that a claim holds, or that it does not: "the statement does not hold"."""
+    words = {t.low for t in sentence}
+    fails = bool(words & _FAILS) or (bool(words & _HOLDS) and bool(words & _DENIALS))
+    says = fails if not holds else bool(words & _HOLDS) and not fails
+    return says and bool(words & _CLAIMS) and not words & _OPEN
 
 
 def _is_reply(tokens: Sequence[Token], at: int) -> bool:
@@ -69,6 +87,10 @@ def _is_reply(tokens: Sequence[Token], at: int) -> bool:
         or (tokens[at + 1].sentence != tokens[at].sentence)
     )
     if tokens[at].low in ("true", "false", "affirm", "deny", "affirmative", "negative"):
+        if alone and [t.low for t in tokens[max(0, at - 2) : at]] == ["in", "the"]:
+            return True
+        if any(t.low in ("whether", "if") for t in tokens[:at] if t.sentence == tokens[at].sentence):
+            return False
         if alone and at and before not in _STATES and _is_said(tokens, at):
             return True
         return before in ("is", "answer", "so", "statement", "claim", "must", "be") or (
@@ -90,7 +112,10 @@ def _is_said(tokens: Sequence[Token], at: int) -> bool:
     here = [(n, t.low) for n, t in enumerate(tokens) if t.sentence == tokens[at].sentence]
     words = {low for _, low in here}
     both = bool(words & _YES) and bool(words & _NO)
-    return not both and not words & _OPEN and tokens[at - 1].kind == "word" and tokens[at - 1].low not in _NOT_LEADING
+    before = tokens[at - 1]
+    # "A yes" is one; "a true ..." is something else.
+    leads = before.low not in _NOT_LEADING or (before.low == "a" and tokens[at].low in ("yes", "no"))
+    return not both and not words & _OPEN and before.kind == "word" and leads
 
 
 def _content(tokens: Sequence[Token]) -> set[str]:
@@ -100,7 +125,8 @@ def _content(tokens: Sequence[Token]) -> set[str]:
 def _takes_up(asked: set[str], sentence: Sequence[Token]) -> bool:
     """Return whether a sentence holds all that was asked, or all but the subject, for which a pronoun stands."""
     missing = asked - _content(sentence)
-    return not missing or (len(missing) == 1 < len(asked) - 1 and sentence[0].low in ("he", "she", "it", "they"))
+    first = next((t.low for t in sentence if t.kind == "word" and t.low not in _ADVERBS), "")
+    return not missing or (len(missing) == 1 < len(asked) - 1 and first in _PRONOUNS)
 
 
 def _asserts(sentence: Sequence[Token]) -> bool:
