@@ -18,6 +18,7 @@ HINT = Hint("the red bar", "compare heights")
         '{"look": "the red bar", "reason": "compare heights"}',
         'Sure!\n```json\n{"look": "the red bar",\n "reason": "compare heights"}\n```\nHope it helps {now}.',
         '<think>{"look": "a", "reason": "b"} no</think>{"look": "the red bar", "reason": "compare heights"}',
+        '<thinking>look: a\nreason: b</thinking>Look: the red bar\nReason: compare heights',
         '{"hint": {"look": "the red bar", "reason": "compare heights"}}',
         '{"Look": "the red bar", "REASON": "compare heights", "answer": null}',
         '{"look": ["the red", "bar"], "reason": ["compare", "heights"]}',
@@ -41,6 +42,11 @@ def test_a_hint_is_found_in_many_forms(text):
 def test_what_is_not_a_hint_is_refused(text):
     with pytest.raises(ValueError, match="'look' and 'reason'"):
         parse_hint(text)
+
+
+def test_a_draft_of_thinking_that_never_ends_is_no_hint():
+    with pytest.raises(ValueError, match="the thinking never ends"):
+        parse_hint('<think>{"look": "the red bar", "reason": "compare heights"}')
 
 
 PLAIN = st.text(st.characters(exclude_categories=["C", "Z"], exclude_characters="`"), min_size=1)

@@ -4,7 +4,6 @@ A context says which columns of the training data hold what it shows, how a prob
 user's message, and whether it can be told before the group has answered. To add one, add an entry to ``CONTEXTS``.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,6 +12,7 @@ import datasets
 
 from ptdpo.data.prompts import THINKING_INSTRUCTION, hint_text, placed_text, ready_made_hint_text, with_hint
 from ptdpo.records import Hint, Problem
+from ptdpo.text.thinking import after_thinking
 
 Row = Mapping[str, Any]
 
@@ -85,11 +85,6 @@ def context_row(material: Material) -> dict[str, Any]:
     return {**filled, "instruction": material.instruction}
 
 
-def without_thinking(response: str) -> str:
-    """Return what a response says after its thinking; all of it if it does not think."""
-    return re.split(r"</think>", response)[-1].strip()
-
-
 def _hinted(question: str, row: Row, sibling: str | None) -> str | None:
     """[x; h] of (9): ``hint`` behind the question, or else ``prompt_with_hint`` in its place."""
     hint = _hint_as_text(row.get("hint"), row.get("id", "?"))
@@ -119,6 +114,11 @@ def _told(question: str, introduction: str, told: Any) -> str | None:
     return f"{question}\n\n{introduction}\n{told}\n\nNow respond in your own words."
 
 
+def _said(response: str) -> str:
+    """Return what a response says after its thinking; nothing if that never ends."""
+    return (after_thinking(response) or "").strip()
+
+
 _ALL = (
     Context(
         "hint",
@@ -146,7 +146,7 @@ _ALL = (
     Context(
         "sibling",
         lambda question, row, sibling: _told(
-            question, "This is a right response to the question:", without_thinking(sibling or "")
+            question, "This is a right response to the question:", _said(sibling or "")
         ),
         needs_group=True,
     ),

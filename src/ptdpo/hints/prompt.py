@@ -13,6 +13,7 @@ from ptdpo.chat.requests import ChatMessage, ResponseSchema
 from ptdpo.data.prompts import IMAGE_MARKER, placed_text
 from ptdpo.folders import regular_file
 from ptdpo.records import Hint, Problem
+from ptdpo.text.thinking import after_thinking
 
 # Raised whenever hint_prompt.txt changes in a way that changes the hints.
 _VERSION = "hints-1"
@@ -27,7 +28,6 @@ HINT_SCHEMA = ResponseSchema(
     },
 )
 _FIELDS = ("look", "reason")
-_THINKING = re.compile(r"^.*</think>", re.DOTALL)
 # A heading such as "Look:", "**Where to look:**" or "## Reason" at the beginning of a line.
 _HEADING = re.compile(r"^[\s#*>-]*(?:where to |how to )?(look|reason)(?:ing)?[\s*]*(?::[\s*]*|$)", re.I | re.M)
 
@@ -83,10 +83,12 @@ def parse_hint(text: str) -> Hint:
     """Read a hint from a response: JSON, alone or inside other text, or two parts under headings.
 
     Raises:
-        ValueError: if one of the two parts is missing or empty.
+        ValueError: if one of the two parts is missing or empty, or all of it is thinking.
     """
-    text = _THINKING.sub("", text)
-    for found in (*_objects(text), _sections(text)):
+    said = after_thinking(text)
+    if said is None:
+        raise ValueError("the thinking never ends")
+    for found in (*_objects(said), _sections(said)):
         parts = {name: _as_text(found.get(name)) for name in _FIELDS}
         if all(parts.values()):
             return Hint(**parts)

@@ -1,15 +1,14 @@
-"""Find the final answer and the thinking in a response. Linear in its length."""
+"""Find the boxed answer in a response, and whether it has the asked-for form. Linear in its length."""
 
 import re
 from dataclasses import dataclass
 from itertools import pairwise
 
+from ptdpo.text.thinking import CLOSE, OPEN
+
 # A brace, or an escaped character, which is none.
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _BOX = re.compile(r"\\f?boxed\s*(?=\{)|\\fbox\s*(?=\{)")
-_OPEN, _CLOSE = "<think>", "</think>"
-# Some models say "thinking".
-_LONG_OPEN, _LONG_CLOSE = "<thinking>", "</thinking>"
 UNFINISHED = "the thinking never ends"
 # What may stand between the boxes of one list.
 _GAP = r"(?:[\s$,;]|\\q?quad|\\[,;:! ])*"
@@ -78,15 +77,6 @@ def boxed_answer(text: str) -> str | None:
     return (" or " if alternatives else ", ").join(dict.fromkeys(parts))
 
 
-def without_thinking(response: str, *, prompt_opens_think: bool = False) -> str | None:
-    """Return what follows the thinking; all of it without thinking; ``None`` if the thinking never ends."""
-    response = response.replace(_LONG_OPEN, _OPEN).replace(_LONG_CLOSE, _CLOSE)
-    closed = response.rfind(_CLOSE)
-    if response.rfind(_OPEN) > closed or (prompt_opens_think and closed == -1):
-        return None
-    return response[closed + len(_CLOSE) :] if closed != -1 else response
-
-
 def follows_format(response: str, *, prompt_opens_think: bool = False) -> bool:
     """Return whether a response thinks once inside <think> </think> and boxes an answer after it.
 
@@ -96,12 +86,12 @@ def follows_format(response: str, *, prompt_opens_think: bool = False) -> bool:
             open it again. Responses that open it themselves are accepted in either case if they begin with it.
     """
     text = response.strip()
-    if text.startswith(_OPEN):
-        text = text[len(_OPEN) :]
+    if text.startswith(OPEN):
+        text = text[len(OPEN) :]
     elif not prompt_opens_think:
         return False
-    thinking, closed, rest = text.partition(_CLOSE)
-    if not closed or _OPEN in thinking or _OPEN in rest or _CLOSE in rest:
+    thinking, closed, rest = text.partition(CLOSE)
+    if not closed or OPEN in thinking or OPEN in rest or CLOSE in rest:
         return False
     return bool(thinking.strip()) and last_boxed(rest) is not None
 

@@ -2,7 +2,8 @@
 
 import re
 
-from ptdpo.rewards.extraction import UNFINISHED, Found, boxed_answer, without_thinking
+from ptdpo.rewards.extraction import UNFINISHED, Found, boxed_answer
+from ptdpo.text.thinking import after_thinking
 
 _TAIL = 2000
 # The pronoun is no option.
@@ -119,7 +120,7 @@ def find_answer(response: str, *, prompt_opens_think: bool = False) -> Found:
     The last complete box counts, or the list that the last boxes form; without one, what the text after the thinking
     calls its answer. A response whose thinking never ends has none.
     """
-    text = without_thinking(response, prompt_opens_think=prompt_opens_think)
+    text = after_thinking(response, prompt_opens_think=prompt_opens_think)
     if text is None:
         return Found("", "", UNFINISHED)
     text = _COURTESY.sub("", text.rstrip().removesuffix("</s>")).rstrip()

@@ -1,0 +1,20 @@
+import pytest
+
+from ptdpo.text.thinking import after_thinking
+
+
+@pytest.mark.parametrize(
+    ("response", "opened", "expected"),
+    [
+        ("<think>a</think> b", False, " b"),
+        ("<thinking>a</thinking>b", False, "b"),
+        ("a</think>b</think>c", False, "c"),
+        ("b", False, "b"),
+        ("a</think>b", True, "b"),
+        ("a", True, None),
+        ("<think>a", False, None),
+        ("<think>a</think>b<thinking>c", False, None),
+    ],
+)
+def test_what_follows_the_thinking(response, opened, expected):
+    assert after_thinking(response, prompt_opens_think=opened) == expected
