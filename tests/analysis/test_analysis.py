@@ -7,7 +7,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from ptdpo.analysis import ANALYSES
-from ptdpo.analysis.overlap import compared, kind_of
+from ptdpo.analysis.overlap import compared_tokens, kind_of
 from ptdpo.cli import app
 from ptdpo.commands.report import run_view
 from ptdpo.runlog import Leading, RecordWriter, TokenLine
@@ -51,7 +51,7 @@ def test_overlap_and_tails_are_those_of_the_records():
     student = Leading([[1, 2, 3, 4, 5]], [[0.5, 0.2, 0.1, 0.05, 0.05]])
     teacher = Leading([[2, 1, 9, 8, 7]], [[0.9, 0.05, 0.0, 0.0, 0.0]])
     line = TokenLine(1, 1, 0, 0, [3], [-1.0], [1.0], [0.25], student, teacher, {"3": " 42"})
-    (found,) = compared(line)
+    (found,) = compared_tokens(line)
     assert found.overlaps == [0, 1, 2 / 3, 0.5, 0.4]
     assert found.tails == pytest.approx((0.1, 0.05))
     assert (found.kind, found.divergence) == ("number", 0.25)

@@ -8,9 +8,9 @@ import torch
 from typer.testing import CliRunner
 
 from ptdpo.analysis import OfRecipe
-from ptdpo.analysis.divergence import compared, divergence
+from ptdpo.analysis.divergence import compare_trainings, divergence
 from ptdpo.analysis.gap import Norms, found, gap
-from ptdpo.analysis.memory import HeadSize, counted, measured, memory, peak_bytes
+from ptdpo.analysis.memory import HeadSize, counted, measure, memory, peak_bytes
 from ptdpo.cli import app
 from ptdpo.config import Recipe, read_recipe
 from ptdpo.data.files import write_hints, write_problems
@@ -73,7 +73,7 @@ def test_what_is_compared_of_the_trainings():
         return [{"step": n, "reward": r, "grad_norm": g} for n, (r, g) in enumerate(zip(reward, norm, strict=True), 1)]
 
     runs = {"forward_kl": run([0, 0, 0, 0.5], [1, 1, 1, 1]), "jsd": run([0, 0.5, 1, 1], [4, 2, 1, 1])}
-    found = compared(runs, "jsd")
+    found = compare_trainings(runs, "jsd")
     assert [list(row[:7]) for row in found.rows] == [
         ["jsd", 4, 0.25, 1.0, 3.0, 2.0, 4],
         ["forward_kl", 4, 0.0, 0.25, 1.0, 1.0, 1],
@@ -96,8 +96,8 @@ def test_memory_is_kept_as_the_formula_says():
 
 def test_top_k_holds_less_at_once():
     size = HeadSize(vocabulary=6000, hidden=8, k=5, dtype=torch.float32)
-    _, full = measured("full vocabulary", 512, size)
-    _, top = measured("Top-K", 512, size)
+    _, full = measure("full vocabulary", 512, size)
+    _, top = measure("Top-K", 512, size)
     logits = 512 * 6000 * 4
     assert full > 3 * logits, "student, teacher and gradient at least"
     assert logits < top < full / 2

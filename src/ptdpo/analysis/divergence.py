@@ -27,10 +27,10 @@ def divergence(asked: OfRecipe) -> Analysis:
     """
     own: Kind = asked.settings.tutoring_divergence
     arms = {kind: asked.arm(kind, {"tutoring_divergence": kind}, STEPS) for kind in get_args(Kind)}
-    return compared({kind: asked.trained(arm) for kind, arm in arms.items()}, own)
+    return compare_trainings({kind: asked.trained(arm) for kind, arm in arms.items()}, own)
 
 
-def compared(runs: Mapping[str, Sequence[Mapping[str, float]]], own: str) -> Analysis:
+def compare_trainings(runs: Mapping[str, Sequence[Mapping[str, float]]], own: str) -> Analysis:
     """Return the analysis of finished trainings.
 
     Args:

@@ -81,7 +81,7 @@ def counted(size: HeadSize, most: int, say: Callable[[str], None] = print) -> An
             held = peak = None
             if one * size.vocabulary <= MEASURED:
                 say(f"{way}, {one} tokens")
-                held, peak = measured(way, one, size)
+                held, peak = measure(way, one, size)
                 peaks.append((one, peak / MIB))
             rows.append([way, one, formula / MIB, _mib(held), _mib(peak)])
         (line,) = axes.plot(tokens, [one / MIB for one in kept], "o-", label=f"{way}: kept, formula")
@@ -98,7 +98,7 @@ def counted(size: HeadSize, most: int, say: Callable[[str], None] = print) -> An
     return Analysis("memory", sentence, COLUMNS, rows, figure)
 
 
-def measured(way: Way, tokens: int, size: HeadSize) -> tuple[int, int]:
+def measure(way: Way, tokens: int, size: HeadSize) -> tuple[int, int]:
     """Return the bytes that the teacher leaves, and the peak of computing with them, on random states of a size."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(0)

@@ -60,7 +60,7 @@ def overlap(runs: Sequence[RunView]) -> Analysis:
     figure, axes = plot()
     rows, sentences = [], []
     for number, run in enumerate(runs):
-        tokens = [token for line in run.records.tokens.values() for token in compared(line)]
+        tokens = [token for line in run.records.tokens.values() for token in compared_tokens(line)]
         if not tokens:
             raise ValueError(f"{run.name}: no recorded token was read by a teacher; does it tutor?")
         for kind in (*KINDS, "all"):
@@ -82,7 +82,7 @@ def overlap(runs: Sequence[RunView]) -> Analysis:
     return Analysis("overlap", "; ".join(sentences) + ".", columns, rows, figure)
 
 
-def compared(line: TokenLine) -> Iterator[ReadToken]:
+def compared_tokens(line: TokenLine) -> Iterator[ReadToken]:
     """Yield the tokens of a rollout at which student and teacher are both known."""
     if line.student is None or line.teacher is None or line.divergence is None:
         return

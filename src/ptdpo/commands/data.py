@@ -117,7 +117,7 @@ def check(
     Example: `ptdpo data check problems.jsonl --model Qwen/Qwen3-VL-4B-Thinking --out bad.jsonl`
     """
     check_options(locals(), DataSettings)
-    from ptdpo.data.checks import describe_bad_rows, find_bad_rows, printable
+    from ptdpo.data.checks import describe_bad_rows, find_bad_rows, halves_escaped
     from ptdpo.data.files import write_jsonl
     from ptdpo.data.scan import read_rows
     from ptdpo.models import load_processor
@@ -129,7 +129,7 @@ def check(
     found = [*read.bad, *checked.bad]
     with guard:
         if bad is not None:
-            write_jsonl(bad, ({"id": printable(row.id), "reason": printable(row.reason)} for row in found))
+            write_jsonl(bad, ({"id": halves_escaped(row.id), "reason": halves_escaped(row.reason)} for row in found))
     if found:
         every = f"; all of them in {bad}" if bad is not None else "; --out FILE lists all" if len(found) > 10 else ""
         raise ValueError(

@@ -111,7 +111,7 @@ def _measured(rows: list["ReviewRow"], recoverability: Path | None, usefulness: 
     """Return the rows with what was measured of them; not every hint needs to be."""
     from dataclasses import replace
 
-    from ptdpo.hints.measured import read_recoverability, read_usefulness
+    from ptdpo.hints.measurements import read_recoverability, read_usefulness
 
     guessed = read_recoverability(recoverability) if recoverability is not None else {}
     answered = read_usefulness(usefulness) if usefulness is not None else {}

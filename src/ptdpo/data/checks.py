@@ -141,11 +141,11 @@ def describe_bad_rows(bad: Sequence[BadRow], origin: str) -> str:
     """Return one line that counts the bad rows and lists the first ones by id."""
     if not bad:
         return ""
-    listed = ", ".join(f"{printable(row.id)} ({row.reason})" for row in bad[:_LISTED])
+    listed = ", ".join(f"{halves_escaped(row.id)} ({row.reason})" for row in bad[:_LISTED])
     more = f" and {len(bad) - _LISTED} more" if len(bad) > _LISTED else ""
     return f"{origin}: {len(bad)} bad row{'s' if len(bad) > 1 else ''}: {listed}{more}"
 
 
-def printable(text: str) -> str:
-    """Return a text that any terminal and file takes: halves of characters are written as escapes."""
+def halves_escaped(text: str) -> str:
+    """Return a text that any file takes: halves of characters, which JSON may hold, are written as escapes."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

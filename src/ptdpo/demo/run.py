@@ -15,7 +15,7 @@ from ptdpo.train.examples import read_examples
 from ptdpo.train.metrics import PartsClock, last_steps_mean, read_metrics
 
 SHOWN_EXAMPLES = 5
-MADE_WITH = "settings.json"
+SETTINGS_FILE = "settings.json"
 MAKES = ("data", "fresh", "skilled", "practised-*", "start", "warm-start", "grpo", "ptd-grpo", "*.json", "index.html")
 
 
@@ -88,7 +88,7 @@ def _run(folder: Path, seed: int, settings: DemoSettings) -> dict[str, Any]:
 
 def claim_folder(folder: Path, seed: int, settings: DemoSettings) -> None:
     """Write down what a folder is for; refuse one that was made for something else."""
-    claim(folder / MADE_WITH, {"seed": seed, **asdict(settings)}, "choose another --out")
+    claim(folder / SETTINGS_FILE, {"seed": seed, **asdict(settings)}, "choose another --out")
 
 
 def finished_arm(folder: Path) -> ArmRun | None:

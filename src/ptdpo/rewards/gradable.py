@@ -8,7 +8,7 @@ from ptdpo.records import Answered, Problem
 from ptdpo.rewards.choices import contradiction, read_options
 from ptdpo.rewards.compare import WORDS, cleaned, kind_of, same_answer
 from ptdpo.rewards.grading import grade_many
-from ptdpo.rewards.wording import is_formula
+from ptdpo.rewards.wording import is_chemistry
 from ptdpo.text import MAX_ANSWER
 from ptdpo.text.notation import FUNCTIONS
 
@@ -67,7 +67,7 @@ def _fault(problem: Problem) -> str:
     if contradicts:
         return contradicts
     text = cleaned(problem.answer)
-    as_text = kind_of(problem.answer, options) == WORDS and _MATHEMATICAL.search(text) and not is_formula(text)
+    as_text = kind_of(problem.answer, options) == WORDS and _MATHEMATICAL.search(text) and not is_chemistry(text)
     if as_text or _UNKNOWN.search(text):
         return f"{problem.answer!r} is read as a text: only the very same text is right"
     return ""

@@ -31,14 +31,14 @@ _CHARGE = re.compile(r"\^\((\d*[+-])\)")
 @lru_cache(maxsize=4096)
 def literal(text: str) -> str:
     """Return what two spellings of one text share: indices without marks, no space that means nothing; case is kept."""
-    if is_formula(text):
+    if is_chemistry(text):
         text = text.replace(" ", "")
     text = re.sub(r"(?<=\d), (?=\d)", f",{GAP}", text)
     text = _CHARGE.sub(r"^\1", _INDEX.sub(r"\1\2", text))
     return re.sub(r"\s*([^\w\s])\s*", r"\1", squeezed(text))
 
 
-def is_formula(text: str) -> bool:
+def is_chemistry(text: str) -> bool:
     """Return whether a plain answer looks like a formula of chemistry or a reaction: H_2O, SO_4^2-, 2H_2+O_2→2H_2O."""
     return bool(_FORMULA.fullmatch(text) and re.search(r"\d|\^", text)) and not re.search(r"[a-z]{3}", text)
 
@@ -80,7 +80,7 @@ def same_words(given: str, expected: str, same: Same) -> bool:
 
 def _same_ion(bare: str, marked: str) -> bool:
     """Return whether one is the other typed plainly: Fe3+ for Fe^{3+}, NH4+ for NH_4^+; not Fe3+ for Fe_3^+."""
-    if "^" in bare or not _CHARGED.search(marked) or not (is_formula(bare) and is_formula(marked)):
+    if "^" in bare or not _CHARGED.search(marked) or not (is_chemistry(bare) and is_chemistry(marked)):
         return False
     text = literal(marked)
     return literal(bare) == text.replace("^", "") and not re.fullmatch(r"[A-Z][a-z]?\d+\^[+-]", text)
@@ -89,7 +89,7 @@ def _same_ion(bare: str, marked: str) -> bool:
 def _same_reaction(given: str, expected: str) -> bool:
     """Return whether two reactions have the same arrow, and the same terms on each side in any order."""
     sides = [_ARROW.split(text) for text in (given, expected)]
-    if any(len(parts) != 3 for parts in sides) or not (is_formula(given) and is_formula(expected)):
+    if any(len(parts) != 3 for parts in sides) or not (is_chemistry(given) and is_chemistry(expected)):
         return False
     first, second = ([_terms(left), arrow, _terms(right)] for left, arrow, right in sides)
     return first == second

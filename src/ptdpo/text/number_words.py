@@ -63,13 +63,13 @@ def in_words(text: str) -> Fraction | None:
         end = found.end()
     if not words or all(word.kind != "word" for word in words):
         return None
-    value, last = read_number(words, 0)
+    value, last = spoken_number(words, 0)
     if value is None and words[0].low in ("a", "an") and len(words) == 2 and words[1].low in PARTS:
         value, last = Fraction(1, PARTS[words[1].low]), 2
     return Fraction(value) if value is not None and last == len(words) else None
 
 
-def read_number(tokens: Sequence[Spoken], start: int) -> tuple[float | Fraction | None, int]:
+def spoken_number(tokens: Sequence[Spoken], start: int) -> tuple[float | Fraction | None, int]:
     """Return the value of the number that starts here and where it ends, or ``None`` and the next position."""
     if tokens[start].low == "half" and _word(tokens, start + 1) in ("a", "an"):
         if _word(tokens, start + 2) == "dozen":

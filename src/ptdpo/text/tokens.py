@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from ptdpo.text.cjk import separated
 from ptdpo.text.notation import COMMAND_SIGNS, latex_sugar_off, signs
-from ptdpo.text.number_words import read_number
+from ptdpo.text.number_words import spoken_number
 from ptdpo.text.numbers import DECIMAL_IN_TEXT, read_decimal
 
 # What lies beyond is not read: it is the most that a hint may have.
@@ -51,7 +51,7 @@ class Token:
     spelled: bool = False
 
 
-def plain(text: str) -> str:
+def plain_signs(text: str) -> str:
     """Return the text with LaTeX and typographic signs reduced to plain ones: fractions to a/b, × to *."""
     text = latex_sugar_off(signs(text[:MAX_CHARACTERS].replace("—", ";").replace("\\boxed", " boxed ")))
     text = _ROOT.sub(r" sqrt(\1) ", _FRACTION.sub(_ratio, separated(text)))
@@ -69,7 +69,7 @@ def tokenise(*parts: str) -> list[Token]:
     tokens: list[Token] = []
     sentence = 0
     for part in parts:
-        for token in _scan(plain(part), sentence):
+        for token in _scan(plain_signs(part), sentence):
             tokens.append(token)
             sentence = token.sentence
         sentence += 1
@@ -81,7 +81,7 @@ def _fold_number_words(tokens: Sequence[Token]) -> list[Token]:
     folded: list[Token] = []
     position = 0
     while position < len(tokens):
-        value, end = read_number(tokens, position)
+        value, end = spoken_number(tokens, position)
         token = tokens[position]
         if value is None:
             folded.append(token)

@@ -10,7 +10,7 @@ from ptdpo.hints.rules.question import Question
 from ptdpo.hints.rules.word_leak import word_leaks
 from ptdpo.hints.rules.yes_no_leak import yes_no_leaks
 from ptdpo.records import Hint, Problem
-from ptdpo.text.tokens import Token, around, plain, tokenise
+from ptdpo.text.tokens import Token, around, plain_signs, tokenise
 from ptdpo.text.words import stem, vocabulary
 
 _DIRECTIONS = vocabulary("left right up down upward downward north south east west")
@@ -63,4 +63,4 @@ def _formula_leaks(answer: str, hint: Hint) -> Iterator[str]:
 
 
 def _squeezed(text: str) -> str:
-    return "".join(plain(text).lower().split())
+    return "".join(plain_signs(text).lower().split())
