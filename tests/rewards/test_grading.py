@@ -190,6 +190,7 @@ def test_what_the_other_reader_would_accept_is_logged_and_written_once(tmp_path)
     assert logged == [("disputed", 0.5), ("disputed", 0.5)]
     (row,) = map(json.loads, (tmp_path / "run" / "disputed.jsonl").read_text().splitlines())
     assert (row["answer"], row["extracted"], row["graded"]) == ("10-20", "20-30", "sound")
+    assert (row["right_to"], row["which_extracted"]) == ("mathruler", "20-30")
     for number in range(20):
         reward([f"x</think>\\boxed{{{20 + number}-{30 + number}}}"], answer=["10-20"])
     assert len((tmp_path / "run" / "disputed.jsonl").read_text().splitlines()) == 10

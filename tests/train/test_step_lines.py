@@ -18,6 +18,11 @@ def test_a_line_says_what_matters_and_how_long_it_will_take():
     )
 
 
+def test_disputed_rollouts_are_shown_where_there_are_any():
+    assert "disputed 0.25" in step_line(LOGS | {"disputed": 0.25}, 20, 80, 3.0)
+    assert "disputed" not in step_line(LOGS | {"disputed": "0.0"}, 20, 80, 3.0)
+
+
 def test_fine_tuning_has_a_loss_and_what_is_not_logged_is_left_out():
     assert step_line({"loss": 2.5}, 1, 2, 1.0) == "step 1/2  loss 2.500  1.0 s  1 s left"
     assert "divergence" not in step_line({"loss": 1, "accuracy": 1}, 1, 2, 1.0)

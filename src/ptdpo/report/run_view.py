@@ -30,6 +30,7 @@ CURVES: tuple[tuple[str, str], ...] = (
     ("tutored/rollouts", "Tutored rollouts"),
     ("accuracy/tutored_groups", "Accuracy of tutored groups"),
     ("reconsideration", "Share of reconsidering words"),
+    ("disputed", "Share of rollouts that only the other grading calls right"),
 )
 GROUPS = ("groups/all_fail", "groups/informative", "groups/all_pass")
 SECONDS = ("generate", "reward", "teacher", "score", "update", "records")

@@ -212,11 +212,12 @@ def _ask_a_worker(given: str, expected: str, kind: Kind | None) -> bool:
     """Leave what looks like mathematics on both sides, and could not be read here, to a worker."""
     if kind is not None and kind.name not in ("expression", "relation", "quantity"):
         return False
-    sides = [(_is_symbolic(text), read_expression(text) is not None) for text in (given, expected)]
+    sides = [(is_symbolic(text), read_expression(text) is not None) for text in (given, expected)]
     if any(symbolic for symbolic, _ in sides) and all(any(side) for side in sides):
         raise UndecidedError
     return False
 
 
-def _is_symbolic(text: str) -> bool:
+def is_symbolic(text: str) -> bool:
+    """Return whether a plain answer is for math-verify to read: sums, integrals, limits, binomials, determinants."""
     return _SYMBOLIC.search(text) is not None and read_expression(text) is None

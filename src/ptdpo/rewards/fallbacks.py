@@ -111,7 +111,7 @@ _TAKEN_BACK = re.compile(
     re.IGNORECASE,
 )
 _OTHER_CHOICE = re.compile(r"\b(?:or|nor|and|not|neither|either)\b|\?", re.IGNORECASE)
-_DENIED = re.compile(r"^\s*(?:not|neither|incorrect|wrong|unclear|unknown|cannot|none|either|missing)\b", re.IGNORECASE)
+_DENIED = re.compile(r"^\s*(?:not|neither|incorrect|wrong|unclear|cannot|either|missing)\b", re.IGNORECASE)
 
 
 def find_answer(response: str, *, prompt_opens_think: bool = False) -> Found:

@@ -96,16 +96,16 @@ class GradedAccuracy:
         # Unfinished thinking is no matter of reading.
         asked = [pair for pair in wrong if pair[1].note != UNFINISHED]
         readers = grade_many([item for item, _ in asked], mode=other, batch_seconds=_OTHER_SECONDS)
-        disputed = [pair for pair, second in zip(asked, readers, strict=True) if second.accuracy]
+        disputed = [(*pair, second) for pair, second in zip(asked, readers, strict=True) if second.accuracy]
         if log_metric is not None and items:
             log_metric("disputed", len(disputed) / len(items))
         self._write(disputed)
         return [verdict.accuracy for verdict in verdicts]
 
-    def _write(self, disputed: Sequence[tuple[Answered, Verdict]]) -> None:
+    def _write(self, disputed: Sequence[tuple[Answered, Verdict, Verdict]]) -> None:
         if self.disputes is None or os.environ.get("RANK", "0") != "0":
             return
-        for item, verdict in disputed:
+        for item, verdict, second in disputed:
             key = (item.answer, verdict.extracted or "")
             if len(self._written) < _MOST_DISPUTES and key not in self._written:
                 self._written.add(key)
@@ -113,6 +113,8 @@ class GradedAccuracy:
                     "answer": item.answer,
                     "extracted": verdict.extracted,
                     "graded": self.mode,
+                    "right_to": second.mode,
+                    "which_extracted": second.extracted,
                     "response": item.response[-_RESPONSE_TAIL:],
                 }
                 self.disputes.parent.mkdir(parents=True, exist_ok=True)

@@ -19,12 +19,15 @@ from transformers import (
 # Metric, its words, its format; what a run does not log is left out.
 _SHOWN = (
     ("accuracy", "accuracy", ".3f"),
+    ("disputed", "disputed", ".2f"),
     ("groups/all_fail", "all fail", ".2f"),
     ("tutored/rollouts", "tutored", ".0f"),
     ("divergence", "divergence", ".3g"),
     ("entropy", "entropy", ".2f"),
     ("completions/mean_length", "length", ".0f"),
 )
+# Left out where there is nothing to say.
+_UNLESS_ZERO = ("disputed",)
 # Of fine-tuning, which has no accuracy of answers.
 _SHOWN_OF_SFT = (("loss", "loss", ".3f"), ("mean_token_accuracy", "token accuracy", ".3f"))
 
@@ -39,7 +42,11 @@ def step_line(logs: Mapping[str, Any], step: int, steps: int, seconds: float) ->
         seconds: mean seconds of a step so far.
     """
     shown = _SHOWN if "accuracy" in logs else _SHOWN_OF_SFT
-    parts = [f"{words} {float(logs[name]):{form}}" for name, words, form in shown if name in logs]
+    parts = [
+        f"{words} {float(logs[name]):{form}}"
+        for name, words, form in shown
+        if name in logs and not (name in _UNLESS_ZERO and float(logs[name]) == 0)
+    ]
     left = duration(seconds * (steps - step))
     return "  ".join([f"step {step}/{steps}", *parts, f"{seconds:.1f} s", f"{left} left"])
 
