@@ -4,7 +4,7 @@ import pytest
 
 from ptdpo.hints import check_hint
 from ptdpo.records import Hint, Problem
-from ptdpo.text.cjk import read_number, separated
+from ptdpo.text.cjk import cjk_number, separated
 
 
 def leaks(question: str, answer: str, reason: str) -> bool:
@@ -71,8 +71,8 @@ def test_verdicts_left_open_do_not(said):
 
 def test_numbers_of_the_scripts():
     known = {"十一": 11, "二百零五": 205, "一万二千": 12000, "二〇二四": 2024, "십일": 11, "스물셋": 23, "みっつ": 3}
-    assert {text: read_number(text) for text in known} == known
-    assert read_number("三角") is None
+    assert {text: cjk_number(text) for text in known} == known
+    assert cjk_number("三角") is None
     assert separated("plain text 11") == "plain text 11"
     assert separated("统一的三角形") == "统一的三角形"
     assert separated("사이의 오이") == "사이의 오이"

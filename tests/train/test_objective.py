@@ -13,8 +13,8 @@ from PIL import Image
 
 from ptdpo.models import load_model
 from ptdpo.presets import PRESETS, SFT
-from tests.reference import objective as reference
 from tests.reference.objective import Objective, Question
+from tests.reference.presets import PRESETS as OBJECTIVES
 from tests.train.recomputed import Recomputed
 from tests.train.watched_run import TOLD, WINDOW, run
 
@@ -123,7 +123,7 @@ def objective_of(preset: str, settings: dict) -> Objective:
         known["bounded"] = known["bounded"] == "jsd"
     if settings.get("tutoring_keep_kl") is False:
         known["kl_on_tutored_groups"] = False
-    return replace(reference.PRESETS[preset], **known)
+    return replace(OBJECTIVES[preset], **known)
 
 
 CASES = {name: (name, settings) for name, settings in LOUD.items()}
@@ -164,7 +164,7 @@ def terms_of(objective: Objective) -> set[str]:
 
 
 def test_every_preset_is_here():
-    assert {preset for preset, _ in CASES.values()} == set(PRESETS) - {SFT} == set(reference.PRESETS)
+    assert {preset for preset, _ in CASES.values()} == set(PRESETS) - {SFT} == set(OBJECTIVES)
 
 
 @pytest.mark.parametrize("case", list(CASES))

@@ -61,7 +61,7 @@ def separated(text: str) -> str:
     return _MEETS.sub(" ", _NUMBERS.sub(_in_figures, text))
 
 
-def read_number(text: str) -> int | None:
+def cjk_number(text: str) -> int | None:
     """Return the number that a whole text is: 十一, 二百零五, 一万二千, 십일, 열하나, みっつ; else ``None``."""
     if text in _JAPANESE:
         return _JAPANESE[text]
@@ -93,5 +93,5 @@ def _positional(text: str) -> int | None:
 
 
 def _in_figures(found: re.Match[str]) -> str:
-    value = read_number(found[0].strip())
+    value = cjk_number(found[0].strip())
     return found[0] if value is None else f" {value} "
