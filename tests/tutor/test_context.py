@@ -113,10 +113,9 @@ def test_what_a_teacher_is_told():
     assert "it is 4" in texts["sibling"]
     assert "hm" not in texts["sibling"], "a sibling's thinking is not shown"
     assert all(text.startswith("how many?") for text in texts.values())
-    long, endless = (privileged_prompt(row, "sibling", f"<{word}>hm{end} it is 4") for word, end in
-                     (("thinking", "</thinking>"), ("think", "")))  # fmt: skip
-    assert long == privileged_prompt(row, "sibling", "it is 4")
-    assert endless is None
+    assert privileged_prompt(row, "sibling", "<thinking>hm</thinking> it is 4") == privileged_prompt(
+        row, "sibling", "it is 4"
+    )
     bare = {"prompt": conversation("how many?")}
     assert [privileged_prompt(bare, c) for c in ("hint", "answer", "solution", "sibling")] == [None] * 4
 

@@ -12,7 +12,7 @@ import datasets
 
 from ptdpo.data.prompts import THINKING_INSTRUCTION, hint_text, placed_text, ready_made_hint_text, with_hint
 from ptdpo.records import Hint, Problem
-from ptdpo.text.thinking import after_thinking
+from ptdpo.text.thinking import last_said
 
 Row = Mapping[str, Any]
 
@@ -114,11 +114,6 @@ def _told(question: str, introduction: str, told: Any) -> str | None:
     return f"{question}\n\n{introduction}\n{told}\n\nNow respond in your own words."
 
 
-def _said(response: str) -> str:
-    """Return what a response says after its thinking; nothing if that never ends."""
-    return (after_thinking(response) or "").strip()
-
-
 _ALL = (
     Context(
         "hint",
@@ -146,7 +141,7 @@ _ALL = (
     Context(
         "sibling",
         lambda question, row, sibling: _told(
-            question, "This is a right response to the question:", _said(sibling or "")
+            question, "This is a right response to the question:", last_said(sibling or "")
         ),
         needs_group=True,
     ),

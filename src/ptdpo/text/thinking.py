@@ -12,8 +12,14 @@ def after_thinking(response: str, *, prompt_opens_think: bool = False) -> str | 
         response: as decoded.
         prompt_opens_think: the prompt ends with <think>: a response that never closes it has not stopped.
     """
-    response = response.replace(_LONG_OPEN, OPEN).replace(_LONG_CLOSE, CLOSE)
-    closed = response.rfind(CLOSE)
-    if response.rfind(OPEN) > closed or (prompt_opens_think and closed == -1):
-        return None
-    return response[closed + len(CLOSE) :] if closed != -1 else response
+    _, closed, said = _parted(response)
+    return None if OPEN in said or (prompt_opens_think and not closed) else said
+
+
+def last_said(response: str) -> str:
+    """Return what follows the last thinking that ends; all of a response in which none does."""
+    return _parted(response)[2].strip()
+
+
+def _parted(response: str) -> tuple[str, str, str]:
+    return response.replace(_LONG_OPEN, OPEN).replace(_LONG_CLOSE, CLOSE).rpartition(CLOSE)

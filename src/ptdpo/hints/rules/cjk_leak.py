@@ -7,7 +7,7 @@ from ptdpo.hints.rules.answers import Answer
 from ptdpo.hints.rules.cjk_verdict import verdict_leaks
 from ptdpo.hints.rules.question import Question
 from ptdpo.records import Hint
-from ptdpo.text.cjk import SCRIPTS, read_number
+from ptdpo.text.cjk import SCRIPTS, cjk_number
 
 # What comes before a conclusion, and what may stand between.
 LEAD = (
@@ -39,7 +39,7 @@ def cjk_leaks(answer: Answer, hint: Hint, question: Question) -> Iterator[str]:
     if answer.letter:
         yield from _option_leaks(answer, text)
     said = answer.text.strip()
-    if re.search(f"[{SCRIPTS}]", said) and read_number(said) is None:
+    if re.search(f"[{SCRIPTS}]", said) and cjk_number(said) is None:
         asked = said in answer.stem or any(token.text == said for token in question.tokens)
         yield from found(rf"(?:{LEAD}|{CHOOSE}){re.escape(said)}|{re.escape(said)}{_CHOSEN}", text)
         # A longer answer that the question does not name gives itself away anywhere.
