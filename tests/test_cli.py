@@ -17,7 +17,7 @@ from ptdpo.records import Solution
 COMMANDS = [
     ["demo"], ["compare"], ["train"], ["sft"], ["evaluate"], ["data", "tiny-vlm"], ["data", "easy-vqa"],
     ["data", "demo-world"], ["data", "check"], ["hints", "check"], ["hints", "review"],
-    ["data", "attach-hints"], ["hints", "build"], ["hints", "recoverability"], ["hints", "usefulness"],
+    ["plan"], ["data", "attach-hints"], ["hints", "build"], ["hints", "recoverability"], ["hints", "usefulness"],
     ["solutions", "build"],
 ]  # fmt: skip
 

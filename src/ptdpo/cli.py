@@ -12,6 +12,7 @@ from ptdpo.commands.demo import demo
 from ptdpo.commands.evaluate import evaluate_app
 from ptdpo.commands.hints import hints_app
 from ptdpo.commands.merge import merge
+from ptdpo.commands.plan import plan
 from ptdpo.commands.report import report
 from ptdpo.commands.screen import quiet_screen
 from ptdpo.commands.solutions import solutions_app
@@ -26,7 +27,7 @@ app = typer.Typer(
     help="Privileged tutoring distillation for RLVR: post-train vision-language models when most rollouts fail.",
 )
 INTERRUPTED = 130
-for command in (demo, train, sft, merge, compare, report, analyze, watch):
+for command in (demo, plan, train, sft, merge, compare, report, analyze, watch):
     app.command()(command)
 app.add_typer(data_app, name="data")
 app.add_typer(evaluate_app, name="evaluate")

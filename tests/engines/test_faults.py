@@ -2,13 +2,15 @@
 
 import pytest
 
-from ptdpo.train.trl import vllm_rollouts
 from tests.engines.models import FAMILIES
+
+# By name: importing it warns of vLLM's version.
+ROLLOUTS = "ptdpo.train.trl.vllm_rollouts"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_images_that_are_expanded_twice(run, family, monkeypatch):
-    monkeypatch.setattr(vllm_rollouts, "one_token_per_image", lambda ids, *_: list(ids))
+    monkeypatch.setattr(f"{ROLLOUTS}.one_token_per_image", lambda ids, *_: list(ids))
     with pytest.raises(ValueError, match=r"at the start .* expanded twice"):
         run(family, "image")
 
@@ -16,7 +18,7 @@ def test_images_that_are_expanded_twice(run, family, monkeypatch):
 @pytest.mark.parametrize("shown", ["image", "mixed"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_images_as_the_old_weights_encoded_them(run, family, shown, monkeypatch):
-    monkeypatch.setattr(vllm_rollouts, "forget_encoded_images", lambda generation: None)
+    monkeypatch.setattr(f"{ROLLOUTS}.forget_encoded_images", lambda generation: None)
     with pytest.raises(ValueError, match=r"after the first update .* images encoded with the old weights"):
         run(family, shown)
 
