@@ -4,7 +4,8 @@
     python benchmarks/grading_mathvista.py MathVista/results [--show]
 
 Answers of multiple choice that were given a letter there are graded twice: the letter in a box, and the whole response
-as it stands. A wrong one that is taken is printed with --show, to be read: published letters are a language model's.
+as it stands; answers to free questions (but programs) as whole responses. A wrong one that is taken is printed with
+--show, to be read: what was published is what a language model read in the response.
 """
 
 import argparse
@@ -29,7 +30,7 @@ _LETTER = re.compile(r"\(?([A-H])\)?[.]?")
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One published response: what is right, and the letter that was read out of it."""
+    """One published response: what is right, what was read out of it, and whether that was called right."""
 
     run: str
     id: str
@@ -37,6 +38,7 @@ class Output:
     options: tuple[str, ...]
     right: str
     published: str
+    is_right: bool
 
     @property
     def says_letter(self) -> bool:
@@ -46,17 +48,20 @@ class Output:
 
 
 def read_outputs(folder: Path) -> Iterator[Output]:
-    """Yield the answers of multiple choice that were given a letter, of all runs but the guesses."""
+    """Yield the answers of all runs but the guesses: of multiple choice those that were given a letter."""
     for path in sorted(folder.rglob("output_*.json")):
         if "guess" in path.name or "template" in path.name:
             continue
         for number, row in json.loads(path.read_text(encoding="utf-8")).items():
-            letter = _LETTER.fullmatch(str(row.get("extraction", "")).strip())
+            run, response = path.stem.removeprefix("output_"), str(row.get("response", ""))
+            said = str(row.get("extraction", "")).strip()
+            if row.get("question_type") == "free_form" and "true_false" in row and "code" not in run:
+                yield Output(run, number, response, (), str(row["answer"]), said, bool(row["true_false"]))
+            letter = _LETTER.fullmatch(said)
             if row.get("question_type") != "multi_choice" or letter is None or row["answer"] not in row["choices"]:
                 continue
             right = chr(ord("A") + row["choices"].index(row["answer"]))
-            run = path.stem.removeprefix("output_")
-            yield Output(run, number, str(row["response"]), tuple(row["choices"]), right, letter[1])
+            yield Output(run, number, response, tuple(row["choices"]), right, letter[1], right == letter[1])
 
 
 def main() -> None:
@@ -66,16 +71,19 @@ def main() -> None:
     options = parser.parse_args()
     outputs = list(read_outputs(options.results))
     if not outputs:
-        parser.error(f"no outputs of multiple choice with a letter under {options.results}")
+        parser.error(f"no outputs with answers under {options.results}")
     console = Console()
-    console.print(f"{len(outputs):,} answers of {len({one.run for one in outputs})} runs")
-    boxed = grade_many([Answered(f"\\boxed{{{one.published}}}", one.right, one.options) for one in outputs])
-    whole = grade_many([Answered(one.response, one.right, one.options) for one in outputs])
-    for name, verdicts in (("the letter in a box", boxed), ("the whole response", whole)):
-        report(console, name, outputs, verdicts)
-    if options.show:
-        for one, verdict in zip(outputs, whole, strict=True):
-            if verdict.accuracy and one.right != one.published:
+    choices, free = [one for one in outputs if one.options], [one for one in outputs if not one.options]
+    console.print(
+        f"{len(choices):,} choices and {len(free):,} free answers of {len({one.run for one in outputs})} runs"
+    )
+    boxed = grade_many([Answered(f"\\boxed{{{one.published}}}", one.right, one.options) for one in choices])
+    report(console, "the letter in a box", choices, boxed)
+    for name, asked in (("the whole response to a choice", choices), ("the whole free response", free)):
+        whole = grade_many([Answered(one.response, one.right, one.options) for one in asked])
+        report(console, name, asked, whole)
+        for one, verdict in zip(asked, whole, strict=True) if options.show else ():
+            if verdict.accuracy and not one.is_right:
                 console.print(f"{one.run} {one.id}: right {one.right}, published {one.published}", one.options)
                 console.print(f"   {verdict.fallback}: {verdict.extracted!r} in {one.response[:200]!r}", markup=False)
 
@@ -83,13 +91,13 @@ def main() -> None:
 def report(console: Console, name: str, outputs: list[Output], verdicts: list[Verdict]) -> None:
     """Print how many right ones are found, and how many wrong ones are taken."""
     both = list(zip(outputs, verdicts, strict=True))
-    right = [(one, verdict) for one, verdict in both if one.right == one.published]
-    named = [(one, verdict) for one, verdict in right if one.says_letter]
-    taken = sum(bool(verdict.accuracy) for one, verdict in both if one.right != one.published)
+    right = [(one, verdict) for one, verdict in both if one.is_right]
+    named = [(one, verdict) for one, verdict in right if one.options and one.says_letter]
+    taken = sum(bool(verdict.accuracy) for one, verdict in both if not one.is_right)
+    letters = f"{sum(bool(v.accuracy) for _, v in named):,} of {len(named):,} that name the letter, " if named else ""
     console.print(
         f"{name}: {sum(bool(v.accuracy) for _, v in right):,} of {len(right):,} right ones found"
-        f" ({sum(bool(v.accuracy) for _, v in named):,} of {len(named):,} that name the letter,"
-        f" {sum(not one.response.strip() for one, _ in right)} are empty);"
+        f" ({letters}{sum(not one.response.strip() for one, _ in right)} are empty);"
         f" {taken} of {len(both) - len(right):,} wrong ones taken"
     )
 

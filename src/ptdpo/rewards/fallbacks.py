@@ -57,7 +57,7 @@ _PLACES = (
         "conclusion",
         re.compile(
             r"(?:(?:\A|\n|(?<=[.!?]) )(?:Therefore|Thus|So|Hence|In conclusion),? |\A\s*(?:The|There) "
-            r"|\A\s*(?:Based on|According to|Given|From) [^\n]{1,80}?, )"
+            r"|\A\s*(?:Based on|According to|Given|From|Looking at|In|On) [^\n]{1,80}?, )"
             r"(?![^.\n]*(?:[.!?] |\b(?:if|not|or|would|could|might|may|cannot)\b|n't\b))"
             r"[^\n=]{0,120}(?:\b(?:is|are|was|were)(?: equal to| approximately| about)?|\bequals)[ \t]+"
             r"((?![^\n]*\b(?:is|are|was|were|equals)\b)[^\n=]{1,60})\s*(?:</s>)?\s*\Z"
@@ -66,7 +66,8 @@ _PLACES = (
     (
         "named value",
         re.compile(
-            r"(?:\A|\n|(?<=[.!?]) )(?:Therefore|Thus|So|Hence|In conclusion),? ([^\s=]{1,12} ?= ?[^\n=]{1,60})\s*\Z"
+            r"(?:(?:\A|\n|(?<=[.!?]) )(?:Therefore|Thus|So|Hence|In conclusion),? |\n\s*\n)"
+            r"([^\s=]{1,12} ?= ?[^\n=]{1,60})\s*\Z"
         ),
     ),
     # "No, there are more cubes than spheres.", of any length.
@@ -79,13 +80,27 @@ _PLACES = (
             r"([(\[]?[A-J][)\]](?:(?![(\[]?\b[A-J][)\]])[^\n]){0,80})\s*\Z"
         ),
     ),
-    ("whole response", re.compile(r"\A\s*([^\n]{1,80}|[(\[]?[A-J][)\].:]\s[^\n]{1,240})\s*\Z")),
+    # One sentence, or one or two words and why.
+    (
+        "whole response",
+        re.compile(r"\A\s*((?:\S+(?: \S+)?[.!?] )?(?:(?![.!?] )[^\n]){1,80}|[(\[]?[A-J][)\].:]\s[^\n]{1,240})\s*\Z"),
+    ),
     (
         "last number",
         re.compile(r"\n\s*\n[ \t]*[*$]*(-?\d[\d,]*(?:\.\d+)?(?: ?[a-zA-Z%°²³/]{1,8})?)[*$.]*\s*\Z"),
     ),
     ("last line", re.compile(rf"(?:\A|\n)[ \t]*(?:Option |Choice )?({_LETTER}[^\n]{{0,80}})\s*\Z")),
     ("first line", re.compile(r"\A\s*([(\[]?[A-J][)\].:][^\n]{0,80})\n\s*\n(?!\s*[(\[]?[A-J][)\].:])")),
+    # "It has nine dots. There are 3 dots in each group.": a figure at the end, and no second one in its sentence.
+    (
+        "last sentence",
+        re.compile(
+            r"(?:(?<=[.!?] )|\n\s*)(?:The|There|This|It) "
+            r"(?![^.\n]*\b(?:if|not|or|would|could|might|may|cannot|other)\b|[^.\n]*n't\b)"
+            r"[^\n=\d.]{0,120}\b(?:is|are|was|were|has|have|equals)[ \t]+(?:about |approximately |equal to )?"
+            r"([¤$€£]?-?\d[\d,]*(?:\.\d+)?(?:[%°]| [^\d\n=.;:]{1,60})?)\.?\s*(?:</s>)?\s*\Z"
+        ),
+    ),
 )
 # What some models say when they are done.
 _COURTESY = re.compile(

@@ -28,8 +28,11 @@ _UNIT_START = re.compile(r"(?<=[\d)π%])(?=[^\W\d_]|[%°¤€£¥¢])|(?<=\s)(?=
 # "cubes", "small metal cubes", "cubes in the image".
 _COUNTED = re.compile(
     r"((?:[a-z-]{3,} ){0,2}(?:[a-z]{3,}s|people|children|men|women|feet|teeth|mice|fish|sheep))"
-    r"(?: (?:shown )?(?:in|on) the (?:image|picture|figure|photo|scene|diagram|drawing|graph|chart|table))?"
+    r"(?: (?:in|on|at|with|around|under|above|below|behind|inside|near|between|that|which|left|remaining|from|after|for"
+    r"|shown|visible)\b(?P<rest>[^\d,;:?!=<>]*))?"
 )
+# A unit that says of what: "2 inches long".
+_MEASURED = re.compile(r" (?:long|wide|tall|high|deep|thick|away|apart|old|left|in (?:length|width|height|total))$")
 _ONE_OF = vocabulary(
     """
     object item thing person man woman child dog cat bird car bus truck bike bicycle train plane ball cube sphere
@@ -37,17 +40,20 @@ _ONE_OF = vocabulary(
     """
 )
 # Plurals that are no things to be counted, but change the number or say nothing of it.
-_NOT_COUNTED = (
-    frozenset(
-        f"{word}{end}"
-        for word in (*SCALES, *PARTS, "ten", "pair", "couple", "score", "power", "root", "double")
-        for end in ("", "s")
-    )
-    | vocabulary(
-        "times plus minus less more fewer always perhaps sometimes unless this thus guess yes is was has other others "
-        "and or not than per out the each every another extra additional too without except"
-    )
-    | frozenset(SMALL)
+_NUMBERS = frozenset(
+    f"{word}{end}"
+    for word in (*SCALES, *PARTS, *SMALL, "pair", "couple", "score", "power", "root", "double")
+    for end in ("", "s")
+)
+_NOT_COUNTED = _NUMBERS | vocabulary(
+    """
+    times plus minus less more fewer always perhaps sometimes unless this thus guess yes is was has other others and or
+    not than per out the each every another extra additional too without except
+    """
+)
+# Nor may these stand in what says which things they are: "7 cubes in three rows", "7 cubes in one row and 2 more".
+_NOT_BESIDE = (_NUMBERS - {"ones"}) | vocabulary(
+    "and or but not no so if times plus minus more fewer maybe without except"
 )
 _MAX_POWER = 400
 _DEGREES_OF_PI = read_expression("180/π")
@@ -208,14 +214,19 @@ def _with_unit(text: str) -> Quantity | None:
         value = read_number(number)
         if value is None:
             continue
-        known = read_unit(re.sub(r"^((?:year|month|week|day)s?)[ -]old$", r"\1", unit))
+        known = read_unit(unit) or read_unit(_MEASURED.sub("", unit.replace("-old", " old")))
         if unit in ("unit", "units"):
             return Quantity(value, decimals=_decimals(number), text=number)
         if known is not None:
             glued = text[found.start() - 1 : found.start()] != " "
             return Quantity(value, known, "", _decimals(number), f"{number}~" if glued else number)
         counted = _COUNTED.fullmatch(unit)
-        if counted and not _NOT_COUNTED.intersection(unit.split()[: len(counted[1].split())]):
+        # What follows may say which things, but no second number and no alternative.
+        if (
+            counted
+            and not _NOT_COUNTED.intersection(counted[1].split())
+            and not _NOT_BESIDE.intersection((counted["rest"] or "").split())
+        ):
             return Quantity(value, None, counted[1], _decimals(number), number)
         if value == 1 and unit in _ONE_OF:
             return Quantity(value, None, unit, _decimals(number), number)

@@ -68,6 +68,9 @@ def without_name(text: str) -> str:
         return text
     if len(parts) == 3 and is_value_of_name(Relation(*parts)):
         return parts[2]
+    if read_quantity(parts[0]) is None and len(parts) > 3 and _NAME.fullmatch(parts[0]):
+        # "Total = 60 + 60 = 120".
+        parts = parts[2:]
     values = [read_quantity(part) for part in parts[::2]]
     known = [value.number for value in values if value is not None]
     return parts[-1] if len(known) == len(values) and all(same_value(known[0], one) for one in known) else text
