@@ -35,7 +35,7 @@ _BESIDE = {
         "head", "micro_batch_tokens", "num_completions_to_print", "per_device_eval_batch_size", "project",
         "push_to_hub", "record_groups", "record_steps", "record_tokens", "report_to", "run_name", "share_prefix",
         "teacher_batch_size", "teacher_on_cpu", "use_cpu", "vllm_enable_sleep_mode", "vllm_gpu_memory_utilization",
-        "vllm_group_port", "vllm_max_num_seqs", "vllm_mode", "vllm_tensor_parallel_size",
+        "vllm_group_port", "vllm_mode", "vllm_tensor_parallel_size",
     )
 }  # fmt: skip
 _BESIDE_PREFIXES = tuple(f"train.{prefix}" for prefix in ("eval_", "hub_", "log_", "logging_", "save_", "vllm_server_"))
