@@ -10,6 +10,7 @@ from ptdpo.rewards.values import is_zero, ratio_of, same_value, sign_of, values_
 from ptdpo.text.notation import squeezed
 
 _SIGN = re.compile(r"\s*([=<>≤≥≠])\s*")
+_DENIED = re.compile(r"\b(?:not|never|no|if|unless|wrong|false)\b", re.IGNORECASE)
 _FLIP = {"=": "=", "≠": "≠", "<": ">", ">": "<", "≤": "≥", "≥": "≤"}
 # What a value may be the value of.
 _NAME = re.compile(
@@ -49,7 +50,7 @@ def same_relation(given: str, expected: Relation, same: Same) -> bool:
 
 def is_value_of_name(relation: Relation) -> bool:
     """Return whether it says that something has a value: x = 7, ∠ABC = 130°, y = 3x - 2; not AB = CD."""
-    if relation.sign != "=" or not _NAME.fullmatch(relation.left):
+    if relation.sign != "=" or not _NAME.fullmatch(relation.left) or _DENIED.search(relation.left):
         return False
     value = read_expression(relation.right)
     # "f(x)" is named f, whatever it is a function of.
@@ -68,7 +69,12 @@ def without_name(text: str) -> str:
         return text
     if len(parts) == 3 and is_value_of_name(Relation(*parts)):
         return parts[2]
-    if read_quantity(parts[0]) is None and len(parts) > 3 and _NAME.fullmatch(parts[0]):
+    if (
+        read_quantity(parts[0]) is None
+        and len(parts) > 3
+        and _NAME.fullmatch(parts[0])
+        and not _DENIED.search(parts[0])
+    ):
         # "Total = 60 + 60 = 120".
         parts = parts[2:]
     values = [read_quantity(part) for part in parts[::2]]

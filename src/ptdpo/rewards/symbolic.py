@@ -14,6 +14,9 @@ def symbolically_equal(given: str, expected: str) -> bool:
     """Return whether math-verify reads both answers as mathematics in the same letters and finds them equal."""
     from math_verify import verify
 
+    if _capitals(given) != _capitals(expected):
+        # math-verify reads N as n.
+        return False
     first, second = _read(given), _read(expected)
     if first is None or second is None or _letters(first) != _letters(second):
         return False
@@ -39,6 +42,10 @@ def _read(answer: str) -> Any:
         text = re.sub(r"(?<![a-zA-Z\\])i(?![a-zA-Z])", "k", text)
     found = parse(f"\\boxed{{{text}}}", [LatexExtractionConfig()], parsing_timeout=0, fallback_mode="no_fallback")
     return next((one for one in found if isinstance(one, Basic | MatrixBase)), None)
+
+
+def _capitals(text: str) -> set[str]:
+    return set(re.findall(r"(?<![a-zA-Z\\])[A-Z](?![a-zA-Z])", text))
 
 
 def _letters(read: Any) -> set[str]:

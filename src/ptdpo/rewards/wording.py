@@ -104,9 +104,12 @@ def _folded_alike(given: str, expected: str) -> bool:
     if ("-" in given) != ("-" in expected) and " " not in given + expected:
         # north-east and northeast.
         first, second = (text.split("-") for text in (given, expected))
+        if not all((*first, *second)):
+            # A hyphen in front is a minus.
+            return False
         plainly = all(_same_word(part, part.lower()) for part in (*first, *second))
         return plainly and "".join(first).lower() == "".join(second).lower()
-    first, second = (re.sub(r"\s*-\s*|\s+", " ", text).split() for text in (given, expected))
+    first, second = (re.sub(r"(?<=\w)\s*-\s*(?=\w)|\s+", " ", text).split() for text in (given, expected))
     return len(first) == len(second) and all(map(_same_word, first, second))
 
 

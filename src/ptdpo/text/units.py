@@ -101,6 +101,9 @@ def read_unit(text: str) -> Unit | None:
             for base, exponent in known.dimension:
                 powers[base] = powers.get(base, 0) + exponent * power
     dimension = tuple(sorted((base, power) for base, power in powers.items() if power))
+    if len(dimension) > 1 and (powers.get("°C", 0) > 0 or powers.get("°F", 0) > 0):
+        # Temperatures divide, "J/°C", and multiply nothing.
+        return None
     return Unit(dimension, size, text if len(text) == 1 and text.isalpha() and text.isascii() else "")
 
 
