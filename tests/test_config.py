@@ -205,6 +205,11 @@ def test_every_preset_has_a_page_and_a_recipe(preset):
             "rlsd",
             {"tutoring_weight": 0.5, "tutoring_reweight_clip": 0.2, "epsilon_high": 0.28, "beta": 0.0, "delta": 3.0},
         ),
+        (
+            "rlcsd",
+            {"tutoring_weight": 0.5, "tutoring_shift_scale": 0.02, "tutoring_shift_least": 0.02, "epsilon": 0.2}
+            | {"tutoring_contrast_siblings": 4, "tutoring_ema_interval": 10, "tutoring_ema_rate": 1.0, "beta": 0.0},
+        ),
         ("papo", {"perception_weight": 0.02, "perception_entropy_weight": 0.05, "masked_entropy_weight": 0.05}),
         ("papo-code", {"perception_weight": 0.02, "perception_entropy_weight": 0.05, "masked_entropy_weight": 0.0}),
     ],

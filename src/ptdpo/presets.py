@@ -132,6 +132,24 @@ _RLSD: dict[str, Any] = {
     "tutoring_weight": 0.5,
     "tutoring_reweight_clip": 0.2,
 }
+# The advantage of each token moves by what a right sibling says of it and wrong ones do not.
+_RLCSD: dict[str, Any] = {
+    "loss_type": "dapo",
+    "epsilon": 0.2,
+    "beta": 0.0,
+    "tutoring_teacher": "ema",
+    "tutoring_ema_rate": 1.0,
+    "tutoring_ema_interval": 10,
+    "tutoring_context": "sibling",
+    "tutoring_select": "with_sibling",
+    "tutoring_contrast": "failed_siblings",
+    "tutoring_contrast_siblings": 4,
+    "tutoring_use": "shift",
+    "tutoring_weight": 0.5,
+    "tutoring_shift_scale": 0.02,
+    "tutoring_shift_least": 0.02,
+    "tutoring_shift_apart": True,
+}
 # The objective as printed: masked images are scored with gradient, and both entropies are pushed down.
 _PAPO: dict[str, Any] = {
     **_GRPO,
@@ -175,6 +193,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "rlsd": _RLSD,
     "srpo": _SRPO,
     "antisd": _ANTISD,
+    "rlcsd": _RLCSD,
     "papo": _PAPO,
     "papo-code": _PAPO_CODE,
 }

@@ -8,11 +8,14 @@ from hypothesis import strategies as st
 from ptdpo.algo.objectives import (
     EPSILON,
     evidence_weights,
+    log_mean,
     mean_over_responses,
     perception,
     ratio_weights,
     sampled_distillation,
     scheduled,
+    shifted,
+    shifts,
     standardised,
     tutoring_loss,
 )
@@ -119,6 +122,27 @@ def test_a_negative_weight_turns_the_evidence_round():
     log_ratio, advantages = torch.tensor([0.1, 0.1, -0.1]), torch.tensor([1.0, -1.0, 1.0])
     turned = evidence_weights(log_ratio, advantages, weight=-0.5, clip=0.9)
     torch.testing.assert_close(turned, evidence_weights(-log_ratio, advantages, weight=0.5, clip=0.9))
+
+
+def test_the_log_of_a_mean_is_no_mean_of_logs():
+    probabilities = torch.tensor([[0.5, 0.1], [0.1, 0.3], [0.3, 0.2]], dtype=torch.float64)
+    assert log_mean(probabilities.log()).exp().tolist() == pytest.approx([0.3, 0.2])
+    assert log_mean(torch.full((4, 1), -900.0)).item() == -900.0
+
+
+def test_shifts_are_bounded_and_small_ones_left_out():
+    evidence = torch.tensor([9.0, -9.0, 0.02, 0.0008, 0.0], dtype=torch.float64, requires_grad=True)
+    moved = shifts(evidence, weight=0.5, scale=0.02, least=0.02)
+    assert moved.tolist() == pytest.approx([0.5, -0.5, 0.5 * math.tanh(1.0), 0.0, 0.0])
+    assert not moved.requires_grad
+    assert shifts(evidence, weight=-0.5, scale=0.02, least=0.02).tolist() == (-moved).tolist()
+
+
+def test_a_shifted_advantage_stays_on_its_side_of_zero():
+    """RLCSD: the verdict decides in which direction a response moves."""
+    advantages, moved = torch.tensor([1.0, 0.3, -1.0, -0.3, 0.0]), torch.tensor([-0.5, -0.5, 0.5, 0.5, 0.5])
+    assert shifted(advantages, moved).tolist() == [0.5, 0.0, -0.5, 0.0, 0.0]
+    assert shifted(advantages, -moved).tolist() == pytest.approx([1.5, 0.8, -1.5, -0.8, 0.0])
 
 
 def test_the_gradient_of_the_bounded_advantage_is_that_of_jsd():

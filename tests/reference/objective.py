@@ -46,6 +46,11 @@ class Objective:
     ratio_clip: float | None = None
     sampled: bool = False
     reweighted: float | None = None
+    shift_scale: float | None = None
+    shift_least: float = 0.02
+    shift_apart: bool = False
+    contrast: str = "none"
+    contrasts: int = 4
     bounded: bool = False
     standardised: bool = False
     gate: str = "none"
@@ -62,6 +67,12 @@ class Objective:
     masked_entropy: float = 0.0
     masked_once: bool = False
     average_rate: float = 0.05
+    average_interval: int = 1
+
+    @property
+    def credits(self) -> bool:
+        """Whether advantages are redistributed over tokens."""
+        return self.reweighted is not None or self.shift_scale is not None
 
 
 @dataclass(frozen=True)
@@ -82,7 +93,8 @@ class Row:
     advantage: float
     tutored: bool
     in_tutored_group: bool
-    sibling: str | None = None
+    sibling: str = ""
+    contrasts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -101,13 +113,16 @@ class Step:
 
     ``mean_tokens`` are those of a mean step of the generation, by which DAPO divides; ``compared_tokens`` the tutored
     tokens of this very step, |F| of (11), or with HDPO all of its response tokens; ``mean_weight`` what the weights of
-    its tutored tokens are divided by.
+    its tutored tokens are divided by; ``moved_scale`` and ``unmoved_scale`` make means of their own of tokens whose
+    advantage moves, and of the others that the teacher reads.
     """
 
     micro_batches: int
     mean_tokens: float
     compared_tokens: int
     mean_weight: float = 1.0
+    moved_scale: float = 1.0
+    unmoved_scale: float = 1.0
 
 
 def advantages(rewards: Sequence[float], objective: Objective) -> list[float]:
@@ -218,7 +233,7 @@ def micro_batch(
     """Return each term's share of the step's loss: they add up to the loss of the micro-batch."""
     values: dict[str, list[Tensor]] = {name: [] for name in TERMS}
     for row in rows:
-        for name, terms in _row_terms(objective, row, weights, read).items():
+        for name, terms in _row_terms(objective, row, weights, read, step).items():
             values[name].append(terms)
     shares = {}
     for name, per_row in values.items():
@@ -234,7 +249,7 @@ def micro_batch(
     return shares
 
 
-def _row_terms(objective: Objective, row: Row, weights: Weights, read: Reader) -> dict[str, Tensor]:
+def _row_terms(objective: Objective, row: Row, weights: Weights, read: Reader, step: Step) -> dict[str, Tensor]:
     """Return [t] per term, as it is added to the loss."""
     text, image, ids = row.question.text, row.question.image, torch.tensor(row.response).unsqueeze(1)
     log_p = read(weights.policy, text, image, row.response)
@@ -245,14 +260,14 @@ def _row_terms(objective: Objective, row: Row, weights: Weights, read: Reader) -
         kept = objective.rl_on_tutored or not row.tutored
         plain = torch.full_like(chosen, row.advantage if kept else 0.0)
         terms["policy gradient"] = _policy_gradient(objective, plain, chosen - old)
-        if objective.reweighted is not None and row.tutored:
+        if objective.credits:
             # Apart from the rest, so that it is seen to matter.
-            credit = _reweighted(objective, row, weights.teacher, read, chosen.detach())
-            terms["reweighting"] = _policy_gradient(objective, credit, chosen - old) - terms["policy gradient"]
+            credit = _credit(objective, row, weights, read, chosen.detach(), step)
+            terms["credit"] = _policy_gradient(objective, credit, chosen - old) - terms["policy gradient"]
     if objective.beta and (objective.kl_on_tutored_groups or not row.in_tutored_group):
         reference = read.without_gradient(weights.start, text, image, row.response).gather(1, ids).squeeze(1)
         terms["reference KL"] = objective.beta * ((reference - chosen).exp() - (reference - chosen) - 1)
-    if objective.weight and row.tutored and objective.reweighted is None:
+    if objective.weight and row.tutored and not objective.credits:
         terms["tutoring"] = objective.weight * _tutoring(objective, row, weights.teacher, read, log_p, chosen, old)
     return terms | _perception(objective, row, weights, read, log_p, chosen)
 
@@ -266,13 +281,39 @@ def _policy_gradient(objective: Objective, advantage: Tensor, log_ratio: Tensor)
     return -torch.minimum(ratio.clamp_max(objective.highest) * advantage, clipped * advantage)
 
 
-def _reweighted(objective: Objective, row: Row, teacher: torch.nn.Module, read: Reader, chosen: Tensor) -> Tensor:
-    """RLSD: A (1 - lambda + lambda clip((q / p)^sign(A), 1 - eps, 1 + eps)) at each sampled token."""
-    log_q = read.without_gradient(teacher, teacher_text(row, objective.context), row.question.image, row.response)
-    log_ratio = log_q.gather(1, torch.tensor(row.response).unsqueeze(1)).squeeze(1) - chosen
-    sign = ((row.advantage > 0) - (row.advantage < 0)) * (1 if objective.weight > 0 else -1)
-    clip, share = objective.reweighted, abs(objective.weight)
-    return row.advantage * (1 - share + share * (sign * log_ratio).exp().clamp(1 - clip, 1 + clip))
+def _credit(objective: Objective, row: Row, weights: Weights, read: Reader, chosen: Tensor, step: Step) -> Tensor:
+    """Return the advantage of each sampled token where the teacher redistributes that of the response."""
+    ids = torch.tensor(row.response).unsqueeze(1)
+
+    def expected(text: str) -> Tensor:
+        log_q = read.without_gradient(weights.teacher, text, row.question.image, row.response)
+        return log_q.gather(1, ids).squeeze(1)
+
+    if not row.tutored:
+        return torch.full_like(chosen, row.advantage)
+    log_q = expected(teacher_text(row, objective.context))
+    if objective.contrast == "none":
+        evidence = log_q - chosen
+    else:
+        evidence = log_q - sum(expected(text).exp() / len(row.contrasts) for text in row.contrasts).log()
+    if objective.reweighted is not None:
+        # RLSD: A (1 - lambda + lambda clip((q / p)^sign(A), 1 - eps, 1 + eps)).
+        sign = ((row.advantage > 0) - (row.advantage < 0)) * (1 if objective.weight > 0 else -1)
+        clip, share = objective.reweighted, abs(objective.weight)
+        return row.advantage * (1 - share + share * (sign * evidence).exp().clamp(1 - clip, 1 + clip))
+    # RLCSD: A + lambda tanh(e / tau) where that is large enough, on A's side of 0.
+    moves, found = moves_of(objective, evidence), []
+    for move in moves.tolist():
+        moved = row.advantage + move
+        moved = max(moved, 0.0) if row.advantage > 0 else min(moved, 0.0) if row.advantage < 0 else 0.0
+        found.append(moved * (step.moved_scale if move else step.unmoved_scale))
+    return torch.tensor(found, dtype=torch.float64)
+
+
+def moves_of(objective: Objective, evidence: Tensor) -> Tensor:
+    """Return [t], lambda tanh(e / tau), and 0 where it is not above delta."""
+    moves = objective.weight * (evidence / objective.shift_scale).tanh()
+    return torch.where(moves.abs() > objective.shift_least, moves, 0.0)
 
 
 def _tutoring(
@@ -337,4 +378,4 @@ def _perception(
     return terms
 
 
-TERMS = ("policy gradient", "reweighting", "reference KL", "tutoring", "perception gap", "entropy", "masked entropy")
+TERMS = ("policy gradient", "credit", "reference KL", "tutoring", "perception gap", "entropy", "masked entropy")

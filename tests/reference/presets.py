@@ -64,6 +64,18 @@ PRESETS: dict[str, Objective] = {
         bounded=True,
         standardised=True,
     ),
+    "rlcsd": Objective(
+        token_mean=True,
+        weight=0.5,
+        teacher="average",
+        average_rate=1.0,
+        average_interval=10,
+        context="sibling",
+        tutored="with_sibling",
+        contrast="failed_siblings",
+        shift_scale=0.02,
+        shift_apart=True,
+    ),
     "papo": replace(_RL, high=0.3, gap=0.02, entropy=0.05, masked_entropy=0.05),
     "papo-code": replace(_RL, high=0.3, gap=0.02, gap_of_code=True, entropy=0.05, masked_once=True),
 }

@@ -2,13 +2,14 @@
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
 from ptdpo.models import load_model, load_processor
 from tests.reference import objective as reference
-from tests.reference.objective import Objective, Reader, Row, Step, Weights
-from tests.train.watched_run import GENERATION, GROUP, LONGEST, TEMPERATURE, TOLD, WINDOW, Accuracy, Watched
+from tests.reference.objective import Objective, Question, Reader, Row, Step, Weights
+from tests.train.watched_run import GENERATION, LONGEST, TEMPERATURE, TOLD, WINDOW, Accuracy, Watched
 
 
 class Recomputed:
@@ -49,6 +50,7 @@ class Recomputed:
         for rows in mine:
             compared = own if self.objective.mean_of_all else tutored
             step = Step(WINDOW, responses, compared, self._mean_weight(mine, weights))
+            step = replace(step, **self._scales(mine, weights, responses))
             terms = reference.micro_batch(self.objective, rows, weights, self.read, step)
             shares.append({name: value.item() for name, value in terms.items()})
             for name, value in terms.items():
@@ -72,6 +74,25 @@ class Recomputed:
             found += reference.gate(self.objective, row, *read).tolist()
         return sum(found) / len(found)
 
+    def _scales(self, batches: list[list[Row]], weights: Weights, divisor: float) -> dict[str, float]:
+        """Return what makes means of their own of the step's tokens whose advantage moves, and of the others."""
+        if not self.objective.shift_apart:
+            return {}
+        moved = 0
+        for row in (row for rows in batches for row in rows if row.tutored):
+            ids = torch.tensor(row.response).unsqueeze(1)
+            shown = (reference.teacher_text(row, self.objective.context), *row.contrasts)
+            right, *wrong = (
+                self.read.without_gradient(weights.teacher, text, row.question.image, row.response)
+                .gather(1, ids)
+                .squeeze(1)
+                for text in shown
+            )
+            evidence = right - torch.stack(wrong).exp().mean(dim=0).log()
+            moved += int((reference.moves_of(self.objective, evidence) != 0).sum())
+        others = sum(len(row.response) for rows in batches for row in rows if row.tutored) - moved
+        return {name: divisor / count for name, count in (("moved_scale", moved), ("unmoved_scale", others)) if count}
+
     def _teacher(self, sampled: int) -> torch.nn.Module:
         """Return the teacher as it was when the rollouts of a generation were made, before step ``sampled``."""
         if self.objective.teacher == "expert":
@@ -80,8 +101,8 @@ class Recomputed:
             return self.model(self.watched.weights[sampled])
         average = {name: p.detach().clone() for name, p in self.start.named_parameters()}
         if self.objective.teacher == "average":
-            for weights in self.watched.weights[1 : sampled + 1]:
-                for name in average:
+            for number, weights in enumerate(self.watched.weights[1 : sampled + 1], start=1):
+                for name in average if number % self.objective.average_interval == 0 else ():
                     average[name] += self.objective.average_rate * (weights[name].double() - average[name])
         return self.model(average)
 
@@ -101,22 +122,37 @@ class Recomputed:
         if objective.tutored == "all_fail_groups":
             return self._exchanged(name, response, generation, rewards, right)
         member = group.index(response)
-        assert objective.context != "sibling" or len(set(group)) == GROUP, "the seed gives different responses"
-        sibling = self._sibling(group, right, member)
+        assert objective.context != "sibling" or len(set(group)) == len(group), "the seed gives different responses"
+        # A response of special tokens alone says nothing.
+        sibling = next(iter(self._siblings(group, right, member, wanted=1.0)), "")
+        wrong = self._siblings(group, right, member, wanted=0.0)[: objective.contrasts]
         told = {"question": True, "sibling": bool(sibling)}.get(objective.context, TOLD[int(name) % 4])
-        chosen = [told and reference.is_tutored(right, n, objective.tutored) for n in range(GROUP)]
+        contrasts = self._contrasts(question, wrong)
+        if objective.contrast != "none":
+            told = told and bool(contrasts)
+        chosen = [told and reference.is_tutored(right, n, objective.tutored) for n in range(len(group))]
         if not objective.weight:
-            chosen = [False] * GROUP
+            chosen = [False] * len(group)
         advantage = reference.advantages(rewards, objective)[member]
-        return Row(question, response, advantage, chosen[member], any(chosen), sibling)
+        return Row(question, response, advantage, chosen[member], any(chosen), sibling, contrasts)
 
-    def _sibling(self, group: Sequence[tuple[int, ...]], right: Sequence[float], member: int) -> str | None:
-        others = [(member + step) % GROUP for step in range(1, GROUP)]
-        told = [group[other] for other in others if right[other]]
-        if not told:
-            return None
-        text = self.processor.tokenizer.decode(told[0], skip_special_tokens=True)
-        return text.split("</think>")[-1].strip()
+    def _siblings(
+        self, group: Sequence[tuple[int, ...]], right: Sequence[float], member: int, wanted: float
+    ) -> list[str]:
+        """Return the texts of the right, or wrong, others of a group, the next one first."""
+        others = [(member + step) % len(group) for step in range(1, len(group))]
+        texts = [
+            self.processor.tokenizer.decode(group[other], skip_special_tokens=True)
+            for other in others
+            if right[other] == wanted
+        ]
+        return [text.split("</think>")[-1].strip() for text in texts]
+
+    def _contrasts(self, question: Question, wrong: Sequence[str]) -> tuple[str, ...]:
+        """Return what the teacher reads to be contrasted with its context."""
+        if self.objective.contrast == "failed_siblings":
+            return tuple(question.text + reference.TOLD[self.objective.context].format(text) for text in wrong if text)
+        return (question.text,) if self.objective.contrast == "question" else ()
 
     def _exchanged(self, name, response, generation, rewards, right) -> Row:
         """HDPO: in groups that all fail, right responses drawn under the context stand in the place of the policy's."""

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from transformers import TrainerState
 
 from ptdpo.data.dataset import rl_dataset
 from ptdpo.models import TinyVLMSettings, load_model, load_processor, make_tiny_vlm
@@ -251,6 +252,21 @@ def test_another_vocabulary_is_refused_when_the_model_brings_its_processor(tmp_p
             {"tutoring_use": "reweight", "tutoring_rollouts": "teacher", "tutoring_select": "all_fail_groups"},
             "what the teacher drew has no advantage",
         ),
+        ({"tutoring_use": "shift", "rl_weight": 0.0}, "use=shift with rl_weight=0: there are no advantages"),
+        ({"tutoring_use": "shift", "tutoring_mean": "all"}, "tutoring_use=shift adds no term"),
+        ({"tutoring_use": "shift", "tutoring_shift_apart": True}, "apart=True with loss_type='grpo'"),
+        (
+            {"tutoring_use": "shift", "tutoring_shift_apart": True, "loss_type": "dapo"},
+            "tutoring_contrast=none: two means .* known before",
+        ),
+        ({"tutoring_shift_apart": True}, "no advantage is moved with tutoring_use=loss"),
+        ({"tutoring_contrast": "question"}, "tutoring_contrast=question: with tutoring_use=loss"),
+        ({"tutoring_contrast": "failed_siblings", "tutoring_use": "shift"}, "tutoring_context=hint shows none"),
+        (
+            {"tutoring_contrast": "question", "tutoring_use": "shift", "tutoring_context": "question"},
+            "is all that tutoring_context=question shows",
+        ),
+        ({"tutoring_contrast": "hint"}, "tutoring_contrast: expected one of none, failed_siblings, question"),
         ({"tutoring_reweight_clip": 1.5}, "tutoring_reweight_clip=1.5: must be"),
         (
             {"tutoring_schedule": "sudden"},
@@ -314,10 +330,22 @@ def test_a_moving_average_of_bfloat16_weights_moves():
         for mine, theirs in zip(teacher.parameters(), policy.parameters(), strict=True):
             mine.copy_(theirs * (1 + 1 / 64))
     average = MovingAverage(policy, 0.05, teacher)
-    for _ in range(200):
-        average.on_step_end()
+    for step in range(1, 201):
+        average.on_step_end(None, TrainerState(global_step=step), None)
     for mine, theirs in zip(teacher.parameters(), policy.parameters(), strict=True):
         assert torch.equal(mine, theirs)
+
+
+def test_a_moving_average_moves_every_so_many_steps():
+    """With rate 1 it is a copy that is renewed so often (RLCSD)."""
+    policy = torch.nn.Linear(1, 1, bias=False)
+    copies, average = [], MovingAverage(policy, 1.0, torch.nn.Linear(1, 1, bias=False), interval=3)
+    for step in range(1, 8):
+        with torch.no_grad():
+            policy.weight.fill_(step)
+        average.on_step_end(None, TrainerState(global_step=step), None)
+        copies.append(average.teacher.weight.item())
+    assert copies[2:] == [3, 3, 3, 6, 6]
 
 
 @pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning")

@@ -26,7 +26,11 @@ SETTINGS = {
     "perception_mask_share": 1.0,
 }
 # Right or wrong by kind of problem; only the first two kinds have a hint and a solution.
-PATTERNS = ((0, 0), (1, 0), (0, 1), (1, 1))
+PATTERNS = {
+    2: ((0, 0), (1, 0), (0, 1), (1, 1)),
+    # Two of each; all wrong ones have others; the right one of three does not; and the wrong one does not.
+    4: ((1, 0, 1, 0), (0, 0, 1, 0), (0, 0, 0, 0), (1, 1, 0, 1)),
+}
 TOLD = (True, True, False, False)
 
 
@@ -35,7 +39,8 @@ class Accuracy:
 
     __name__ = "accuracy_reward"
 
-    def __init__(self):
+    def __init__(self, group: int = GROUP):
+        self.group = group
         self.own: list[dict[str, list]] = []
         self.drawn: list[dict[str, list]] = []
 
@@ -45,7 +50,7 @@ class Accuracy:
         for name, ids in zip(id, completion_ids, strict=True):
             members = asked.setdefault(name, [])
             # Drawn under the teacher's context: all but one are right.
-            right = PATTERNS[int(name) % 4][len(members)] if whole else len(members) != 1
+            right = PATTERNS[self.group][int(name) % 4][len(members)] if whole else len(members) != 1
             same = dict(members).get(tuple(ids), float(right))
             members.append((tuple(ids), same))
         (self.own if whole else self.drawn).append(asked)
@@ -92,7 +97,7 @@ def run(folder, start, problems, preset, settings):
     chosen, hints, solutions = problems
     args = PTDConfig.from_preset(preset, output_dir=str(folder), **small_settings(**{**SETTINGS, **settings}))
     rows = rl_dataset(chosen, hints, instruction="", solutions=solutions)
-    accuracy = Accuracy()
+    accuracy = Accuracy(args.num_generations)
     trainer = WatchedTrainer(start, accuracy, args, train_dataset=rows, processing_class=load_processor(start))
     trainer.watched = Watched()
     trainer.add_callback(Gradients(trainer.watched))

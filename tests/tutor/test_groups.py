@@ -20,6 +20,14 @@ def test_right_siblings_are_the_next_right_rollout_of_the_group():
     assert second.right_siblings() == [6, 6, None, 6], "rollouts are counted over all processes"
 
 
+def test_wrong_siblings_are_the_next_wrong_rollouts_of_the_group():
+    accuracy = torch.tensor([[0.0, 1.0, 0.0, 1.0], [0.0, 0.0, 1.0, 0.0], [1.0, 1.0, 1.0, 0.0]])
+    first, second, third = (Groups(accuracy, rows=4, process=process).wrong_siblings(2) for process in range(3))
+    assert first == [[2], [2, 0], [0], [0, 2]]
+    assert second == [[5, 7], [7, 4], [7, 4], [4, 5]]
+    assert third == [[11], [11], [11], []], "a rollout is not its own sibling"
+
+
 @given(st.integers(1, 4), st.integers(1, 5), st.integers(1, 4))
 def test_the_parts_of_all_processes_are_the_whole(groups, generations, processes):
     values = torch.arange(float(groups * generations * processes)).view(-1, generations)

@@ -1,5 +1,7 @@
 """The teacher sees the image and the hint, and reads the student's own tokens exactly as a plain forward would."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from PIL import Image
@@ -61,6 +63,24 @@ def test_the_entropy_is_that_of_the_whole_distribution(teacher, model, processor
         exact = -(log_q.exp() * log_q).sum(-1)
         torch.testing.assert_close(record.entropy.double(), exact, rtol=1e-5, atol=1e-5)
         assert len(record[:1].entropy) == 1
+
+
+def test_log_probabilities_are_those_of_the_tokens_that_the_student_wrote(model, processor):
+    """At the sampling temperature, cut to lessons; forwards that other processes need leave nothing."""
+    teacher = Teacher(model, model, processor, micro_batch=2, temperature=0.7)
+    add_scoring_head(model.eval())
+    lessons = [lesson(processor, text="red?", response="<think>x</think>"), lesson(processor, images=[BLUE])]
+    written = torch.ones(len(lessons[1].response_ids), dtype=torch.bool)
+    written[1] = False
+    lessons.append(replace(lessons[1], written=written))
+    found = teacher.log_probs(lessons, calls=3, filler=lessons[0])
+    for got, one in zip(found, lessons, strict=True):
+        log_q = (plain_logits(model, processor, one).double() / 0.7).log_softmax(-1)
+        exact = log_q.gather(1, one.response_ids[:, None]).squeeze(1)
+        exact = exact if one.written is None else exact[one.written]
+        torch.testing.assert_close(got.double(), exact, rtol=1e-5, atol=1e-5)
+    with pytest.raises(ValueError, match="3 lessons need 2 forwards, only 1"):
+        teacher.log_probs(lessons, calls=1, filler=lessons[0])
 
 
 def test_several_images_no_image_and_mixed_batches(teacher, model, processor):

@@ -3,6 +3,7 @@
 import math
 from typing import Literal, get_args
 
+import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
@@ -15,7 +16,7 @@ _LEAST_DEVIATION = 1e-6
 
 Schedule = Literal["constant", "linear", "cosine"]
 Estimator = Literal["paper", "code"]
-Use = Literal["loss", "advantage", "reweight"]
+Use = Literal["loss", "advantage", "reweight", "shift"]
 Sampled = Literal["log_ratio", "jsd"]
 
 
@@ -109,6 +110,37 @@ def evidence_weights(
     direction = advantages.sign() * math.copysign(1.0, weight)
     ratio = (direction * log_ratio.detach()).exp().clamp(1.0 - clip, 1.0 + clip)
     return 1.0 - abs(weight) + abs(weight) * ratio
+
+
+def log_mean(log_probs: Float[Tensor, "k n"]) -> Float[Tensor, " n"]:
+    """Return [n], log (1/k sum_k p_k): what a teacher thinks whose context is one of k at random (RLCSD)."""
+    return log_probs.logsumexp(dim=0) - math.log(log_probs.size(0))
+
+
+def shifts(evidence: Float[Tensor, " n"], *, weight: float, scale: float, least: float) -> Float[Tensor, " n"]:
+    """Return by how much each token's advantage moves (RLCSD): r = lambda tanh(e / tau), 0 where |r| <= delta.
+
+    Args:
+        evidence: [n], e, how much more the teacher expects the sampled token than what it is contrasted with does; no
+            gradient is taken.
+        weight: lambda, the most that an advantage moves; negative, the other way.
+        scale: tau, of the evidence.
+        least: delta.
+    """
+    moved = weight * (evidence.detach() / scale).tanh()
+    return moved.where(moved.abs() > least, 0.0)
+
+
+def shifted(advantages: Float[Tensor, " n"], moved: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """Return A + r, kept on A's side of 0: the verdict decides the direction; where A is 0 it stays 0.
+
+    Args:
+        advantages: [n], A, of the tokens' responses.
+        moved: [n], r, see ``shifts``.
+    """
+    whole = advantages + moved
+    kept = torch.where(advantages > 0, whole.clamp_min(0.0), whole.clamp_max(0.0))
+    return kept.where(advantages != 0, 0.0)
 
 
 def perception(

@@ -127,7 +127,7 @@ class Method:
             log_probs: [B, T], of the current policy, without gradient.
         """
         assert self._tutoring is not None
-        return self._tutoring.token_advantages(micro, advantages, log_probs)
+        return self._tutoring.token_advantages(micro, advantages, log_probs, self.step)
 
     def loss(self, policy_loss: Tensor, micro: MicroBatch, scored: ScoredTokens) -> Tensor:
         """Return -J + lambda L_PTD, (12), and the perception terms, for one micro-batch.

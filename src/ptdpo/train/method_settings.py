@@ -6,7 +6,23 @@ from typing import Literal
 from ptdpo.algo.gates import FloorSettings, TokenGate
 from ptdpo.algo.objectives import Estimator, Sampled, Schedule, Use
 from ptdpo.algo.routing import Select
+from ptdpo.tutor.contrast import Contrast
 from ptdpo.tutor.head import Divergence
+
+
+@dataclass(frozen=True, slots=True)
+class ShiftSettings:
+    """How ``use=shift`` moves advantages of tokens.
+
+    Attributes:
+        scale: tau.
+        least: delta.
+        apart: the tokens whose advantage is moved have a mean of their own, and so have all others.
+    """
+
+    scale: float = 0.02
+    least: float = 0.02
+    apart: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +43,9 @@ class TutoringSettings:
     floor: FloorSettings | None = None
     keep_rl: bool = True
     reweight_clip: float = 0.2
+    shift: ShiftSettings = field(default_factory=ShiftSettings)
+    contrast: Contrast = "none"
+    contrast_siblings: int = 4
     ratio_clip: float | None = None
     mean: Literal["tutored", "all"] = "tutored"
     keep_kl: bool = True

@@ -12,6 +12,7 @@ from ptdpo.algo.objectives import Estimator, Sampled, Schedule, Use
 from ptdpo.algo.routing import Select
 from ptdpo.data.contexts import CONTEXTS
 from ptdpo.train.setting_types import Loss, SignedWeight, Size, Weight, one_of, setting
+from ptdpo.tutor.contrast import Contrast
 from ptdpo.tutor.head import Divergence
 from ptdpo.values import NOT_NEGATIVE, POSITIVE, SHARE, Range
 
@@ -31,6 +32,7 @@ class SettingFields(GRPOConfig):
     tutoring_weight: SignedWeight = setting(0.5, "lambda of (12); 0: no tutoring; negative: away from the teacher.")
     tutoring_teacher: str = setting("frozen", "frozen, current, ema or a path.")
     tutoring_ema_rate: Annotated[float, SHARE] = setting(0.05, "Step of the moving average.")
+    tutoring_ema_interval: Size = setting(1, "Optimiser steps between two of them.")
     tutoring_context: str = setting("hint", f"One of {', '.join(CONTEXTS)}.")
     tutoring_threshold: Annotated[float, SHARE] = setting(1.0, "tau of (8).")
     tutoring_select: Select = setting("failed", one_of(Select))
@@ -54,6 +56,11 @@ class SettingFields(GRPOConfig):
     tutoring_entropy_warmup: Size = setting(5, "Steps that measure the first entropy.")
     tutoring_keep_rl: bool = setting(True, "Policy gradient on tutored rollouts too.")
     tutoring_reweight_clip: Annotated[float, SHARE] = setting(0.2, "Most that a reweighting changes.")
+    tutoring_shift_scale: Annotated[float, POSITIVE] = setting(0.02, "tau: evidence that moves an advantage.")
+    tutoring_shift_least: Annotated[float, NOT_NEGATIVE] = setting(0.02, "delta: smaller moves are left out.")
+    tutoring_shift_apart: bool = setting(False, "Moved tokens and the others have a mean each.")
+    tutoring_contrast: Contrast = setting("none", one_of(Contrast))
+    tutoring_contrast_siblings: Size = setting(4, "Most wrong siblings that are contrasted with.")
     tutoring_rollouts: Literal["student", "teacher"] = setting("student", "Whose context draws: student or teacher.")
     tutoring_mean: Literal["tutored", "all"] = setting("tutored", "Mean over tutored or all tokens.")
     tutoring_keep_kl: bool = setting(True, "Reference KL on tutored groups too (12).")

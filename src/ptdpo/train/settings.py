@@ -28,6 +28,8 @@ class PTDConfig(SettingFields):
             from the teacher, where that has an end (jsd, see ``tutoring_divergence`` and ``tutoring_advantage``).
         tutoring_teacher: whose weights teach: frozen (the start), current, ema, or the path of another model.
         tutoring_ema_rate: how far the moving average goes towards the policy at each step.
+        tutoring_ema_interval: the average moves every so many optimiser steps; with rate 1 it is a copy that is
+            renewed so often.
         tutoring_context: what the teacher is shown besides the question: hint, question (nothing), answer,
             solution, or sibling (a right response of the same group, without its thinking).
         tutoring_threshold: tau of (8); 1.0 tutors every failed rollout.
@@ -42,9 +44,10 @@ class PTDConfig(SettingFields):
         tutoring_tail: bucket (15), none (renormalised) or student (only the teacher is).
         tutoring_schedule: lambda over the run: constant, linear or cosine down to 0.
         tutoring_use: loss (the divergence is differentiated), advantage (that of the sampled token is the detached
-            log-ratio of teacher and student) or reweight (the policy's own advantage is redistributed over the tokens
-            of a response, A (1 - lambda + lambda clip((q / p)^sign(A))), RLSD). With the last two divergence, support,
-            tail and K play no part.
+            log-ratio of teacher and student), reweight (the policy's own advantage is redistributed over the tokens
+            of a response, A (1 - lambda + lambda clip((q / p)^sign(A))), RLSD) or shift (lambda tanh(log(q / p) / tau)
+            is added to it, as far as its sign stays, RLCSD). With the last three divergence, support, tail and K play
+            no part.
         tutoring_advantage: what the advantage of a sampled token is, with u = log q - log p: log_ratio, u, or jsd,
             (log(1 + e^u) - log 2) / 2, which is bounded from below.
         tutoring_standardised: with ``tutoring_use=advantage``, the advantages of each response have mean 0 and
@@ -63,6 +66,14 @@ class PTDConfig(SettingFields):
         tutoring_entropy_warmup: that many steps measure the first entropy; nothing is tutored in them.
         tutoring_keep_rl: keep the policy gradient on rollouts that are tutored; false: they are tutored in its place.
         tutoring_reweight_clip: with ``tutoring_use=reweight`` the ratio is clipped to 1 - this and 1 + this.
+        tutoring_shift_scale: tau of ``tutoring_use=shift``.
+        tutoring_shift_least: moves of an advantage up to this are left out.
+        tutoring_shift_apart: of the tokens that the teacher reads, those whose advantage is moved have a mean of
+            their own in the loss, and so have the others; both are added.
+        tutoring_contrast: what stands in the place of p in reweight and shift: none (the policy's p stays),
+            failed_siblings (the mean of what the teacher thinks when it is shown wrong responses of the same group,
+            one at a time), or question (what it thinks when it is shown nothing).
+        tutoring_contrast_siblings: at most so many wrong responses.
         tutoring_rollouts: student, or teacher: in groups that fail as a whole, responses drawn under the teacher's
             context take the place of the failed ones where they are right (HDPO).
         tutoring_mean: the divergences are divided by the number of tutored tokens (11), or of all response tokens.

@@ -47,6 +47,9 @@ class OptimiserStep:
         gate_scale: factor on the weights of tokens, so that their mean is 1 where that is asked for.
         is_open: the step is tutored; an entropy floor may close it.
         teacher_entropy: mean over its tutored tokens; ``None``: nobody reads it.
+        moved: tokens whose advantage is moved, over all micro-batches and processes; ``None``: nobody counts them.
+        moved_scale: factor on their advantages, which makes their part of the loss a mean over them.
+        unmoved_scale: factor on those of the other tokens that the teacher read.
         sums: of what was trained on so far, for logging.
     """
 
@@ -54,4 +57,7 @@ class OptimiserStep:
     gate_scale: float = 1.0
     is_open: bool = True
     teacher_entropy: float | None = None
+    moved: float | None = None
+    moved_scale: float = 1.0
+    unmoved_scale: float = 1.0
     sums: TutoringSums = field(default_factory=TutoringSums)

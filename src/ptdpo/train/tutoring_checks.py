@@ -3,7 +3,10 @@
 from ptdpo.algo.gates import READ_GATES
 from ptdpo.data.contexts import context_named
 from ptdpo.train.setting_fields import SettingFields
+from ptdpo.tutor.contrast import RESPONSES
 
+# Uses that redistribute advantages over tokens, and add no term to the loss.
+CREDITS = ("reweight", "shift")
 # Loss types that multiply each token's clipped ratio by its own advantage.
 REWEIGHTED_LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo")
 # Selections of rollouts another of whose group is right.
@@ -43,9 +46,10 @@ def check_tutoring(args: SettingFields) -> None:
 def _check_gate(args: SettingFields) -> None:
     """Refuse parts of gates without their gate."""
     gate = args.gate
-    if gate.kind != "none" and args.tutoring_use == "reweight":
+    if gate.kind != "none" and args.tutoring_use in CREDITS:
         raise ValueError(
-            f"tutoring_gate={gate.kind}: weighs a term of the loss, and tutoring_use=reweight has none; leave it out"
+            f"tutoring_gate={gate.kind}: weighs a term of the loss, and tutoring_use={args.tutoring_use} has none; "
+            "leave it out"
         )
     if gate.kind == "none" and (gate.sharpness != 1.0 or gate.normalised):
         raise ValueError("tutoring_gate_sharpness and tutoring_gate_normalised shape a gate: set tutoring_gate too")
@@ -72,7 +76,7 @@ def _check_sign(args: SettingFields) -> None:
     """Refuse to push away from the teacher without end."""
     negative = {"tutoring_weight": args.tutoring_weight, "tutoring_gate_above": args.tutoring_gate_above}
     used = [f"{name}={value}" for name, value in negative.items() if value < 0]
-    if not used or args.tutoring_use == "reweight":
+    if not used or args.tutoring_use in CREDITS:
         return
     if args.tutoring_rollouts == "teacher":
         raise ValueError(f"{used[0]} with tutoring_rollouts=teacher: would push away from right responses")
@@ -88,29 +92,57 @@ def _check_sign(args: SettingFields) -> None:
         )
 
 
-def _check_reweighting(args: SettingFields) -> None:
+def _check_credit(args: SettingFields) -> None:
     """Refuse to redistribute advantages that are not there, or that the loss does not take token by token."""
+    use = args.tutoring_use
     if args.rl_weight == 0:
-        raise ValueError("tutoring_use=reweight with rl_weight=0: there are no advantages to redistribute")
-    if abs(args.tutoring_weight) > 1:
+        raise ValueError(f"tutoring_use={use} with rl_weight=0: there are no advantages to redistribute")
+    if use == "reweight" and abs(args.tutoring_weight) > 1:
         raise ValueError(
             f"tutoring_weight={args.tutoring_weight}: with tutoring_use=reweight it is the share of an advantage that "
             "is redistributed, from -1 to 1"
         )
     if args.tutoring_rollouts == "teacher":
-        raise ValueError("tutoring_use=reweight with tutoring_rollouts=teacher: what the teacher drew has no advantage")
+        raise ValueError(f"tutoring_use={use} with tutoring_rollouts=teacher: what the teacher drew has no advantage")
     if args.tutoring_ratio_clip is not None or args.tutoring_mean != "tutored":
         raise ValueError(
-            "tutoring_use=reweight adds no term to the loss: leave out tutoring_ratio_clip and tutoring_mean, which "
+            f"tutoring_use={use} adds no term to the loss: leave out tutoring_ratio_clip and tutoring_mean, which "
             "weigh one"
         )
     if not args.tutoring_keep_rl:
-        raise ValueError("tutoring_keep_rl=False with tutoring_use=reweight: nothing would be left to redistribute")
+        raise ValueError(f"tutoring_keep_rl=False with tutoring_use={use}: nothing would be left to redistribute")
     if args.loss_type not in REWEIGHTED_LOSSES:
         raise ValueError(
-            f"tutoring_use=reweight: loss_type={args.loss_type!r} does not take an advantage for each token, only "
+            f"tutoring_use={use}: loss_type={args.loss_type!r} does not take an advantage for each token, only "
             f"{', '.join(REWEIGHTED_LOSSES)}"
         )
+    if args.tutoring_shift_apart and (args.loss_type != "dapo" or args.tutoring_contrast == "none"):
+        raise ValueError(
+            f"tutoring_shift_apart=True with loss_type={args.loss_type!r} and tutoring_contrast="
+            f"{args.tutoring_contrast}: two means of tokens are parts of one (dapo), and which are moved must be known "
+            "before a step is scored: set loss_type=dapo, and tutoring_contrast to failed_siblings or question"
+        )
+
+
+def _check_contrast(args: SettingFields) -> None:
+    """Refuse what is contrasted where nothing reads it, or where it is what the teacher reads anyway."""
+    contrast, context = args.tutoring_contrast, args.tutoring_context
+    if args.tutoring_use != "shift" and args.tutoring_shift_apart:
+        raise ValueError(f"tutoring_shift_apart=True: no advantage is moved with tutoring_use={args.tutoring_use}")
+    if contrast == "none":
+        return
+    if args.tutoring_use not in CREDITS:
+        raise ValueError(
+            f"tutoring_contrast={contrast}: with tutoring_use={args.tutoring_use} the teacher is compared with the "
+            f"policy; set tutoring_use to {' or '.join(CREDITS)}, or leave it out"
+        )
+    if contrast == "failed_siblings" and context not in RESPONSES:
+        raise ValueError(
+            f"tutoring_contrast=failed_siblings: a wrong response stands in the place of a right one, and "
+            f"tutoring_context={context} shows none; set tutoring_context to {' or '.join(RESPONSES)}"
+        )
+    if contrast == "question" and context_named(context).shows_nothing:
+        raise ValueError(f"tutoring_contrast=question: is all that tutoring_context={context} shows: nothing is left")
 
 
 def _check_use(args: SettingFields) -> None:
@@ -125,8 +157,9 @@ def _check_use(args: SettingFields) -> None:
             f"tutoring_use={args.tutoring_use}: tutoring_standardised and tutoring_advantage shape the advantage of "
             "sampled tokens; set tutoring_use=advantage, or leave them out"
         )
-    if args.tutoring_use == "reweight":
-        _check_reweighting(args)
+    if args.tutoring_use in CREDITS:
+        _check_credit(args)
+    _check_contrast(args)
     if args.tutoring_tail == "student" and args.tutoring_divergence == "reverse_kl":
         raise ValueError("tutoring_tail=student: KL(student‖teacher) is infinite then; choose jsd or forward_kl")
     if args.tutoring_rollouts == "teacher":

@@ -54,11 +54,22 @@ class Groups:
 
         Rollouts are counted over all processes; ``None`` where no other is right.
         """
-        right = (self.accuracy == 1).tolist()
-        found: list[int | None] = []
+        return [next(iter(siblings), None) for siblings in self._siblings(right=True)]
+
+    def wrong_siblings(self, most: int) -> list[list[int]]:
+        """Return for each of this process's rollouts the next wrong ones of its group, itself excepted.
+
+        Args:
+            most: how many at most.
+        """
+        return [siblings[:most] for siblings in self._siblings(right=False)]
+
+    def _siblings(self, *, right: bool) -> list[list[int]]:
+        """Return the right, or the wrong, others of each row's group, the next one first, over all processes."""
+        alike = ((self.accuracy == 1) == right).tolist()
+        found = []
         for row, group in enumerate(self.of_rows(), start=self.first_row):
-            own = row - group * self.generations
-            others = [(own + step) % self.generations for step in range(1, self.generations)]
-            sibling = next((other for other in others if right[group][other]), None)
-            found.append(None if sibling is None else group * self.generations + sibling)
+            first = group * self.generations
+            others = [(row - first + step) % self.generations for step in range(1, self.generations)]
+            found.append([first + other for other in others if alike[group][other]])
         return found

@@ -1,10 +1,10 @@
 """The teacher under what it is shown, with the images, scored along the student's own tokens."""
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,6 +14,9 @@ from ptdpo.data.prompts import Prompt
 from ptdpo.models.family import TOKEN_TYPES
 from ptdpo.models.reading import read_prompts
 from ptdpo.tutor.head import HeadWeights, ScoredTokens, ScoreRequest, head_of
+
+# What is left of one lesson or several: it has an entry per token.
+_Left = TypeVar("_Left", TeacherTopK, Tensor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +49,14 @@ class TeacherReading:
         in_tutored_group: some rollout of this group is tutored.
         teacher: the teacher at the tokens that the student wrote, stored without its head; ``None``: not tutored.
         problem_id: the row's id, empty if the data has none.
+        evidence: [n], how much more the teacher expects these tokens than when it reads what its context is contrasted
+            with, in nats; ``None``: nothing is contrasted.
     """
 
     in_tutored_group: bool
     teacher: TeacherTopK | None = None
     problem_id: str = ""
+    evidence: Tensor | None = None
 
     @property
     def tokens(self) -> int:
@@ -115,20 +121,26 @@ class Teacher:
         Raises:
             ValueError: if ``calls`` is smaller than needed.
         """
-        needed = self.calls_needed(len(lessons))
-        if calls < needed:
-            raise ValueError(f"{len(lessons)} lessons need {needed} forwards, only {calls} were allowed")
-        records: list[TeacherTopK] = []
         with self._weights():
             if self._keep_head and calls:
                 head = head_of(self._unwrapped)
                 self._kept_head = HeadWeights(head.weight.clone(), None if head.bias is None else head.bias.clone())
-            for start in range(0, len(lessons), self._micro_batch):
-                records.extend(self._read(lessons[start : start + self._micro_batch]))
-            for _ in range(calls - needed):
-                self._forward([filler])
-        self.rows_read += len(lessons)
-        return records
+            return self._in_forwards(lessons, calls, filler, self._distributions)
+
+    @torch.no_grad()
+    def log_probs(self, lessons: Sequence[Lesson], *, calls: int, filler: Lesson) -> list[Tensor]:
+        """Return [n] for each lesson, the teacher's log-probabilities of the tokens that the student wrote.
+
+        Args:
+            lessons: what to read.
+            calls: as for ``read``.
+            filler: as for ``read``.
+
+        Raises:
+            ValueError: if ``calls`` is smaller than needed.
+        """
+        with self._weights():
+            return self._in_forwards(lessons, calls, filler, self._log_probs)
 
     @torch.no_grad()
     def head(self) -> HeadWeights:
@@ -138,12 +150,32 @@ class Teacher:
         with self._weights():
             return head_of(self._unwrapped)
 
-    def _read(self, lessons: Sequence[Lesson]) -> Iterator[TeacherTopK]:
-        record = self._forward(lessons)
-        ends = list(itertools.accumulate(lesson.tokens for lesson in lessons))
-        return (record[first:last] for first, last in itertools.pairwise([0, *ends]))
+    def _in_forwards(
+        self, lessons: Sequence[Lesson], calls: int, filler: Lesson, forward: Callable[[Sequence[Lesson]], _Left]
+    ) -> list[_Left]:
+        """Return what each lesson leaves, ``forward`` being what a micro-batch of them leaves token by token."""
+        needed = self.calls_needed(len(lessons))
+        if calls < needed:
+            raise ValueError(f"{len(lessons)} lessons need {needed} forwards, only {calls} were allowed")
+        left: list[_Left] = []
+        for start in range(0, len(lessons), self._micro_batch):
+            read = lessons[start : start + self._micro_batch]
+            whole = forward(read)
+            ends = itertools.accumulate(lesson.tokens for lesson in read)
+            left.extend(whole[first:last] for first, last in itertools.pairwise([0, *ends]))
+        for _ in range(calls - needed):
+            forward([filler])
+        self.rows_read += len(lessons)
+        return left
 
-    def _forward(self, lessons: Sequence[Lesson]) -> TeacherTopK:
+    def _log_probs(self, lessons: Sequence[Lesson]) -> Tensor:
+        """Return the log-probabilities of the responses' tokens, lesson by lesson."""
+        inputs, mask = self._inputs(lessons)
+        responses = inputs["input_ids"][:, -mask.size(1) :]
+        scored: ScoredTokens = self._model(**inputs, score=ScoreRequest(responses, mask, self._temperature))
+        return scored.log_probs[_written(lessons, mask)]
+
+    def _distributions(self, lessons: Sequence[Lesson]) -> TeacherTopK:
         """Return the distributions of the responses' tokens, lesson by lesson."""
         inputs, mask = self._inputs(lessons)
         kept = _written(lessons, mask)

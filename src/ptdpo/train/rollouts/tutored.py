@@ -6,10 +6,12 @@ from dataclasses import dataclass
 import torch
 
 from ptdpo.data.contexts import context_named
+from ptdpo.data.prompts import Prompt
 from ptdpo.train.engine import Engine, RolloutBatch
 from ptdpo.train.method_settings import TutoringSettings
 from ptdpo.train.rollouts.privileged import draw_privileged
 from ptdpo.tutor.context import images_of
+from ptdpo.tutor.contrast import contrasts_of, read_evidence, wrong_texts
 from ptdpo.tutor.lessons import (
     Routed,
     contexts_of,
@@ -49,11 +51,9 @@ def tutor_rollouts(engine: Engine, settings: TutoringSettings, teacher: Teacher,
         batch: the rollouts of this process.
     """
     processes, rows = engine.processes, batch.rows
-    siblings = None
-    if context_named(settings.context).needs_group:
-        siblings = sibling_texts(batch.groups, processes.gather_texts(engine.texts(batch.response_ids)))
-    contexts = contexts_of(rows, settings.context, siblings)
-    has_context = torch.tensor([context is not None for context in contexts], device=processes.device)
+    contexts, contrasts = _shown(engine, settings, batch)
+    own = [context is not None for context in contexts]
+    has_context = torch.tensor(own, device=processes.device)
     routed = route_rollouts(
         batch.groups, processes.gather(has_context), threshold=settings.threshold, select=settings.select
     )
@@ -68,19 +68,42 @@ def tutor_rollouts(engine: Engine, settings: TutoringSettings, teacher: Teacher,
     filler = Lesson(rows[0]["prompt"], images_of(rows[0]), batch.response_ids[0][:1])
     with engine.autocast():
         read = read_lessons(teacher, lessons, processes, filler)
+        evidence = {}
+        if contrasts is not None:
+            evidence = read_evidence(teacher, lessons, read, contrasts, processes, filler)
     if settings.teacher_on_cpu:
         read = {row: record.to("cpu") for row, record in read.items()}
     _log(engine, list(lessons.values()))
     in_tutored_group = routed.in_tutored_group.tolist()
     readings = [
-        TeacherReading(in_tutored_group[row], read.get(row), str(content.get("id", "")))
+        TeacherReading(in_tutored_group[row], read.get(row), str(content.get("id", "")), evidence.get(row))
         for row, content in enumerate(rows)
     ]
     accuracy, groups = batch.groups.accuracy, batch.groups
     low = groups.mine((accuracy.mean(dim=1, keepdim=True) < settings.threshold).expand_as(accuracy))
-    own = [context is not None for context in contexts]
     reasons = routing_reasons(routed, groups.mine(accuracy), own, low, lessons)
     return Tutored(readings, routed, replaced, reasons)
+
+
+def _shown(
+    engine: Engine, settings: TutoringSettings, batch: RolloutBatch
+) -> tuple[list[Prompt | None], list[list[Prompt]] | None]:
+    """Return what the teacher reads for each rollout, and with what that is contrasted, if it is.
+
+    A rollout that has nothing to be contrasted with has no context either. A collective call where the responses of a
+    group are shown.
+    """
+    rows, groups = batch.rows, batch.groups
+    reads_group = context_named(settings.context).needs_group
+    texts = []
+    if reads_group or settings.contrast == "failed_siblings":
+        texts = engine.processes.gather_texts(engine.texts(batch.response_ids))
+    contexts = contexts_of(rows, settings.context, sibling_texts(groups, texts) if reads_group else None)
+    if settings.contrast == "none":
+        return contexts, None
+    wrong = wrong_texts(groups, texts, settings.contrast_siblings) if texts else []
+    contrasts = contrasts_of(rows, settings.context, settings.contrast, wrong)
+    return [context if own else None for context, own in zip(contexts, contrasts, strict=True)], contrasts
 
 
 def _log(engine: Engine, lessons: Sequence[Lesson]) -> None:

@@ -7,18 +7,11 @@ import torch
 from torch import Tensor
 
 from ptdpo.algo.gates import READ_GATES, EntropyFloor, GatedTokens, positions
-from ptdpo.algo.objectives import (
-    evidence_weights,
-    ratio_weights,
-    sampled_distillation,
-    scheduled,
-    standardised,
-    tutoring_loss,
-)
-from ptdpo.algo.teacher_topk import concatenate
+from ptdpo.algo.objectives import ratio_weights, sampled_distillation, scheduled, standardised, tutoring_loss
 from ptdpo.train.engine import Engine, MicroBatch
 from ptdpo.train.method_settings import TutoringSettings
 from ptdpo.train.step import OptimiserStep
+from ptdpo.train.terms.credit import Credit, teacher_log_probs, was_read
 from ptdpo.tutor.head import ScoreDetails, ScoredTokens
 
 # Besides the divergence, for which there need be no support.
@@ -28,12 +21,13 @@ _LOGGED = ("divergence", "topk_overlap", "tail_mass/student", "tail_mass/teacher
 class TutoringTerm:
     """lambda * sum over F of D / (|F| + eps), (11) and (12); with ``use=advantage`` D is that of the sampled token.
 
-    With ``use=reweight`` there is no term: the policy's advantages are redistributed over tokens.
+    With ``use=reweight`` and ``use=shift`` there is no term: the policy's advantages are redistributed over tokens.
     """
 
     def __init__(self, engine: Engine, settings: TutoringSettings) -> None:
         self._engine, self.settings = engine, settings
         self.floor = None if settings.floor is None else EntropyFloor(settings.floor)
+        self._credit = Credit(engine, settings, self._weight)
 
     def begin_step(self, micro_batches: Sequence[MicroBatch]) -> OptimiserStep:
         """Return what is known of an optimiser step before it is scored; a collective call.
@@ -41,7 +35,7 @@ class TutoringTerm:
         Args:
             micro_batches: all of this process that the step will train on.
         """
-        step = OptimiserStep(self._count(micro_batches))
+        step = self._credit.begin_step(micro_batches, OptimiserStep(self._count(micro_batches)))
         settings, processes = self.settings, self._engine.processes
         if settings.floor is None and not settings.gate.normalised and not settings.gate.reads_teacher_entropy:
             return step
@@ -80,29 +74,21 @@ class TutoringTerm:
         return torch.tensor(rows, device=micro.response_ids.device)
 
     def reweights(self, micro: MicroBatch) -> bool:
-        """Return whether the teacher redistributes the advantages of responses over the micro-batch's tokens."""
-        return self.settings.use == "reweight" and _was_read(micro)
+        """Return whether the advantages of the micro-batch's responses become those of tokens."""
+        return self.settings.use in ("reweight", "shift") and self._compares(micro)
 
-    def token_advantages(self, micro: MicroBatch, advantages: Tensor, log_probs: Tensor) -> Tensor:
+    def token_advantages(self, micro: MicroBatch, advantages: Tensor, log_probs: Tensor, step: OptimiserStep) -> Tensor:
         """Return [B, T], the advantages of tokens, see ``Method.token_advantages``."""
-        tutored, of_tokens = micro.tutored, advantages.unsqueeze(1).expand_as(log_probs).clone()
-        own = of_tokens[tutored]
-        of_tokens[tutored] = own * evidence_weights(
-            _teacher_log_probs(micro) - log_probs[tutored],
-            own,
-            weight=self._weight(),
-            clip=self.settings.reweight_clip,
-        )
-        return of_tokens
+        return self._credit.token_advantages(micro, advantages, log_probs, step)
 
     def loss(self, micro: MicroBatch, scored: ScoredTokens, step: OptimiserStep) -> Tensor | None:
         """Return the term of one micro-batch; ``None`` if nothing in it is tutored, or it counts elsewhere."""
-        if micro.share == 0 or not _was_read(micro):
+        if micro.share == 0 or not self._compares(micro):
             return None
         details = self.details(micro, scored)
         assert details.divergence is not None
         step.sums.add(details)
-        if self.settings.use == "reweight" or not step.is_open:
+        if self.settings.use in ("reweight", "shift") or not step.is_open:
             return None
         distance = self._gated(details.divergence, micro, scored, step)
         if self.settings.ratio_clip is not None and micro.old_log_probs is not None:
@@ -124,13 +110,15 @@ class TutoringTerm:
             self._engine.log("tutored/teacher_entropy", step.teacher_entropy)
         if self.settings.floor is not None:
             self._engine.log("tutored/open", float(step.is_open))
+        if step.moved is not None:
+            self._engine.log("tutored/moved", step.moved / max(step.tutored_tokens, 1))
 
     def details(self, micro: MicroBatch, scored: ScoredTokens) -> ScoreDetails:
         """Return the scores with how far the micro-batch's tutored tokens are from the teacher, [n], if it read any."""
-        if self.settings.use == "loss" or not _was_read(micro):
+        if self.settings.use == "loss" or not self._compares(micro):
             return scored.details
         own, kind = scored.log_probs[micro.tutored], self.settings.sampled
-        apart = sampled_distillation(own, _teacher_log_probs(micro), kind)
+        apart = sampled_distillation(own, teacher_log_probs(micro), kind)
         return replace(scored.details, divergence=apart)
 
     def _gated(self, apart: Tensor, micro: MicroBatch, scored: ScoredTokens, step: OptimiserStep) -> Tensor:
@@ -145,7 +133,7 @@ class TutoringTerm:
             assert scored.details.entropy is not None
             tokens = tokens._replace(student_entropy=scored.details.entropy[tutored])
         if settings.gate.kind == "agreement":
-            tokens = tokens._replace(log_ratio=_teacher_log_probs(micro) - scored.log_probs[tutored])
+            tokens = tokens._replace(log_ratio=teacher_log_probs(micro) - scored.log_probs[tutored])
         weights = settings.gate.weights(tokens)
         return apart if weights is None else apart * (weights.to(apart) * step.gate_scale)
 
@@ -157,17 +145,9 @@ class TutoringTerm:
         known = [entropy.to(tutored.device) for entropy in entropies if entropy is not None]
         return GatedTokens(teacher_entropy=torch.cat(known) if known else None, position=place)
 
+    def _compares(self, micro: MicroBatch) -> bool:
+        """Return whether anything of the micro-batch is compared with the teacher."""
+        return micro.teacher_head is not None and was_read(micro)
+
     def _weight(self) -> float:
         return scheduled(self.settings.weight, self.settings.schedule, self._engine.progress)
-
-
-def _was_read(micro: MicroBatch) -> bool:
-    return micro.teacher_head is not None and any(record.reading.tokens for record in micro.records)
-
-
-def _teacher_log_probs(micro: MicroBatch) -> Tensor:
-    """Return [n], log q of the sampled tokens that the teacher read."""
-    assert micro.teacher_head is not None
-    read = [record.reading.teacher for record in micro.records if record.reading.teacher is not None]
-    sampled = micro.response_ids[micro.tutored].unsqueeze(-1)
-    return concatenate(read).to(sampled.device).with_head(*micro.teacher_head).log_probs_at(sampled).squeeze(-1)

@@ -8,6 +8,7 @@ from ptdpo.train.method_settings import (
     PerceptionSettings,
     RecordSettings,
     ResamplingSettings,
+    ShiftSettings,
     TutoringSettings,
 )
 from ptdpo.train.settings import PTDConfig
@@ -43,6 +44,9 @@ def _tutoring(args: Any) -> TutoringSettings:
         floor=args.entropy_floor,
         keep_rl=args.tutoring_keep_rl,
         reweight_clip=args.tutoring_reweight_clip,
+        shift=ShiftSettings(args.tutoring_shift_scale, args.tutoring_shift_least, args.tutoring_shift_apart),
+        contrast=args.tutoring_contrast,
+        contrast_siblings=args.tutoring_contrast_siblings,
         ratio_clip=args.tutoring_ratio_clip,
         mean=args.tutoring_mean,
         keep_kl=args.tutoring_keep_kl,

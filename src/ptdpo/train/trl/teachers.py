@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from accelerate.utils import is_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, TrainerCallback
+from transformers import AutoConfig, TrainerCallback, TrainerState
 from trl import GRPOTrainer
 from trl.trainer.utils import use_adapter
 
@@ -53,7 +53,7 @@ def teacher_named(
         model, unwrapped = trainer.model, policy
     elif kind == "ema" and is_peft_model(policy):
         model, unwrapped = trainer.model, policy
-        average = MovingAverage(policy, args.tutoring_ema_rate)
+        average = MovingAverage(policy, args.tutoring_ema_rate, interval=args.tutoring_ema_interval)
         trainer.add_callback(average)
         weights = average.borrowed
     elif kind == "frozen" and is_peft_model(policy):
@@ -69,7 +69,7 @@ def teacher_named(
     if kind in ("frozen", "ema") and not is_peft_model(policy) and not isinstance(given_model, str):
         check_reference(policy, unwrapped)
     if kind == "ema" and not is_peft_model(policy):
-        trainer.add_callback(MovingAverage(policy, args.tutoring_ema_rate, unwrapped))
+        trainer.add_callback(MovingAverage(policy, args.tutoring_ema_rate, unwrapped, args.tutoring_ema_interval))
     return Teacher(
         model,
         unwrapped,
@@ -150,7 +150,7 @@ def _ids(model: Any, **origin: Any) -> int:
 
 
 class MovingAverage(TrainerCallback):
-    """After each optimiser step: average <- average + rate (policy - average). Saved and resumed with checkpoints.
+    """After an optimiser step: average <- average + rate (policy - average). Saved and resumed with checkpoints.
 
     The average is float32 whatever the models are: in bfloat16 small steps would round to none.
 
@@ -159,16 +159,21 @@ class MovingAverage(TrainerCallback):
         rate: how far the average goes towards it at each step.
         teacher: the model that has the average's weights; ``None``: the policy itself, whose trainable weights (an
             adapter) the average takes the place of while ``borrowed`` lasts.
+        interval: it goes every so many optimiser steps.
     """
 
-    def __init__(self, policy: torch.nn.Module, rate: float, teacher: torch.nn.Module | None = None) -> None:
-        self.policy, self.rate, self.teacher = policy, rate, teacher
+    def __init__(
+        self, policy: torch.nn.Module, rate: float, teacher: torch.nn.Module | None = None, interval: int = 1
+    ) -> None:
+        self.policy, self.rate, self.teacher, self.interval = policy, rate, teacher, interval
         followed = (teacher or policy).named_parameters()
         self.average = {n: p.detach().float().clone() for n, p in followed if teacher is not None or p.requires_grad}
 
     @torch.no_grad()
-    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-        """Move the average towards the policy."""
+    def on_step_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        """Move the average towards the policy, if it is time."""
+        if state.global_step % self.interval:
+            return
         for name, parameter in self.policy.named_parameters():
             if name in self.average:
                 self.average[name].lerp_(parameter.to(self.average[name]), self.rate)
