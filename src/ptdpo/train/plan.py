@@ -10,13 +10,19 @@ from trl import SFTConfig
 
 from ptdpo.config import Recipe
 from ptdpo.data.contexts import context_named
-from ptdpo.data.load import LoadedData, load_data
+from ptdpo.data.dataset import rl_dataset
+from ptdpo.data.load import LoadedData, instruction_of, load_data
 from ptdpo.models.loading import check_model, load_processor, model_config
 from ptdpo.presets import SFT, preset_settings
 from ptdpo.train.layout import aligned_save_steps, layout_of
 from ptdpo.train.settings import PTDConfig, settings_as_written
+from ptdpo.train.trl.late_checks import check_model_arguments
 from ptdpo.train.trl.recipe_checks import check_recipe_settings
 from ptdpo.train.trl.sft import sft_settings
+from ptdpo.tutor.rendered import refuse_unread_prompts
+
+# Rows whose rendered prompts a dry run looks at.
+_CHECKED_ROWS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,16 +103,22 @@ def make_plan(recipe: Recipe) -> Plan:
     """
     settings = resolved_settings(recipe)
     check_model(recipe.model)
-    data = load_data(
-        recipe.data,
-        processor=processor_if_local(recipe.model),
-        context=context_of(settings),
-        processes=recipe.processes,
-    )
+    processor = processor_if_local(recipe.model)
+    data = load_data(recipe.data, processor=processor, context=context_of(settings), processes=recipe.processes)
     plan = plan_of(recipe, settings, data)
     if isinstance(settings, PTDConfig):
         _check_on_this_machine(settings)
+        if processor is not None and settings.tutors:
+            _check_templates(recipe, settings, data, processor)
     return plan
+
+
+def _check_templates(recipe: Recipe, settings: PTDConfig, data: LoadedData, processor: Any) -> None:
+    """Refuse a chat template that loses the question or what the teacher is shown, as the trainer will."""
+    problems = data.problems[:_CHECKED_ROWS]
+    rows: Any = rl_dataset(problems, data.hints, instruction=instruction_of(recipe.data), solutions=data.solutions)
+    template = settings.chat_template_kwargs if isinstance(settings.chat_template_kwargs, dict) else {}
+    refuse_unread_prompts(processor, rows, settings.tutoring_context, **template)
 
 
 def context_of(settings: Settings) -> str:
@@ -126,6 +138,7 @@ def plan_of(recipe: Recipe, settings: Settings, data: LoadedData) -> Plan:
         ValueError: if the data holds too little for one generation or lacks what the teacher reads, or batches do
             not make up whole groups and generations.
     """
+    check_model_arguments(settings, _config_if_local(recipe.model))
     made = _sft_plan(recipe, settings, data) if isinstance(settings, SFTConfig) else _rl_plan(recipe, settings, data)
     check_recipe_settings(settings, recipe.processes)
     return made
@@ -167,6 +180,10 @@ def processor_if_local(model: str) -> Any:
     return load_processor(model)
 
 
+def _config_if_local(model: str) -> Any:
+    return model_config(model) if Path(model).is_dir() else None
+
+
 def _sft_plan(recipe: Recipe, settings: SFTConfig, data: LoadedData) -> Plan:
     solved = _solved(data)
     if not solved:
@@ -203,6 +220,7 @@ def _check_on_this_machine(settings: PTDConfig) -> None:
         bf16=False,
         tf32=None,
         use_vllm=False,
+        ddp_backend=None,
         fsdp=None,
         fsdp_config=None,
         deepspeed=None,

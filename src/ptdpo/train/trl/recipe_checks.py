@@ -14,6 +14,7 @@ from trl.import_utils import is_vllm_available
 
 from ptdpo.train.setting_checks import check_correction
 from ptdpo.train.settings import PTDConfig
+from ptdpo.train.trl.late_checks import check_late
 from ptdpo.values import unknown_name
 
 # Accuracy and format: those of every recipe.
@@ -34,8 +35,11 @@ def check_recipe_settings(settings: TrainingArguments, processes: int) -> None:
     _check_packages(settings)
     _check_unheeded(settings)
     _check_schedule(settings)
-    if settings.push_to_hub and not (settings.hub_token or get_token()):
-        raise ValueError("push_to_hub=True: nobody is logged in here: run hf auth login, or set push_to_hub=false")
+    check_late(settings, processes)
+    for name in ("push_to_hub", "log_completions_hub_repo"):
+        asked = getattr(settings, name, None)
+        if asked and not (settings.hub_token or get_token()):
+            raise ValueError(f"{name}={asked}: nobody is logged in here: run hf auth login, or leave it out")
     if settings.use_cpu and settings.fp16:
         raise ValueError("fp16=True with use_cpu=True: half precision needs a GPU; set fp16=false")
     if settings.fsdp and processes == 1:
@@ -121,6 +125,10 @@ def _check_rl(settings: PTDConfig) -> None:
     if settings.reward_weights is not None and len(settings.reward_weights) != len(_REWARDS):
         raise ValueError(
             f"reward_weights={settings.reward_weights}: a recipe has two rewards, {' and '.join(_REWARDS)}"
+        )
+    if settings.reward_weights is not None and not any(settings.reward_weights) and settings.rl_weight:
+        raise ValueError(
+            f"reward_weights={settings.reward_weights}: no reward is left; set rl_weight=0 to train without"
         )
     if settings.accuracy_reward not in _REWARDS:
         raise ValueError(f"accuracy_reward={settings.accuracy_reward!r}: a recipe has {' and '.join(_REWARDS)}")
