@@ -110,6 +110,15 @@ def test_a_finished_run_is_not_trained_further(recipe, preset, length, capsys):
     assert f"finished, checkpoint-{make_plan(asked).optimiser_steps} has all steps" in capsys.readouterr().err
 
 
+def test_a_finished_run_without_checkpoints_is_not_written_over_by_another(recipe):
+    folder = train_recipe(recipe(save_strategy="no"))
+    before = weights(folder)
+    with pytest.raises(ValueError, match=r"now lora\.rank=4"):
+        train_recipe(recipe("lora.rank=4", save_strategy="no"))
+    assert weights(folder) == before
+    assert not (folder / "adapter_config.json").exists()
+
+
 @pytest.mark.parametrize("preset", ["grpo", "sft"])
 def test_a_run_that_was_cut_before_it_was_saved_is_saved(recipe, preset):
     asked = recipe(preset=preset, max_steps=1)

@@ -115,7 +115,8 @@ def launch_command(processes: int, devices: int) -> str:
 
 
 def _refuse_other_run(recipe: Recipe, folder: Path) -> None:
-    if checkpoints_in(folder):
+    # A finished run may have kept no checkpoint: another one into its folder would leave the files of both.
+    if checkpoints_in(folder) or (folder / FINISHED).exists():
         remedy = f"set another output_dir, or delete {folder} to train anew"
         check_same(folder / STARTED, provenance_of(recipe), remedy, may_go_on=True)
 
