@@ -21,12 +21,21 @@ _BACKWARD_ROWS = 4_096
 
 
 class _Support(NamedTuple):
-    """The supports of all compared tokens as one flat list; an id that both sides name stands in it once."""
+    """The supports of the compared tokens; an id that both sides name stands in its row once."""
 
-    row: Int[Tensor, " s"]  # index among the compared tokens
-    id: Int[Tensor, " s"]
-    p: Float[Tensor, " s"]  # student probability
-    slope: Float[Tensor, " s"]  # dD / d log p
+    id: Int[Tensor, "n s"]  # int32; -1 where nothing stands
+    p: Float[Tensor, "n s"]  # student probability
+    slope: Float[Tensor, "n s"]  # dD / d log p; anything where nothing stands
+
+    @classmethod
+    def room(cls, tokens: int, size: int, like: Tensor) -> "_Support":
+        """Return room for so many tokens: joining pieces would hold every support twice."""
+        return cls(like.new_empty(tokens, size, dtype=torch.int32), *like.new_empty(2, tokens, size))
+
+    def keep(self, part: slice, found: "_Support") -> None:
+        """Keep the supports of a part of the tokens."""
+        for whole, new in zip(self, found, strict=True):
+            whole[part] = new
 
 
 class _Outside(NamedTuple):
@@ -43,9 +52,9 @@ class _LogitGradient(NamedTuple):
     shift: Float[Tensor, " n"]
     scale: Float[Tensor, " n"]
     slant: Float[Tensor, " n"] | None
-    set_row: Int[Tensor, " s"]  # at (row, id) the gradient is value instead, sorted by id
-    set_id: Int[Tensor, " s"]
-    set_value: Float[Tensor, " s"]
+    set_row: Int[Tensor, " m"]  # rows [m] in which the gradient of the ids [m, s] is value instead
+    set_id: Int[Tensor, "m s"]  # -1: of none
+    set_value: Float[Tensor, "m s"]
     targets: Int[Tensor, " n"]  # to whose gradient to_target is added
     to_target: Float[Tensor, " n"]
 
@@ -73,17 +82,18 @@ class FusedStats(torch.autograd.Function):
         head = ChunkedHead(weight, bias, settings.temperature)
         buffer = head.buffer(hidden, settings.row_chunk)
         log_prob, entropy, normaliser = buffer.new_empty(3, len(hidden))
-        supports, compared, outsides = [], [], []
+        support = _Support.room(rows.numel(), 0 if teacher is None else settings.support_size(teacher), buffer)
+        compared, outsides = [], []
         for part in slices(rows.numel(), len(buffer)):
             assert teacher is not None
             chunk = rows[part]
             padded = buffer[: len(chunk)]
             logits = head.logits(hidden[chunk], padded[:, : head.vocabulary])
             log_prob[chunk] = vocabulary.at(logits, targets[chunk].unsqueeze(-1)).squeeze(-1)
-            support, results, outside, normaliser[chunk], entropy[chunk] = _compare(
+            found, results, outside, normaliser[chunk], entropy[chunk] = _compare(
                 padded, logits, teacher[part], settings, vocabulary
             )
-            supports.append(support._replace(row=support.row + part.start))
+            support.keep(part, found)
             compared.append(results[:4])
             outsides.append(outside)
         for chunk in _others(rows, hidden).split(len(buffer)):
@@ -91,8 +101,7 @@ class FusedStats(torch.autograd.Function):
             log_prob[chunk] = vocabulary.at(logits, targets[chunk].unsqueeze(-1)).squeeze(-1)
             normaliser[chunk], mean = vocabulary.log_sum(logits)
             entropy[chunk] = -mean
-        none, no_ids = buffer.new_empty(0), rows.new_empty(0)
-        support = _Support(*_joined(supports, (no_ids, no_ids, none, none)))
+        none = buffer.new_empty(0)
         results = _joined(compared, tuple(none.clone() for _ in range(4)))
         outside = _Outside(*_joined(outsides, (none, none, none)))
         ctx.temperature, ctx.vocab_chunk, ctx.vocabulary = settings.temperature, settings.vocab_chunk, vocabulary
@@ -107,9 +116,9 @@ class FusedStats(torch.autograd.Function):
         """Return the gradients of the arguments of ``forward``."""
         # Unpacked once: under activation checkpointing unpacking recomputes.
         hidden, weight, bias, targets, rows, normaliser, entropy, *rest = ctx.saved_tensors
-        head, support = ChunkedHead(weight, bias, ctx.temperature), _Support(*rest[:4])
+        head, support = ChunkedHead(weight, bias, ctx.temperature), _Support(*rest[:3])
         scaled = [None if grad is None else grad / ctx.temperature for grad in grads[:3]]
-        gradient = _logit_gradient(scaled, targets, rows, normaliser, entropy, support, *rest[4:])
+        gradient = _logit_gradient(scaled, targets, rows, normaliser, entropy, support, *rest[3:])
         width = _BACKWARD_IDS_GPU if hidden.is_cuda else _BACKWARD_IDS
         with torch.autocast(hidden.device.type, enabled=False):
             held = _held(gradient, ctx.vocabulary)
@@ -181,8 +190,7 @@ def _compare(
     p, p_tail = log_p.exp(), log_p_tail.exp()
     entropy = -torch.special.xlogy(p, p).sum(dim=-1) - p_tail * (mean_outside + log_p_tail.clamp_min(NEVER))
     compared = compare_at(log_p, log_p_tail, counted, student_ids, teacher, settings)
-    row, slot = counted.nonzero(as_tuple=True)
-    support = _Support(row, ids[row, slot], p[row, slot], compared.slopes.inside[row, slot])
+    support = _Support(ids.masked_fill(~counted, -1).int(), p, compared.slopes.inside)
     outside = _Outside(log_outside, compared.slopes.outside, compared.slopes.total)
     return support, compared, outside, normaliser, entropy
 
@@ -205,17 +213,15 @@ def _logit_gradient(
     log_mass = outside - normaliser[rows]
     shift, scale, slant = normaliser.index_copy(0, rows, outside), -to_log_prob, None
     common = to_log_prob[rows] + to_divergence * total_slope
-    value = to_divergence[support.row] * support.slope - support.p * common[support.row]
+    value = to_divergence.unsqueeze(-1) * support.slope - support.p * common.unsqueeze(-1)
     scale = scale.index_copy(0, rows, to_divergence * tail_slope - log_mass.exp() * common)
     if grads[1] is not None:
         mass = torch.ones_like(normaliser).index_copy(0, rows, log_mass.exp())
         slant = -grads[1] * mass
         scale = scale + slant * entropy.index_add(0, rows, log_mass)
-        at = rows[support.row]
         log_p = support.p.clamp_min(torch.finfo(support.p.dtype).tiny).log()
-        value = value - grads[1][at] * support.p * (log_p + entropy[at])
-    ids, order = support.id.sort()
-    return _LogitGradient(shift, scale, slant, rows[support.row[order]], ids, value[order], targets, to_log_prob)
+        value = value - grads[1][rows].unsqueeze(-1) * support.p * (log_p + entropy[rows].unsqueeze(-1))
+    return _LogitGradient(shift, scale, slant, rows, support.id, value, targets, to_log_prob)
 
 
 def _held(gradient: _LogitGradient, vocabulary: Vocabulary) -> _LogitGradient:
@@ -224,13 +230,7 @@ def _held(gradient: _LogitGradient, vocabulary: Vocabulary) -> _LogitGradient:
     targets, own = vocabulary.local(gradient.targets)
     if here is None or own is None:
         return gradient
-    return gradient._replace(
-        set_row=gradient.set_row[here],
-        set_id=set_id[here],
-        set_value=gradient.set_value[here],
-        targets=targets,
-        to_target=gradient.to_target * own,
-    )
+    return gradient._replace(set_id=set_id.masked_fill(~here, -1), targets=targets, to_target=gradient.to_target * own)
 
 
 def _of_block(gradient: _LogitGradient, block: slice) -> _LogitGradient:
@@ -255,17 +255,14 @@ def _chunks(
 ) -> Iterator[tuple[slice, Float[Tensor, "rows ids"]]]:
     """Yield (ids, gradient [r, ids]) for one piece of the vocabulary after another; the tensor is reused."""
     buffer = gradient.shift.new_empty(len(states) * min(chunk, head.vocabulary))
-    parts = list(slices(head.vocabulary, chunk))
-    starts = torch.tensor([part.start for part in parts] + [head.vocabulary], device=states.device)
-    edges = torch.searchsorted(gradient.set_id, starts).tolist()
-    for ids, first, last in zip(parts, edges[:-1], edges[1:], strict=True):
+    for ids in slices(head.vocabulary, chunk):
         width = ids.stop - ids.start
         to_logits = buffer[: len(states) * width].view(len(states), width)
         head.logits(states, to_logits, ids)
         for part in slices(len(states), max(1, piece(states) // width)):
             _fill(to_logits[part], gradient, part)
-        here = slice(first, last)
-        to_logits[gradient.set_row[here], gradient.set_id[here] - ids.start] = gradient.set_value[here]
+        at, slot = ((gradient.set_id >= ids.start) & (gradient.set_id < ids.stop)).nonzero(as_tuple=True)
+        to_logits[gradient.set_row[at], gradient.set_id[at, slot] - ids.start] = gradient.set_value[at, slot]
         (row,) = ((gradient.targets >= ids.start) & (gradient.targets < ids.stop)).nonzero(as_tuple=True)
         to_logits[row, gradient.targets[row] - ids.start] += gradient.to_target[row]
         yield ids, to_logits

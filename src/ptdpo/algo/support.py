@@ -23,6 +23,11 @@ class HeadSettings(NamedTuple):
     backend: Literal["torch", "triton"] = "torch"
     keep: bool = False  # whether a backward pass may follow
 
+    def support_size(self, teacher: TeacherTopK) -> int:
+        """Return how many ids ``support_ids`` names per token."""
+        named = {"student": self.k, "teacher": teacher.ids.size(1)}
+        return named.get(self.support, sum(named.values()))
+
 
 class Slopes(NamedTuple):
     """What the backward pass needs per compared token.
