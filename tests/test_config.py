@@ -12,7 +12,7 @@ from transformers import HfArgumentParser
 from trl import GRPOTrainer, SFTConfig, TrlParser
 
 from ptdpo.config import Recipe, read_recipe
-from ptdpo.presets import PRESETS
+from ptdpo.presets import PRESETS, settings_over_preset
 from ptdpo.train import PTDConfig
 from ptdpo.train.plan import resolved_settings
 from ptdpo.train.run import launch_command
@@ -301,3 +301,14 @@ def test_vllm_makes_room_for_the_longest_prompt_and_a_response():
 )
 def test_the_launch_command_starts_as_many_processes(processes, devices, command):
     assert command in launch_command(processes, devices)
+
+
+@pytest.mark.parametrize("preset", ["grpo", "dapo", "gspo"])
+def test_a_tutoring_weight_for_a_preset_that_does_not_tutor_is_refused(preset):
+    with pytest.raises(
+        ValueError, match=rf"tutoring_weight=0.5 with preset {preset}.* is preset ptd-{preset}; .*weight=0$"
+    ):
+        settings_over_preset(preset, {"tutoring_weight": 0.5})
+    assert settings_over_preset(preset, {"tutoring_weight": 0})["tutoring_weight"] == 0
+    assert settings_over_preset(f"ptd-{preset}", {"tutoring_weight": 0.0})["tutoring_weight"] == 0.0
+    assert settings_over_preset("papo", {"tutoring_weight": 0.5})["tutoring_weight"] == 0.5, "has no tutored form"

@@ -208,3 +208,19 @@ def preset_settings(name: str) -> dict[str, Any]:
     if name not in PRESETS:
         raise ValueError(f"{unknown_name('preset', name, PRESETS)} (known: {', '.join(PRESETS)})")
     return dict(PRESETS[name])
+
+
+def settings_over_preset(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a preset, changed by those given.
+
+    Raises:
+        ValueError: on an unknown preset, or a tutoring weight given to one of which a tutored form has its own name.
+    """
+    preset, tutored = preset_settings(name), f"ptd-{name}"
+    weight = given.get("tutoring_weight", 0.0)
+    if tutored in PRESETS and isinstance(weight, int | float) and weight > 0:
+        raise ValueError(
+            f"tutoring_weight={weight} with preset {name}, which does not tutor: the tutored form is preset {tutored}; "
+            f"for {name} itself say tutoring_weight=0"
+        )
+    return {**preset, **given}

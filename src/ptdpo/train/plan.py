@@ -13,7 +13,7 @@ from ptdpo.data.contexts import context_named
 from ptdpo.data.dataset import rl_dataset
 from ptdpo.data.load import LoadedData, instruction_of, load_data
 from ptdpo.models.loading import check_model, load_processor, model_config
-from ptdpo.presets import SFT, preset_settings
+from ptdpo.presets import SFT, settings_over_preset
 from ptdpo.train.layout import aligned_save_steps, layout_of
 from ptdpo.train.settings import PTDConfig, settings_as_written
 from ptdpo.train.trl.late_checks import check_model_arguments
@@ -82,7 +82,7 @@ def resolved_settings(recipe: Recipe) -> Settings:
     Raises:
         ValueError: on an unknown setting (suggests the nearest name), or a value of the wrong type or out of range.
     """
-    given = {**preset_settings(recipe.preset), **recipe.train}
+    given = settings_over_preset(recipe.preset, recipe.train)
     if recipe.preset == SFT:
         return sft_settings(given)
     settings = settings_as_written(PTDConfig, given)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from transformers import TrainingArguments
 
-from ptdpo.presets import preset_settings
+from ptdpo.presets import settings_over_preset
 from ptdpo.train.layout import Layout, aligned_save_steps, layout_of
 from ptdpo.train.setting_checks import check_combinations
 from ptdpo.train.setting_fields import SettingFields
@@ -124,9 +124,10 @@ class PTDConfig(SettingFields):
         """Return the settings of a preset (``ptdpo.presets.PRESETS``), changed by ``settings``.
 
         Raises:
-            ValueError: on an unknown preset or an unknown setting; suggests the nearest name.
+            ValueError: on an unknown preset or an unknown setting (suggests the nearest name), or a tutoring weight for
+                a preset that does not tutor.
         """
-        return settings_as_written(cls, {**preset_settings(name), **settings}).completed()
+        return settings_as_written(cls, settings_over_preset(name, settings)).completed()
 
     def __post_init__(self) -> None:
         given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init}
