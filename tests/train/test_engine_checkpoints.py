@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from ptdpo.data.files import write_hints, write_problems
 from ptdpo.train.checkpoints.manifest import checkpoints_in
-from tests.processes import two_processes
+from tests.processes import gloo_processes
 
 pytestmark = pytest.mark.slow
 
@@ -48,7 +48,7 @@ def train(tmp_path, tiny_path, scenes):
         }  # fmt: skip
         (tmp_path / "r.yaml").write_text(yaml.safe_dump(recipe))
         (said := tmp_path / "said.txt").write_text("")
-        two_processes("tests.train.checkpoint_worker", engine, tmp_path, "train", tmp_path / "r.yaml", said=said)
+        gloo_processes("tests.train.checkpoint_worker", engine, tmp_path, "train", tmp_path / "r.yaml", said=said)
         codes = [json.loads((tmp_path / f"code-{rank}.json").read_text()) for rank in (0, 1)]
         assert codes == [0, 0], said.read_text()
         return said.read_text()

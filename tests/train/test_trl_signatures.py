@@ -36,6 +36,7 @@ CHECKPOINTS = {
     "train": ["self", "resume_from_checkpoint", "trial", "ignore_keys_for_eval"],
     "_get_output_dir": ["self", "trial"],
     "_save_checkpoint": ["self", "model", "trial"],
+    "save_model": ["self", "output_dir", "_internal_call"],
     "_push_from_checkpoint": ["self", "checkpoint_folder"],
 }
 
