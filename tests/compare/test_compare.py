@@ -71,9 +71,9 @@ SFT_TRAIN = {key: value for key, value in TRAIN.items() if key not in ("num_gene
 
 def test_it_chooses_on_validation_tests_once_and_resumes(tmp_path, recipe_file):
     paths = [
-        recipe_file("grpo", "grpo"),
-        recipe_file("tutored", "ptd-grpo", grid={"tutoring_weight": [0.5, 2.0]}),
-        recipe_file("sft", "sft", lora={"rank": 2}),
+        recipe_file("grpo", "grpo", max_steps=1),
+        recipe_file("tutored", "ptd-grpo", grid={"tutoring_weight": [0.5, 2.0]}, max_steps=1),
+        recipe_file("sft", "sft", lora={"rank": 2}, max_steps=1),
     ]
     plan = make_compare_plan(paths, (0, 1), (7,), {"learning_rate": [1e-4]})
     result = run_comparison(tmp_path / "out", plan)

@@ -28,7 +28,7 @@ from tests.test_config import ROOT
 
 MINI = DemoSettings(
     warm_start=WarmStart(
-        naming_rows=16, adding_rows=16, score_rows=16, practice_rounds=2, practice_rows=16, habit_rows=16, batch_size=16
+        naming_rows=16, adding_rows=16, score_rows=16, practice_rounds=1, practice_rows=16, habit_rows=16, batch_size=16
     ),
     arms={"grpo": Arm("grpo", 1e-3), "ptd-grpo": Arm("ptd-grpo", 1e-3, tutoring_weight=2.0)},
     train_problems=8,
@@ -119,7 +119,8 @@ def test_practice_goes_on_until_hints_are_followed(tmp_path, monkeypatch, accura
     measured, taught = iter(accuracies), []
     monkeypatch.setattr("ptdpo.demo.training.hint_accuracy", lambda *_: next(measured))
     monkeypatch.setattr("ptdpo.demo.training.fine_tune", lambda model, rows, out, *_: taught.append((model, out)))
-    last = practised(tmp_path, tmp_path / "skilled", 0, MINI)
+    two_rounds = replace(MINI, warm_start=replace(MINI.warm_start, practice_rounds=2))
+    last = practised(tmp_path, tmp_path / "skilled", 0, two_rounds)
     folders = [tmp_path / "skilled", tmp_path / "practised-0", tmp_path / "practised-1"]
     assert taught == list(itertools.pairwise(folders[: rounds + 1]))
     assert last == folders[rounds]

@@ -78,7 +78,15 @@ def test_trl_hands_its_model_to_the_scoring_and_to_nothing_else():
 
 def test_trl_still_has_the_attributes_that_are_read(run):
     trainer = run(reward=Alternating(2))
-    for name in ("_step", "_buffered_inputs", "_metrics", "_logs", "generation_kwargs", "eos_token_ids", "chat_template"):
+    for name in (
+        "_step",
+        "_buffered_inputs",
+        "_metrics",
+        "_logs",
+        "generation_kwargs",
+        "eos_token_ids",
+        "chat_template",
+    ):
         assert hasattr(trainer, name), name
     assert callable(trainer._tokenizer.batch_decode)
     assert isinstance(trainer._tokenizer.pad_token_id, int)
