@@ -38,7 +38,6 @@ CHECKPOINTS = {
     "_save_checkpoint": ["self", "model", "trial"],
     "save_model": ["self", "output_dir", "_internal_call"],
     "_push_from_checkpoint": ["self", "checkpoint_folder"],
-    "save_model": ["self", "output_dir", "_internal_call"],
 }
 
 
