@@ -360,6 +360,20 @@ def test_letters_of_a_run_in_another_order_need_options():
     assert not right("B/A", "A/B")
 
 
+def test_spellings_around_an_answer():
+    for given, expected in (
+        ("{(-2,5]}", "(-2,5]"),
+        ("{(3,-4)}", "(3,-4)"),
+        ("{\\{1,2\\}}", "\\{1,2\\}"),
+        ("9:30 a.m..", "9:30 AM"),
+    ):
+        assert right(given, expected)
+    assert right("{(1,2),(3,4)}", "\\{(1,2),(3,4)\\}")
+    assert not right("{(1,2),(3,4)}", "(1,2)")
+    assert grade("<answer>x < 4</answer>", "x < 4").accuracy == 1.0
+    assert grade("<answer>x < 4</answer> <answer>x > 4</answer>", "x < 4").accuracy == 0.0
+
+
 def test_a_sentence_in_a_box_names_its_value():
     for given, expected in (("The total is 8", "8"), ("The clock shows 10:05", "10:05"), ("The ratio is 3:5", "3:5")):
         assert right(given, expected)

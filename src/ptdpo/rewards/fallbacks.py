@@ -110,7 +110,7 @@ _COURTESY = re.compile(
 _BOLD = re.compile(r"(?<![\w)])\*\*|\*\*(?![\w(])")
 _QUOTED = re.compile(r"^[\"“]([^\"“”]{1,40}?)([.,]?)[\"”]([.,]?)(?=\s|$)")
 _FIGURES = re.compile(r"\s*([-+$\\]?\d[^\n]{0,30}?)[.]?\s*\Z")
-_TAG = re.compile(r"<answer>([^<>]*)</answer>", re.IGNORECASE)
+_TAG = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.IGNORECASE | re.DOTALL)
 _OPTION_LINE = re.compile(r"(?:^|\n)[ \t]*[(\[]?[A-J][)\].:]")
 _CHOICE = re.compile(rf"(?:option |choice )?{_LETTER}(?P<rest>.*)", re.DOTALL)
 _SENTENCE_END = re.compile(r"(?<=[^\d\s.])[.!?](?=\s|$)|(?<=\d)[.!?](?=\s|$)|[。！？]|</s>")

@@ -80,6 +80,7 @@ _VULGAR = re.compile(r"[¼-¾⅐-⅞]")
 _ENVIRONMENT = re.compile(r"\\(begin|end)\s*\{([bBpvV]?matrix|smallmatrix|array)\}(?:\s*\{[clr|\s]*\})?")
 _ROW = re.compile(r"\\\\(?:\[[^\]]*\])?")
 _BARE_SET = re.compile(r"\{(?!\d{1,3}(?:,\d{3})+\})[^{}]*,[^{}]*\}")
+_GROUPED_BRACKETS = re.compile(r"\{\s*[A-Z]?[(\[][^()\[\]{}]*[)\]]\s*\}|\{\s*⦃[^{}⦃⦄]*⦄\s*\}")
 _SPACES = re.compile(r"\\[!,;: ]|\\q?quad|(?<!\\)~(?:(?<!\d~)|(?!\d))|\\hspace\{[^}]*\}|\\(?:h|v)?phantom\{[^}]*\}")
 _BEFORE_BRACE = re.compile(rf"(\\(?:[dtc]?frac|sqrt|{_WRAPPERS}))\s+\{{")
 _RECURRING = re.compile(r"(?<![\d.])(\d{1,9})\.(\d{0,9})\\(?:overline|bar|dot)\{(\d{1,9})\}(?!\d)")
@@ -116,7 +117,7 @@ _FUNCTION = re.compile(rf"(?<![a-zA-Z\\])\\?({'|'.join(FUNCTIONS)}|root)(?![a-zA
 _SIMPLE_POWER = re.compile(r"\^\(([+-]?\d+|[a-zA-Z])\)")
 _TIGHT = re.compile(r"\s*([\^_])\s*")
 # What closes or decorates an answer and is no part of it.
-_EDGES = re.compile(r"^(?:\*\*|__|`|#+ )+|(?:\*\*|__|`)+$|(?<!\.)[.]$|[,;:\\]$|^:")
+_EDGES = re.compile(r"^(?:\*\*|__|`|#+ )+|(?:\*\*|__|`)+$|(?<!\.)[.]$|(?<=[ap]\.m\.)[.]$|[,;:\\]$|^:")
 _CYRILLIC = str.maketrans("АВСЕНКМОРТХасеорху", "ABCEHKMOPTXaceopxy")
 
 
@@ -165,6 +166,9 @@ def _characters(answer: str) -> str:
         text = text.translate(_CYRILLIC)
     text = re.sub(r"^(.{0,40})``([^`']*)''", r'\1"\2"', text).replace("$", " ")
     text = _COMMA.sub(",", text).strip()
+    if _GROUPED_BRACKETS.fullmatch(text):
+        # A point or an interval once more in braces that group.
+        return text[1:-1].strip()
     # A set in bare braces, as people write it; braces around anything else only group.
     return SET_OPEN + text[1:-1] + SET_CLOSE if _BARE_SET.fullmatch(text) else text
 
