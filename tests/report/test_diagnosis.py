@@ -72,6 +72,19 @@ def test_a_reward_that_the_careful_reader_disputes_is_named(tmp_path):
     assert found.kind == "reward and reader disagree"
 
 
+def test_the_careful_reader_reads_the_options_of_a_choice(tmp_path):
+    question = "Which?\n(A) 11\n(B) 12\n(C) 13"
+    view = run_view(make_run(tmp_path / "run", steps=30, question=question), "run")
+
+    def said(letter):
+        response = f"\\boxed{{{letter}}}"
+        return diagnose(changed(view, lambda _, r: dataclasses.replace(r, response=response, accuracy=1.0)))
+
+    # The answer is 12, which is option B.
+    assert "reward and reader disagree" not in [one.kind for one in said("B")]
+    assert "reward and reader disagree" in [one.kind for one in said("C")]
+
+
 def test_a_run_that_has_just_begun_says_so(tmp_path):
     folder = make_run(tmp_path / "run", steps=2)
     with (folder / "records" / "groups-00000.jsonl").open("a") as file:

@@ -15,7 +15,7 @@ from ptdpo.data.rendering import formed
 from ptdpo.folders import append_line, claim
 from ptdpo.models.loading import tokenizer_of
 from ptdpo.models.sampling import generate_batch
-from ptdpo.records import Answered
+from ptdpo.rewards.functions import answered
 from ptdpo.rewards.grading import grade_many
 from ptdpo.tutor.context import images_of, privileged_prompt
 from ptdpo.tutor.head import add_scoring_head
@@ -97,7 +97,8 @@ class Sampler:
             seed = hash_of(self._draws.seed, *key)
             settings = {"max_new_tokens": self._draws.max_new_tokens, "temperature": self._draws.temperature}
             found = generate_batch(self._model, self._processor, [shown] * self._draws.samples, seed=seed, **settings)
-            verdicts = grade_many([Answered(one.text, str(row["answer"])) for one in found])
+            asked = [row["answer"]] * len(found), [row["prompt"]] * len(found)
+            verdicts = grade_many(answered([one.text for one in found], *asked))
             right = [verdict.accuracy == 1 for verdict in verdicts]
             drawn = Drawn(*key, [one.text for one in found], [one.tokens for one in found], right)
             append_line(self._file, json.dumps(asdict(drawn)))

@@ -7,6 +7,7 @@ from typing import Literal
 
 from ptdpo.records import Answered
 from ptdpo.report.run_view import LAST, RunView
+from ptdpo.rewards.choices import read_options
 from ptdpo.rewards.grading import grade_many
 
 # Fewer steps than this say nothing of a trend.
@@ -139,7 +140,7 @@ def _truncated(run: RunView) -> Iterator[Finding]:
 
 def _careful_reader(run: RunView) -> Iterator[Finding]:
     graded = [
-        (group, rollout, question.answer)
+        (group, rollout, question)
         for group in run.records.groups.values()
         if (question := run.records.question_of(group)) is not None and question.answer.strip()
         for rollout in group.rollouts
@@ -149,10 +150,10 @@ def _careful_reader(run: RunView) -> Iterator[Finding]:
     graded = graded[::every]
     if not graded:
         return
-    verdicts = grade_many([Answered(rollout.response, answer) for _, rollout, answer in graded])
+    verdicts = grade_many([Answered(r.response, q.answer, read_options(q.question)) for _, r, q in graded])
     other = [one for one, verdict in zip(graded, verdicts, strict=True) if verdict.accuracy != one[1].accuracy]
     if len(other) > DISAGREE * len(graded):
-        places = ", ".join(f"step {g.step} id {g.id}: {r.extracted!r} for {a!r}" for g, r, a in other[:4])
+        places = ", ".join(f"step {g.step} id {g.id}: {r.extracted!r} for {q.answer!r}" for g, r, q in other[:4])
         yield Finding(
             "reward and reader disagree", "warning",
             f"A careful reader (ptdpo.grade) disagrees with the reward on {len(other)} of {len(graded)} "

@@ -46,7 +46,7 @@ def accuracy_reward(
     Raises:
         ValueError: if an answer is empty, or neither a text nor a number.
     """
-    return [verdict.accuracy for verdict in grade_many(_answered(completions, answer, prompts))]
+    return [verdict.accuracy for verdict in grade_many(answered(completions, answer, prompts))]
 
 
 @dataclass
@@ -89,7 +89,7 @@ class GradedAccuracy:
         Raises:
             ValueError: if an answer is empty, or neither a text nor a number.
         """
-        items = _answered(completions, answer, prompts)
+        items = answered(completions, answer, prompts)
         verdicts = grade_many(items, mode=self.mode, thinking_is_open=self.thinking_is_open)
         wrong = [(item, verdict) for item, verdict in zip(items, verdicts, strict=True) if not verdict.accuracy]
         other: Mode = "mathruler" if self.mode == "sound" else "sound"
@@ -149,9 +149,14 @@ def opens_thinking(processor: Any) -> bool:
     return False
 
 
-def _answered(
+def answered(
     completions: Sequence[Completion], answer: Sequence[str | float], prompts: Sequence[Completion] | None
 ) -> list[Answered]:
+    """Return completions with their expected answers and the options that their prompts list, for ``grade_many``.
+
+    Raises:
+        ValueError: if an answer is neither a text nor a number.
+    """
     # Users' own data sets also hold answers as numbers.
     expected = [as_text(one, "answer", "training data") for one in answer]
     asked = [""] * len(completions) if prompts is None else [_question(prompt) for prompt in prompts]
