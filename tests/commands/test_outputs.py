@@ -1,5 +1,6 @@
 """No command writes over what it reads, or over what it did not make; --overwrite insists."""
 
+import inspect
 import shutil
 
 import pytest
@@ -63,6 +64,10 @@ COMMANDS = {
     "evaluate compare": ("evaluate", "compare", "results", "results", "--out", "results"),
     "compare": ("compare", "r.yaml", "r.yaml", "--out", "results"),
     "demo": ("demo", "--out", "world"),
+    "data check": ("data", "check", "p.jsonl", "--out", "h.jsonl"),
+    "report": ("report", "run", "--out", "run/metrics.jsonl"),
+    "report over a page of others": ("report", "run", "--out", "page.html"),
+    "analyze": ("analyze", "groups", "run", "--out", "results"),
 }  # fmt: skip
 
 
@@ -72,9 +77,12 @@ def test_no_command_writes_over_what_it_reads_or_did_not_make(inputs, name, monk
     (inputs / "x.hints.jsonl").write_text("mine\n")
     (inputs / "f.failed.jsonl").write_text('{"id": "1", "reason": "r"}\n{"id": "1", "error": "mine"}\n')
     (inputs / "g.requests.jsonl").write_text("mine")
-    for made in ("world/data/notes.txt", "results/table.md", "results/comparison.md"):
+    for made in ("world/data/notes.txt", "results/table.md", "results/comparison.md", "results/groups.json",
+                 "page.html"):  # fmt: skip
         (inputs / made).parent.mkdir(parents=True, exist_ok=True)
         (inputs / made).write_text("mine\n")
+    (inputs / "run").mkdir()
+    (inputs / "run" / "metrics.jsonl").write_text('{"step": 1}\n')
     before = contents(inputs)
     monkeypatch.setattr("sys.argv", ["ptdpo", *COMMANDS[name]])
     with pytest.raises(SystemExit) as stop:
@@ -83,6 +91,23 @@ def test_no_command_writes_over_what_it_reads_or_did_not_make(inputs, name, monk
     assert (stop.value.code, len(said)) == (2, 1), said
     assert "--overwrite" in said[0]
     assert contents(inputs) == before
+
+
+def _commands(app, *names):
+    for group in app.registered_groups:
+        yield from _commands(group.typer_instance, *names, group.name)
+    for command in app.registered_commands:
+        yield " ".join([*names, command.name or command.callback.__name__]), command.callback
+
+
+def test_every_command_that_writes_can_be_told_to_overwrite():
+    """A command that takes a name to write to, and does not refuse what is there already, is one that destroys."""
+    without = {
+        name for name, function in _commands(cli.app)
+        if "overwrite" not in inspect.signature(function).parameters
+    }  # fmt: skip
+    # They write nothing, into an empty folder, or the tables of a results folder that they read.
+    assert without == {"merge", "watch", "evaluate table", "evaluate paper", "evaluate list"}
 
 
 def write(path, command="hints review", text="new", **guard):

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ptdpo.commands.outputs import refuse_unwritable_folder
+from ptdpo.commands.outputs import Overwrite, refuse_foreign_folder
 from ptdpo.commands.printing import out, print_table
 from ptdpo.commands.report import names_of, run_view
+from ptdpo.folders import sole_writer
 
 if TYPE_CHECKING:
     from ptdpo.analysis import Draws, OfRecipe
@@ -33,6 +34,7 @@ def analyze(
     seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
     steps: Annotated[int | None, typer.Option(min=1, help="Of each small training; divergence 40, gap 8.")] = None,
     assign: Annotated[list[str] | None, typer.Option("--set", help="key=value for the recipe.")] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Analyse: a table, a plot (SVG and PNG), JSON, and one sentence on what is seen.
 
@@ -51,14 +53,16 @@ def analyze(
     """
     from ptdpo.analysis import ANALYSES, OF_RECIPE, Draws
 
-    refuse_unwritable_folder("--out", folder)
-    if name in ANALYSES:
-        views = [run_view(path, named) for path, named in zip(paths, names_of(paths), strict=True)]
-        analysis = ANALYSES[name](views)
-    else:
-        draws = Draws(questions, samples, max_new_tokens, seed=seed)
-        analysis = OF_RECIPE[name](_asked(name, paths, assign or [], draws, steps, folder))
-    written = analysis.write(folder)
+    makes = (f"{name}.*", "sampling.json", "samples.jsonl", "images")
+    refuse_foreign_folder("--out", folder, "analyze", makes=makes, inputs=paths, overwrite=overwrite)
+    with sole_writer(folder, "analyze"):
+        if name in ANALYSES:
+            views = [run_view(path, named) for path, named in zip(paths, names_of(paths), strict=True)]
+            analysis = ANALYSES[name](views)
+        else:
+            draws = Draws(questions, samples, max_new_tokens, seed=seed)
+            analysis = OF_RECIPE[name](_asked(name, paths, assign or [], draws, steps, folder))
+        written = analysis.write(folder)
     print_table(analysis.columns, analysis.cells())
     out.print(analysis.sentence, soft_wrap=True, markup=False)
     out.print("wrote " + ", ".join(map(str, written)), soft_wrap=True, markup=False)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ptdpo.commands.outputs import refuse_unwritable_file
+from ptdpo.commands.outputs import Overwrite, output_file
 from ptdpo.commands.printing import out
 from ptdpo.folders import write_text
 
@@ -17,6 +17,7 @@ def report(
     runs: Annotated[list[Path], typer.Argument(help="Folders of runs, finished or in progress.")],
     page: Annotated[Path, typer.Option("--out", help="The HTML file to write.")] = Path("report.html"),
     title: Annotated[str, typer.Option(help="Heading of the page.")] = "",
+    overwrite: Overwrite = False,
 ) -> None:
     """Write one page about runs: what stands out, curves, groups, time, and their rollouts token by token.
 
@@ -26,10 +27,10 @@ def report(
     """
     from ptdpo.report.run_page import run_page
 
-    refuse_unwritable_file("--out", page)
-    views = [run_view(folder, name) for folder, name in zip(runs, names_of(runs), strict=True)]
-    html = run_page(views, title or ", ".join(view.name for view in views))
-    write_text(page, html)
+    with output_file("--out", page, "report", inputs=runs, overwrite=overwrite):
+        views = [run_view(folder, name) for folder, name in zip(runs, names_of(runs), strict=True)]
+        html = run_page(views, title or ", ".join(view.name for view in views))
+        write_text(page, html)
     groups = sum(len(view.records.groups) for view in views)
     out.print(f"{page}: {len(views)} runs, {groups} recorded groups, {len(html.encode()) / 1e6:.1f} MB", soft_wrap=True)
 
