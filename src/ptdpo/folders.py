@@ -183,8 +183,32 @@ def regular_file(path: str | Path, kind: str = "file") -> Path:
 # -- one writer at a time --------------------------------------------------------------------------------------
 
 
+class HeldFolder:
+    """A folder that one command writes to; another may take its place, or nothing, while that goes on."""
+
+    def __init__(self, folder: Path, command: str) -> None:
+        self._folder, self._command = folder, command
+        self._held = folder.stat()
+
+    def check(self) -> None:
+        """Refuse to go on in a folder that was removed, also if it was made again since.
+
+        Raises:
+            ValueError: says so.
+        """
+        try:
+            same = os.path.samestat(self._folder.stat(), self._held)
+        except OSError:
+            same = False
+        if not same:
+            raise ValueError(
+                f"{self._folder}: was removed while ptdpo {self._command} was writing there; what is there now lacks "
+                "what was in it: delete it, and run the same command again"
+            )
+
+
 @contextmanager
-def sole_writer(folder: str | Path, command: str) -> Iterator[None]:
+def sole_writer(folder: str | Path, command: str) -> Iterator[HeldFolder]:
     """Hold a folder while the block lasts; it is made if it is not there.
 
     The lock ends with the process, however that ends; the file that stays says who held it last.
@@ -194,20 +218,22 @@ def sole_writer(folder: str | Path, command: str) -> Iterator[None]:
         command: what writes, such as ``train``.
 
     Raises:
-        ValueError: if another process holds it; says which.
+        ValueError: if another process holds it, and says which; if the folder was removed while the block lasted.
         OSError: if the folder cannot be made or written to.
     """
     path = Path(folder) / LOCK
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+", encoding="utf-8") as file:
+    with path.open("ab", buffering=0) as file:
         if not lock(file.fileno()):
             raise ValueError(
                 f"{folder}: {_holder(path)} is writing there; wait for it, stop it, or take another folder"
             )
         file.truncate(0)
-        file.write(json.dumps(asdict(Writer.this(command)), ensure_ascii=False) + "\n")
-        file.flush()
-        yield
+        writer = json.dumps(asdict(Writer.this(command)), ensure_ascii=False)
+        write_whole(file.fileno(), path, f"{writer}\n".encode())
+        held = HeldFolder(path.parent, command)
+        yield held
+        held.check()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ptdpo.folders import write_json, write_text
+from ptdpo.folders import replacing, write_json, write_text
 from ptdpo.report.curves import svg
 
 Cell = str | int | float | None
@@ -47,7 +47,8 @@ class Analysis:
         table = "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
         write_text(paths[1], f"{self.sentence}\n\n{table}")
         write_text(paths[2], svg(self.figure))
-        FigureCanvasAgg(self.figure).print_png(str(paths[3]))
+        with replacing(paths[3]) as partial:
+            FigureCanvasAgg(self.figure).print_png(str(partial))
         return paths
 
 

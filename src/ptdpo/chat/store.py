@@ -68,9 +68,16 @@ class AppendOnlyFile:
         return place
 
     def close(self) -> None:
-        """Write through to the disk and let the file go."""
-        os.fsync(self._fd)
-        os.close(self._fd)
+        """Write through to the disk and let the file go.
+
+        Raises:
+            OSError: if the disk is broken, or somebody removed the file.
+        """
+        try:
+            write_whole(self._fd, self.path, b"")
+            os.fsync(self._fd)
+        finally:
+            os.close(self._fd)
 
 
 class RequestStore:

@@ -5,6 +5,7 @@ from pathlib import Path
 from ptdpo.folders import new_folder
 from ptdpo.models.adapters import read_adapter
 from ptdpo.models.loading import check_model, load_model, load_processor
+from ptdpo.models.saving import saving
 
 
 def save_merged(adapter: str | Path, out: Path) -> None:
@@ -22,6 +23,6 @@ def save_merged(adapter: str | Path, out: Path) -> None:
         raise ValueError(f"{adapter}: no adapter there (adapter_config.json and its weights): nothing to merge")
     check_model(str(adapter))
     model, processor = load_model(str(adapter)), load_processor(str(adapter))
-    with new_folder(out) as partial:
+    with saving(out), new_folder(out) as partial:
         model.save_pretrained(partial)
         processor.save_pretrained(partial)

@@ -17,6 +17,7 @@ from transformers import (
 )
 
 from ptdpo.models.loading import ImageOnlyQwen3VLProcessor
+from ptdpo.models.saving import saving
 
 # As in Qwen's vocabulary: vision and turn markers are special tokens, <think> is an ordinary added token, so
 # that decoding with skip_special_tokens keeps the reasoning and drops the markers.
@@ -165,8 +166,9 @@ def _save(model: PreTrainedModel, processor: Any, tokenizer: PreTrainedTokenizer
     assert model.generation_config is not None
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
+    with saving(folder):
+        model.save_pretrained(folder)
+        processor.save_pretrained(folder)
     return folder
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ptdpo.data.rows import as_text
+from ptdpo.folders import append_line
 from ptdpo.records import Answered, Verdict
 from ptdpo.rewards.choices import read_options
 from ptdpo.rewards.extraction import UNFINISHED, follows_format
@@ -118,8 +119,7 @@ class GradedAccuracy:
                     "response": item.response[-_RESPONSE_TAIL:],
                 }
                 self.disputes.parent.mkdir(parents=True, exist_ok=True)
-                with self.disputes.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(row) + "\n")
+                append_line(self.disputes, json.dumps(row))
 
 
 def default_rewards(mode: Mode = "sound", processor: Any = None, disputes: Path | None = None) -> list[Any]:

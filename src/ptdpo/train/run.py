@@ -13,7 +13,7 @@ from rich.console import Console
 from ptdpo.config import Recipe
 from ptdpo.data.dataset import rl_dataset
 from ptdpo.data.load import LoadedData, instruction_of, load_data
-from ptdpo.folders import sole_writer, write_json, write_text
+from ptdpo.folders import HeldFolder, sole_writer, write_json, write_text
 from ptdpo.models.loading import check_model, load_processor
 from ptdpo.runlog import FINISHED, STARTED
 from ptdpo.signals import StopRequest, heeding_signals
@@ -25,7 +25,7 @@ from ptdpo.train.settings import PTDConfig
 from ptdpo.train.start import whole_start
 from ptdpo.train.trainer import PTDTrainer
 from ptdpo.train.trl.sft import WholeSFTTrainer, make_sft_trainer
-from ptdpo.train.trl.stopping import own_signals_only, stop_after_step
+from ptdpo.train.trl.stopping import end_unless, own_signals_only, stop_after_step
 from ptdpo.train.trl.whole_checkpoints import WholeCheckpoints, naming_what_is_left, steps_of
 
 # That of transformers.
@@ -62,7 +62,7 @@ def train_recipe(recipe: Recipe) -> Path:
     )
     plan = plan_of(recipe, settings, data)
     _say(f"dropped: {data.report}" if data.report else "")
-    with _held(folder), heeding_signals(_say) as stop:
+    with _held(folder) as held, heeding_signals(_say) as stop:
         _refuse_other_run(recipe, folder)
         if (done := _finished(folder, settings, plan)) is not None:
             _say(f"{folder}: finished, {done.name} has all steps; to go on, raise max_steps or epochs")
@@ -76,6 +76,8 @@ def train_recipe(recipe: Recipe) -> Path:
                 # The model itself was never saved. Without an epoch to train, the checkpoint is loaded and that is all.
                 trainer.args.max_steps, trainer.args.num_train_epochs = -1, 0
             stop.check(f"{folder}: before the first step; the same command begins")
+            if held is not None:
+                end_unless(trainer, held.check)
             _train(trainer, folder, checkpoint, processor, provenance_of(recipe), stop)
             if trainer.accelerator.is_main_process:
                 write_text(folder / MODEL_CARD, model_card(plan, settings))
@@ -122,13 +124,13 @@ def _refuse_other_run(recipe: Recipe, folder: Path) -> None:
 
 
 @contextmanager
-def _held(folder: Path) -> Iterator[None]:
+def _held(folder: Path) -> Iterator[HeldFolder | None]:
     """Hold the folder for this run, which the first of its processes does for all."""
     if os.environ.get("RANK", "0") != "0":
-        yield
+        yield None
         return
-    with sole_writer(folder, "train"):
-        yield
+    with sole_writer(folder, "train") as held:
+        yield held
 
 
 def _train(

@@ -15,6 +15,7 @@ from ptdpo.data.dataset import sft_dataset, solution_rows
 from ptdpo.data.load import LoadedData, instruction_of
 from ptdpo.data.rendering import reads_parts
 from ptdpo.models import load_model, load_processor
+from ptdpo.models.saving import saving
 from ptdpo.train.settings import settings_as_written
 from ptdpo.train.trl.metrics_file import MetricsFile
 from ptdpo.train.trl.step_lines import say_steps_in_lines
@@ -94,7 +95,8 @@ def run_sft(model: str | PreTrainedModel, processor: Any, dataset: datasets.Data
     trainer = _sft_trainer(model, processor, dataset, args)
     trainer.train()
     trainer.save_model(args.output_dir)
-    processor.save_pretrained(args.output_dir)
+    with saving(args.output_dir):
+        processor.save_pretrained(args.output_dir)
     return trainer
 
 

@@ -1,7 +1,7 @@
 """Training that ends after the optimiser step in which a signal came, with a checkpoint."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -41,6 +41,26 @@ def stop_after_step(trainer: Trainer, request: StopRequest) -> None:
     """Let signals end the training of a trainer; what transformers has for it would mark the run as done."""
     trainer.remove_callback(JITCheckpointCallback)
     trainer.add_callback(StopAfterStep(request))
+
+
+class EndUnless(TrainerCallback):
+    """Ends training by the exception that a check raises, before each step and checkpoint."""
+
+    def __init__(self, check: Callable[[], None]) -> None:
+        self._check = check
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        """Check."""
+        self._check()
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        """Check, before a checkpoint is saved."""
+        self._check()
+
+
+def end_unless(trainer: Any, check: Callable[[], None]) -> None:
+    """Let a check end the training of a trainer by what it raises."""
+    trainer.add_callback(EndUnless(check))
 
 
 def _on_any_process(number: int, device: torch.device) -> int:

@@ -4,17 +4,17 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 from accelerate.utils import broadcast_object_list
-from safetensors import SafetensorError
 from transformers import TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
 
 from ptdpo.folders import put_in_place
+from ptdpo.models.saving import WRITING_ERRORS, reason_not_written, saving
 from ptdpo.train.checkpoints.buffer import buffer_file, read_buffer, write_buffer
 from ptdpo.train.checkpoints.manifest import (
     Manifest,
@@ -34,8 +34,6 @@ else:
     _Trainer = object
 
 SAVING = ".saving"
-# How torch and safetensors tell that a file could not be written.
-_WRITING = ("PytorchStreamWriter", "enforce fail", "No space", "I/O error", "File too large")
 Result = TypeVar("Result")
 
 
@@ -162,8 +160,11 @@ class WholeCheckpoints(_Trainer):
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """As in transformers, but the weights are whole; a checkpoint keeps them as its engine does."""
-        with nullcontext() if _internal_call else whole_weights(self):
+        if _internal_call:
             super().save_model(output_dir, _internal_call)
+            return
+        with saving(output_dir or str(self.args.output_dir)), whole_weights(self):
+            super().save_model(output_dir)
 
     def _save_beside(self, staged: Path) -> None:
         """Write what transformers does not know of: rollouts in use, and the weights of callbacks."""
@@ -269,11 +270,11 @@ def naming_what_is_left(path: Path, what: str, run: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, RuntimeError, SafetensorError) as error:
-        if isinstance(error, RuntimeError) and not any(word in str(error) for word in _WRITING):
+    except WRITING_ERRORS as error:
+        reason = reason_not_written(error)
+        if reason is None:
             raise
         kept = checkpoints_in(run)
         last = f"the last good one is {kept[0].name}" if kept else "there is no checkpoint before it"
-        reason = " ".join(str(getattr(error, "strerror", None) or error).split())
         message = f"{path}: {what} could not be saved ({reason}); {last}; the same command goes on from there"
         raise OSError(message) from error
