@@ -95,7 +95,7 @@ def run_sft(model: str | PreTrainedModel, processor: Any, dataset: datasets.Data
     trainer = _sft_trainer(model, processor, dataset, args)
     trainer.train()
     trainer.save_model(args.output_dir)
-    with saving(args.output_dir):
+    with saving(str(args.output_dir)):
         processor.save_pretrained(args.output_dir)
     return trainer
 
