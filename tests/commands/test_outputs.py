@@ -107,7 +107,7 @@ def test_every_command_that_writes_can_be_told_to_overwrite():
         if "overwrite" not in inspect.signature(function).parameters
     }  # fmt: skip
     # They write nothing, into an empty folder, or the tables of a results folder that they read.
-    assert without == {"merge", "watch", "evaluate table", "evaluate paper", "evaluate list"}
+    assert without == {"merge", "plan", "watch", "evaluate table", "evaluate paper", "evaluate list"}
 
 
 def write(path, command="hints review", text="new", **guard):

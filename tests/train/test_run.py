@@ -167,7 +167,7 @@ def test_a_checkpoint_that_cannot_be_written_is_one_line_and_the_last_one_stays(
 
     folder = train_recipe(recipe(max_steps=1))
     monkeypatch.setattr("torch.save", full)
-    told = r"checkpoint-2: the checkpoint could not be saved \(only a part.*PytorchStreamWriter.*last good one is checkpoint-1"
+    told = r"checkpoint-2: the checkpoint could not be saved \(only a part.*Writer.*last good one is checkpoint-1"
     with pytest.raises(OSError, match=told):
         train_recipe(recipe())
     assert checkpoints(folder) == ["checkpoint-1"]
