@@ -212,7 +212,9 @@ def test_data_check_says_which_answers_cannot_be_graded(ptdpo, tmp_path):
 
 def test_a_tiny_model_is_made_and_fine_tuned(ptdpo, tmp_path):
     assert ptdpo("data", "tiny-vlm", tmp_path / "tiny")[0] == 0
-    assert ptdpo("data", "easy-vqa", tmp_path / "p.jsonl", "--limit", 8, "--solutions")[0] == 0
+    assert ptdpo("data", "easy-vqa", tmp_path / "p.jsonl", "--limit", 8, "--solutions", "--hints")[0] == 0
+    for made in ("p.solutions.jsonl", "p.hints.jsonl"):
+        assert (tmp_path / made).read_text().count("question_hash") == 8
     code, _, err = ptdpo(
         "sft", tmp_path / "tiny", tmp_path / "p.jsonl", tmp_path / "p.solutions.jsonl", "--out", tmp_path / "sft",
         "--batch-size", 4,

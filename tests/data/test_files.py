@@ -3,7 +3,16 @@ import json
 import pytest
 
 from ptdpo.data.checks import BadRow, find_bad_rows
-from ptdpo.data.files import read_hints, read_solutions, write_hints, write_jsonl, write_problems, write_solutions
+from ptdpo.data.files import (
+    read_hints,
+    read_made_hints,
+    read_made_solutions,
+    read_solutions,
+    write_hints,
+    write_jsonl,
+    write_problems,
+    write_solutions,
+)
 from ptdpo.data.scan import read_problems, scan_problems
 from ptdpo.hints.hint_lines import read_hint_lines
 from ptdpo.records import Hint, Problem, Solution
@@ -145,3 +154,14 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 def test_a_conversation_must_end_with_the_response(tmp_path, turns):
     with pytest.raises(ValueError, match=r"s\.jsonl:1"):
         read_solutions(lines(tmp_path / "s.jsonl", {"id": "1", "conversations": turns}))
+
+
+def test_hints_and_solutions_say_for_which_questions_they_are(tmp_path):
+    problems = [Problem("1", (), "how many?", "3"), Problem("2", (), "which?", "a")]
+    write_hints(tmp_path / "h.jsonl", {"1": Hint("a", "b"), "9": Hint("a", "b")}, "rule", problems)
+    write_solutions(tmp_path / "s.jsonl", [Solution("2", "x")], problems)
+    hints, solutions = read_made_hints(tmp_path / "h.jsonl"), read_made_solutions(tmp_path / "s.jsonl")
+    assert hints["1"].fits(problems[0])
+    assert not hints["1"].fits(Problem("1", (), "how many more?", "3"))
+    assert hints["9"].question_hash == ""
+    assert not solutions["2"].fits(Problem("2", (), "which?", "b"))

@@ -90,9 +90,9 @@ def easy_vqa(
         problems = load_easy_vqa(split, limit, seed)
         write_problems(file, problems)
         if hints_file:
-            write_hints(hints_file, {p.id: easy_vqa_hint(p) for p in problems}, model="rule")
+            write_hints(hints_file, {p.id: easy_vqa_hint(p) for p in problems}, "rule", problems)
         if solutions_file:
-            write_solutions(solutions_file, [Solution(problem.id, easy_vqa_solution(problem)) for problem in problems])
+            write_solutions(solutions_file, [Solution(p.id, easy_vqa_solution(p)) for p in problems], problems)
     out.print(f"{len(problems)} problems in {file}")
 
 

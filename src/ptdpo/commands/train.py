@@ -1,5 +1,6 @@
 """``ptdpo train`` and ``ptdpo sft``."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -44,7 +45,9 @@ def train(
     if dry_run:
         print_table(("setting", "value"), make_plan(parsed).rows())
     else:
-        train_recipe(parsed)
+        folder = train_recipe(parsed)
+        if os.environ.get("RANK", "0") == "0":
+            out.print(f"the model is in {folder}", markup=False, highlight=False)
 
 
 def sft(

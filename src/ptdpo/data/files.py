@@ -174,8 +174,9 @@ def _made_for(row: Mapping[str, Any]) -> str:
     return str(row.get("question_hash") or "")
 
 
-def write_hints(path: str | Path, hints: Mapping[str, Hint], model: str) -> None:
-    """Write hints JSONL; ``model`` names what made them."""
+def write_hints(path: str | Path, hints: Mapping[str, Hint], model: str, problems: Iterable[Problem] = ()) -> None:
+    """Write hints JSONL; ``model`` names what made them, and ``problems`` say for which questions."""
+    hashes = _hashes(problems)
     write_jsonl(
         path,
         (
@@ -185,15 +186,21 @@ def write_hints(path: str | Path, hints: Mapping[str, Hint], model: str) -> None
                 "model": model,
                 "attempts": 1,
                 "rejected": [],
+                **hashes.get(key, {}),
             }
             for key, h in hints.items()
         ),
     )
 
 
-def write_solutions(path: str | Path, solutions: Iterable[Solution]) -> None:
-    """Write solutions JSONL: id and response."""
-    write_jsonl(path, ({"id": s.id, "response": s.response} for s in solutions))
+def write_solutions(path: str | Path, solutions: Iterable[Solution], problems: Iterable[Problem] = ()) -> None:
+    """Write solutions JSONL: id and response, and what ``problems`` say of the questions that they are for."""
+    hashes = _hashes(problems)
+    write_jsonl(path, ({"id": s.id, "response": s.response, **hashes.get(s.id, {})} for s in solutions))
+
+
+def _hashes(problems: Iterable[Problem]) -> dict[str, dict[str, str]]:
+    return {problem.id: {"question_hash": question_hash(problem)} for problem in problems}
 
 
 def read_solutions(path: str | Path) -> dict[str, str]:
