@@ -189,6 +189,11 @@ def test_data_commands(ptdpo, tmp_path):
     assert code == 0
     assert "5 problems" in out
     assert ptdpo("data", "check", tmp_path / "p.jsonl")[0] == 0
+    shown = {"a": "How many? Hint: look", "b": "how  many? Hint: look", "c": ""}
+    rows = [{"id": key, "problem": "how many?", "answer": "1", "prompt_with_hint": text} for key, text in shown.items()]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    said = ptdpo("data", "check", tmp_path / "p.jsonl")[1]
+    assert "1 prompt_with_hint do not hold the question of their row: a" in said
     (tmp_path / "p.jsonl").write_text('{"id": "a", "images": ["gone.png"], "problem": "q", "answer": "1"}\n')
     code, _, err = ptdpo("data", "check", tmp_path / "p.jsonl")
     assert code == 2

@@ -3,7 +3,9 @@
 import pyarrow
 import pyarrow.parquet
 import pytest
+from PIL import Image
 
+from ptdpo.data.images import open_image
 from ptdpo.evaluate.loading import declare, load_benchmark
 
 
@@ -56,3 +58,13 @@ def test_rows_without_an_id_have_the_names_of_their_rows(tmp_path):
     assert [problem.id for problem in read.problems] == ["a", "own-1", "own-2", "own-3"]
     read = loaded(tmp_path, *rows, id=pyarrow.array([1.0, 2.0, None, float("nan")]))
     assert [problem.id for problem in read.problems] == ["1.0", "2.0", "own-2", "own-3"]
+
+
+def test_a_relative_path_is_from_the_folder_of_the_file_not_of_the_command(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    for folder, colour in ((tmp_path, "red"), (tmp_path / "here", "blue")):
+        Image.new("RGB", (8, 8), colour).save(folder / "0.png")
+    monkeypatch.chdir(tmp_path / "here")
+    for columns in ({"image": ["0.png"]}, {"image": [{"bytes": None, "path": "0.png"}]}):
+        (problem,) = loaded(tmp_path, [user("<image>q"), RIGHT], images=columns["image"]).problems
+        assert open_image(problem.images[0]).getpixel((0, 0)) == (255, 0, 0)

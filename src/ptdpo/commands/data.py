@@ -117,6 +117,7 @@ def check(
     Example: `ptdpo data check problems.jsonl --model Qwen/Qwen3-VL-4B-Thinking --out bad.jsonl`
     """
     check_options(locals(), DataSettings)
+    from ptdpo.data.attach import holds_its_question
     from ptdpo.data.checks import describe_bad_rows, find_bad_rows, halves_escaped
     from ptdpo.data.files import write_jsonl
     from ptdpo.data.scan import read_rows
@@ -138,10 +139,17 @@ def check(
         )
     if not checked.good:
         raise ValueError(f"{problems}: holds no problem")
-    hinted = sum(bool((problem.prompt_with_hint or "").strip()) for problem in checked.good)
-    out.print(f"{len(checked.good)} problems, {hinted} with a hint, all usable")
+    hinted = [problem for problem in checked.good if (problem.prompt_with_hint or "").strip()]
+    out.print(f"{len(checked.good)} problems, {len(hinted)} with a hint, all usable")
+    _say_strange_hints([problem.id for problem in hinted if not holds_its_question(problem)])
     if grade:
         _check_grading(problems, checked.good)
+
+
+def _say_strange_hints(ids: Sequence[str]) -> None:
+    if ids:
+        listed = ", ".join(ids[:10]) + (" ..." if len(ids) > 10 else "")
+        out.print(f"{len(ids)} prompt_with_hint do not hold the question of their row: {listed}", markup=False)
 
 
 def _check_grading(path: Path, problems: Sequence["Problem"]) -> None:

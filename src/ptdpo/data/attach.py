@@ -11,7 +11,7 @@ import pyarrow
 import pyarrow.parquet
 
 from ptdpo.data.files import write_problems
-from ptdpo.data.prompts import hint_text, marked_text, placed_text, with_hint
+from ptdpo.data.prompts import hint_text, marked_text, placed_text, strip_image_markers, with_hint
 from ptdpo.folders import replacing
 from ptdpo.records import Hint, Problem
 
@@ -66,6 +66,13 @@ def attach_hints(problems: Sequence[Problem], hints: Mapping[str, Hint]) -> Atta
 def hinted_question(problem: Problem, hint: Hint) -> str:
     """Return x^h as the reference stores it: image markers, question, hint; no instruction."""
     return marked_text(with_hint(placed_text(problem.problem), hint_text(hint)), len(problem.images))
+
+
+def holds_its_question(problem: Problem) -> bool:
+    """Return whether a problem's ``prompt_with_hint`` holds its question, as far as white space and markers go."""
+    shown = problem.prompt_with_hint or ""
+    asked, shown = ("".join(strip_image_markers(text).split()) for text in (problem.problem, shown))
+    return asked in shown
 
 
 def write_data(path: str | Path, problems: Sequence[Problem]) -> None:

@@ -30,10 +30,14 @@ class ImageFinder:
         """
         images = cell if isinstance(cell, list) else [] if cell is None else [cell]
         given = (image_path(image, f"image {n}", Path(), self._cache) for n, image in enumerate(images, start=1))
-        return tuple(map(self.found, given))
+        return tuple(path if Path(path).is_relative_to(self._cache) else self._below_roots(path) for path in given)
 
     def found(self, given: str) -> str:
-        """Return where the image at a path is; of one that is nowhere, the path itself."""
+        """Return a path at which there is an image, else where it is below the roots; if nowhere, the path itself."""
+        return given if Path(given).is_file() else self._below_roots(given)
+
+    def _below_roots(self, given: str) -> str:
+        """Return where an image is: a relative path of a row says nothing of the folder in which the command runs."""
         found = self._look_up(given)
         if found is None and not self._unpacked:
             self._unpack()
@@ -42,7 +46,7 @@ class ImageFinder:
 
     def _look_up(self, given: str) -> Path | None:
         path = Path(given)
-        if path.is_absolute() or path.is_file():
+        if path.is_absolute():
             return path
         parts = PurePosixPath(given.replace("\\", "/")).parts
         endings = [parts[start:] for start in range(max(1, len(parts) - 1))]
