@@ -210,6 +210,7 @@ def test_every_preset_has_a_page_and_a_recipe(preset):
             {"tutoring_weight": 0.5, "tutoring_shift_scale": 0.02, "tutoring_shift_least": 0.02, "epsilon": 0.2}
             | {"tutoring_contrast_siblings": 4, "tutoring_ema_interval": 10, "tutoring_ema_rate": 1.0, "beta": 0.0},
         ),
+        ("scaf-grpo", {"hinted_rollouts": 1, "hinted_after": 50, "tutoring_weight": 0.0, "epsilon": 0.2, "beta": 0.0}),
         ("papo", {"perception_weight": 0.02, "perception_entropy_weight": 0.05, "masked_entropy_weight": 0.05}),
         ("papo-code", {"perception_weight": 0.02, "perception_entropy_weight": 0.05, "masked_entropy_weight": 0.0}),
     ],

@@ -150,6 +150,15 @@ _RLCSD: dict[str, Any] = {
     "tutoring_shift_least": 0.02,
     "tutoring_shift_apart": True,
 }
+# Groups that fail as a whole answer with a hint, and one right response takes the place of a failed one.
+_SCAF_GRPO: dict[str, Any] = {
+    **_NO_TUTOR,
+    "loss_type": "dapo",
+    "epsilon": 0.2,
+    "beta": 0.0,
+    "hinted_rollouts": 1,
+    "hinted_after": 50,
+}
 # The objective as printed: masked images are scored with gradient, and both entropies are pushed down.
 _PAPO: dict[str, Any] = {
     **_GRPO,
@@ -194,6 +203,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "srpo": _SRPO,
     "antisd": _ANTISD,
     "rlcsd": _RLCSD,
+    "scaf-grpo": _SCAF_GRPO,
     "papo": _PAPO,
     "papo-code": _PAPO_CODE,
 }

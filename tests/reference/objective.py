@@ -66,6 +66,7 @@ class Objective:
     entropy: float = 0.0
     masked_entropy: float = 0.0
     masked_once: bool = False
+    hinted: str = ""
     average_rate: float = 0.05
     average_interval: int = 1
 
@@ -95,6 +96,7 @@ class Row:
     in_tutored_group: bool
     sibling: str = ""
     contrasts: tuple[str, ...] = ()
+    asked: str = ""
 
 
 @dataclass(frozen=True)
@@ -251,7 +253,7 @@ def micro_batch(
 
 def _row_terms(objective: Objective, row: Row, weights: Weights, read: Reader, step: Step) -> dict[str, Tensor]:
     """Return [t] per term, as it is added to the loss."""
-    text, image, ids = row.question.text, row.question.image, torch.tensor(row.response).unsqueeze(1)
+    text, image, ids = row.asked or row.question.text, row.question.image, torch.tensor(row.response).unsqueeze(1)
     log_p = read(weights.policy, text, image, row.response)
     chosen = log_p.gather(1, ids).squeeze(1)
     old = read.without_gradient(weights.old, text, image, row.response).gather(1, ids).squeeze(1)

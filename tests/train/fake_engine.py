@@ -18,7 +18,7 @@ from tests.one_process import OneProcess
 class Table:
     response_ids: list
 
-    def with_rows(self, replaced):
+    def with_rows(self, replaced, *, keep_prompts=False):
         return Table([replaced[n][0].response_ids[replaced[n][1]] if n in replaced else ids
                       for n, ids in enumerate(self.response_ids)])  # fmt: skip
 

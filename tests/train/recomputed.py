@@ -17,7 +17,7 @@ class Recomputed:
 
     def __init__(self, objective: Objective, start, expert, questions, watched: Watched, accuracy: Accuracy):
         self.objective, self.questions, self.watched, self.accuracy = objective, questions, watched, accuracy
-        self.processor = load_processor(start)
+        self.processor, self.exchanged = load_processor(start), 0
         self.read = Reader(self.processor, TEMPERATURE)
         self.start, self.expert = load_model(start).double(), load_model(expert).double()
         # Copies share their configurations: copying those takes longer than the rest of a tiny model.
@@ -134,7 +134,16 @@ class Recomputed:
         if not objective.weight:
             chosen = [False] * len(group)
         advantage = reference.advantages(rewards, objective)[member]
-        return Row(question, response, advantage, chosen[member], any(chosen), sibling, contrasts)
+        asked = self._asked(question, response, name, generation)
+        return Row(question, response, advantage, chosen[member], any(chosen), sibling, contrasts, asked)
+
+    def _asked(self, question: Question, response: tuple[int, ...], name: str, generation: int) -> str:
+        """Return under which text a response is scored."""
+        drawn = dict(self.accuracy.drawn[generation].get(name, ())) if self.objective.hinted else {}
+        if not drawn.get(response):
+            return question.text
+        self.exchanged += 1
+        return question.text if self.objective.hinted == "question" else f"{question.text}\n\n{question.told['look']}"
 
     def _siblings(
         self, group: Sequence[tuple[int, ...]], right: Sequence[float], member: int, wanted: float

@@ -11,6 +11,7 @@ from ptdpo.algo.gates import FloorSettings
 from ptdpo.algo.objectives import EPSILON
 from ptdpo.train.method import Method
 from ptdpo.train.method_settings import MethodSettings, ResamplingSettings, TutoringSettings
+from ptdpo.train.rollouts.hinted import Chosen
 from ptdpo.tutor.head import Divergence
 from tests.reference.divergence import topk
 from tests.train.fake_engine import FakeEngine, FakeTeacher, scored
@@ -190,7 +191,8 @@ def test_uninformative_groups_are_exchanged():
     # Problems from 3 on are right every second time, the others always.
     engine.grade = lambda row, ids: 1.0 if int(row["id"]) < 3 else float(ids[1])
     own = Method(engine, MethodSettings(resampling=ResamplingSettings(rounds=20)))
-    chosen, rollouts = own.before_grading([data[0], data[0], data[4], data[4]])
+    after = own.before_grading([data[0], data[0], data[4], data[4]])
+    chosen, rollouts = after.rows, after.rollouts
     assert {row["id"] for row in chosen} <= {"3", "4", "5"}
     assert chosen[2:] == [data[4]] * 2
     assert [ids[0] for ids in rollouts.response_ids] == [int(row["id"]) for row in chosen]
@@ -205,7 +207,7 @@ def test_without_parts_the_method_changes_nothing():
     prepared = own.prepare(batch)
     assert own.terms == []
     assert prepared.advantages is batch.advantages
-    assert own.before_grading(engine.rows) == (engine.rows, None)
+    assert own.before_grading(engine.rows) == Chosen(engine.rows)
 
 
 @pytest.mark.slow

@@ -68,7 +68,8 @@ def questions(problems):
     for problem in chosen:
         hint = hints.get(problem.id)
         told = {"answer": problem.answer, "solution": solutions.get(problem.id, "")}
-        told["hint"] = f"Hint. Look: {hint.look}\nReason: {hint.reason}" if hint else ""
+        told["look"] = f"Hint. Look: {hint.look}" if hint else ""
+        told["hint"] = f"{told['look']}\nReason: {hint.reason}" if hint else ""
         found[problem.id] = Question(problem.problem, Image.open(problem.images[0]).convert("RGB"), told)
     return found
 
@@ -103,6 +104,7 @@ LOUD = {
     # Open at both steps that are checked.
     "antisd": {"tutoring_weight": -1.0, "tutoring_entropy_warmup": 1, "tutoring_entropy_floor": 0.5},
     "rlcsd": {**CONTRASTED, "tutoring_shift_apart": True},
+    "scaf-grpo": {"hinted_after": 0},
     "papo": {"beta": 0.5, "perception_weight": 1.0, "perception_entropy_weight": 1.0, "masked_entropy_weight": 1.0},
     "papo-code": {"beta": 0.5, "perception_weight": 1.0, "perception_entropy_weight": 1.0},
 }
@@ -127,6 +129,7 @@ NAMES = {
     "tutoring_contrast": "contrast",
     "tutoring_contrast_siblings": "contrasts",
     "tutoring_ema_interval": "average_interval",
+    "hinted_scored": "hinted",
     "tutoring_ema_rate": "average_rate",
     "perception_weight": "gap",
     "perception_entropy_weight": "entropy",
@@ -172,6 +175,7 @@ CASES["rlcsd, one wrong sibling and one mean"] = (
 CASES["rlcsd, without a contrast"] = (
     "rlcsd", {**CONTRASTED, "tutoring_contrast": "none", "tutoring_shift_apart": False}
 )  # fmt: skip
+CASES["scaf-grpo, scored with the hint"] = ("scaf-grpo", {"hinted_after": 0, "hinted_scored": "hint"})
 CASES["rlsd, contrasted with the question"] = ("rlsd", {**LOUD["rlsd"], "tutoring_contrast": "question"})
 CASES["rlsd, contrasted with wrong responses"] = (
     "rlsd", {**LOUD["rlsd"], "tutoring_contrast": "failed_siblings", "num_generations": 4}
@@ -216,4 +220,5 @@ def test_every_loss_and_gradient_is_that_of_the_formulas(case, tmp_path, start, 
         assert number != CHECKED[0] or gradients.keys() == terms_of(objective)
         for name, gradient in gradients.items():
             largest[name] = max(largest.get(name, 0.0), (gradient.norm() / total.norm()).item())
+    assert bool(objective.hinted) == bool(recomputed.exchanged)
     assert min(largest.values()) > 100 * TOLERANCE, "every term would be missed, and seen if its sign were wrong"

@@ -39,8 +39,10 @@ class Accuracy:
 
     __name__ = "accuracy_reward"
 
-    def __init__(self, group: int = GROUP):
-        self.group = group
+    def __init__(self, group: int = GROUP, *, hinted: bool = False):
+        self.group, self.hinted = group, hinted
+        # Graded once to see who fails, and once more with what was drawn then.
+        self._again = False
         self.own: list[dict[str, list]] = []
         self.drawn: list[dict[str, list]] = []
 
@@ -51,8 +53,13 @@ class Accuracy:
             members = asked.setdefault(name, [])
             # Drawn under the teacher's context: all but one are right.
             right = PATTERNS[self.group][int(name) % 4][len(members)] if whole else len(members) != 1
+            if self._again and dict(self.drawn[-1].get(name, ())).get(tuple(ids)):
+                right = True
             same = dict(members).get(tuple(ids), float(right))
             members.append((tuple(ids), same))
+        if self._again:
+            self.own.pop()
+        self._again = self.hinted and not whole
         (self.own if whole else self.drawn).append(asked)
         # A group's rows stand next to each other.
         return [right for members in asked.values() for _, right in members]
@@ -97,7 +104,7 @@ def run(folder, start, problems, preset, settings):
     chosen, hints, solutions = problems
     args = PTDConfig.from_preset(preset, output_dir=str(folder), **small_settings(**{**SETTINGS, **settings}))
     rows = rl_dataset(chosen, hints, instruction="", solutions=solutions)
-    accuracy = Accuracy(args.num_generations)
+    accuracy = Accuracy(args.num_generations, hinted=args.hints_rollouts)
     trainer = WatchedTrainer(start, accuracy, args, train_dataset=rows, processing_class=load_processor(start))
     trainer.watched = Watched()
     trainer.add_callback(Gradients(trainer.watched))

@@ -138,7 +138,7 @@ def test_a_context_is_one_entry_of_the_table(monkeypatch, processor):
     end = processor.tokenizer.eos_token
     marked = find_bad_rows([Problem("3", (), "how many?", "3", f"a{end}book")], processor=processor)
     assert [row.reason for row in marked.bad] == [f"the source holds the special token {end}"]
-    settings = SimpleNamespace(tutors=True, tutoring_weight=0.5, tutoring_context="source")
+    settings = SimpleNamespace(tutors=True, tutoring_weight=0.5, tutoring_context="source", hints_rollouts=False)
     check_contexts(settings, LoadedData(problems, {}, {}, ""))
     with pytest.raises(ValueError, match="no problem says where it comes from"):
         check_contexts(settings, LoadedData(problems[1:], {}, {}, ""))

@@ -107,6 +107,12 @@ def _hint_as_text(hint: Any, row_id: Any) -> str | None:
     return hint_text(Hint(look, reason))
 
 
+def hint_look(row: Row) -> str:
+    """Return the vague part of a row's hint, where to look, as the teacher reads it; empty if it has no parts."""
+    hint = row.get("hint")
+    return f"Hint. Look: {hint['look']}".strip() if isinstance(hint, Mapping) and hint.get("look") else ""
+
+
 def _told(question: str, introduction: str, told: Any) -> str | None:
     # An answer may be the number 0.
     if told is None or told == "":

@@ -34,8 +34,13 @@ class Rollouts(Protocol):
         """Return the sampled ids of each row."""
         ...
 
-    def with_rows(self, replaced: Mapping[int, tuple[Self, int]]) -> Self:
-        """Return a copy in which some rows are those of other rollouts: row -> (rollouts, their row)."""
+    def with_rows(self, replaced: Mapping[int, tuple[Self, int]], *, keep_prompts: bool = False) -> Self:
+        """Return a copy in which some rows are those of other rollouts: row -> (rollouts, their row).
+
+        Args:
+            replaced: by row.
+            keep_prompts: only their responses; prompts stay the rows' own.
+        """
         ...
 
 

@@ -85,11 +85,15 @@ def rollouts_per_generation(settings: SettingFields, processes: int) -> int:
 
 
 def _check_groups(settings: SettingFields, layout: Layout) -> None:
-    """Groups are exchanged within a process, by resampling or for rollouts under the teacher's context."""
-    drawn_anew = settings.tutors and settings.tutoring_rollouts == "teacher"
+    """Groups are exchanged within a process, by resampling or for rollouts under a hint or the teacher's context."""
     rows = layout.rows * layout.micro_batches
-    if (settings.resampling_rounds or drawn_anew) and rows % layout.group:
-        setting = "tutoring_rollouts=teacher" if drawn_anew else f"resampling_rounds={settings.resampling_rounds}"
+    exchanges = {
+        "tutoring_rollouts=teacher": settings.tutors and settings.tutoring_rollouts == "teacher",
+        f"resampling_rounds={settings.resampling_rounds}": settings.resampling_rounds > 0,
+        f"hinted_rollouts={settings.hinted_rollouts}": settings.hints_rollouts,
+    }
+    setting = next((name for name, on in exchanges.items() if on), None)
+    if setting is not None and rows % layout.group:
         raise ValueError(
             f"{setting}: every process must hold whole groups, but its {rows} rollouts (per_device_train_batch_size x "
             f"steps_per_generation) are not a multiple of num_generations={layout.group}"

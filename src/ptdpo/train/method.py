@@ -13,9 +13,10 @@ from torch import Tensor
 from ptdpo.algo.gates import EntropyFloor
 from ptdpo.algo.routing import group_shares
 from ptdpo.data.contexts import Row
-from ptdpo.train.engine import NOT_TUTORED, Engine, MicroBatch, Prepared, RolloutBatch, RolloutRecord, Rollouts
+from ptdpo.train.engine import NOT_TUTORED, Engine, MicroBatch, Prepared, RolloutBatch, RolloutRecord
 from ptdpo.train.method_settings import MethodSettings
 from ptdpo.train.recording import OFF, Recorder
+from ptdpo.train.rollouts.hinted import Chosen, draw_hinted
 from ptdpo.train.rollouts.resampling import resample
 from ptdpo.train.rollouts.tutored import tutor_rollouts
 from ptdpo.train.step import OptimiserStep, TutoringSums
@@ -28,7 +29,7 @@ from ptdpo.tutor.teacher import Teacher
 
 
 class Method:
-    """Tutoring, perception and resampling, as far as they are on.
+    """Tutoring, perception, resampling and hints, as far as they are on.
 
     Args:
         engine: what trains.
@@ -52,11 +53,12 @@ class Method:
 
     # -- a batch of rollouts -----------------------------------------------------------------------------------
 
-    def before_grading(self, rows: Sequence[Row]) -> tuple[Sequence[Row], Rollouts | None]:
-        """Return the rows to train on, and their rollouts if they had to be sampled to choose; else ``None``."""
-        if self.settings.resampling is None:
-            return rows, None
-        return resample(self._engine, self.settings.resampling, rows)
+    def before_grading(self, rows: Sequence[Row]) -> Chosen:
+        """Return the rows to train on, and their rollouts if they had to be sampled to choose."""
+        chosen = Chosen(rows)
+        if self.settings.resampling is not None:
+            chosen = Chosen(*resample(self._engine, self.settings.resampling, rows))
+        return chosen if self.settings.hinted is None else draw_hinted(self._engine, self.settings.hinted, chosen)
 
     def log_groups(self, groups: Groups) -> None:
         """Log how the groups did."""

@@ -100,6 +100,21 @@ class ResamplingSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class HintedSettings:
+    """Hints in the student's own rollouts (Scaf-GRPO).
+
+    Attributes:
+        count: so many rollouts of a group give way to right ones.
+        scored: under which prompt these are scored, the question or the hinted one.
+        after: optimiser steps that are made without.
+    """
+
+    count: int
+    scored: Literal["question", "hint"] = "question"
+    after: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class RecordSettings:
     """How much of a run is kept in its records, by each process.
 
@@ -127,6 +142,7 @@ class MethodSettings:
     tutoring: TutoringSettings | None = None
     perception: PerceptionSettings | None = None
     resampling: ResamplingSettings | None = None
+    hinted: HintedSettings | None = None
     records: RecordSettings | None = None
     rl_weight: float = 1.0
     leave_one_out: bool = False

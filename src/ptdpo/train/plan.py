@@ -199,6 +199,8 @@ def _solved(data: LoadedData) -> int:
 
 def check_contexts(settings: PTDConfig, data: LoadedData) -> None:
     """Refuse data in which the teacher would have nothing to read."""
+    if settings.hints_rollouts and not data.shows(context_named("hint")):
+        raise ValueError(f"hinted_rollouts={settings.hinted_rollouts}, but {context_named('hint').missing}")
     if not settings.tutors:
         return
     context = context_named(settings.tutoring_context)

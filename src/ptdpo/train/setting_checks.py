@@ -68,6 +68,8 @@ def check_combinations(args: SettingFields) -> None:
         raise ValueError(
             f"leave_one_out=True: advantages are not scaled then; set scale_rewards=none, not {args.scale_rewards!r}"
         )
+    if args.hints_rollouts:
+        _check_hinted(args)
     if not args.tutors:
         return
     if args.sync_ref_model and args.tutoring_teacher == "frozen":
@@ -100,6 +102,20 @@ def check_correction(args: SettingFields) -> None:
             "vLLM reports probabilities of the truncated distribution, and ratios of whole responses then go to 0 with "
             "their length, and with them the update: set vllm_importance_sampling_mode=token_truncate, or top_p=1, "
             "top_k=0 and no min_p"
+        )
+
+
+def _check_hinted(args: SettingFields) -> None:
+    """Refuse hints in rollouts where those would not count, or would be read twice."""
+    if args.num_generations is not None and args.hinted_rollouts >= args.num_generations:
+        raise ValueError(
+            f"hinted_rollouts={args.hinted_rollouts}: must be below num_generations={args.num_generations}, or the "
+            "group is all right and nothing is learnt"
+        )
+    if args.hinted_scored == "hint" and (args.tutors or args.perceives):
+        raise ValueError(
+            "hinted_scored=hint: a teacher would read hints twice, and perception terms would be taken under them; set "
+            "hinted_scored=question, or tutoring and perception weights to 0"
         )
 
 

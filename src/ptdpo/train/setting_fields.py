@@ -67,6 +67,9 @@ class SettingFields(GRPOConfig):
     rl_weight: Weight = setting(1.0, "Factor on the advantages.")
     leave_one_out: bool = setting(False, "Leave-one-out baseline.")
     resampling_rounds: Annotated[int, NOT_NEGATIVE] = setting(0, "Rounds of dynamic sampling; 0: none.")
+    hinted_rollouts: Annotated[int, NOT_NEGATIVE] = setting(0, "Failed rollouts that right hinted ones replace.")
+    hinted_scored: Literal["question", "hint"] = setting("question", "Under which prompt: question or hint.")
+    hinted_after: Annotated[int, NOT_NEGATIVE] = setting(0, "Optimiser steps without.")
     overlong_buffer: Annotated[int, NOT_NEGATIVE] = setting(0, "Tokens over which length is punished; 0: none.")
     perception_weight: Weight = setting(0.0, "gamma of PAPO.")
     perception_entropy_weight: Weight = setting(0.0, "eta_1 of PAPO.")
@@ -92,6 +95,11 @@ class SettingFields(GRPOConfig):
     def tutors(self) -> bool:
         """Return whether there is a tutoring term."""
         return self.tutoring_weight != 0
+
+    @property
+    def hints_rollouts(self) -> bool:
+        """Return whether groups that fail as a whole are answered with hints."""
+        return self.hinted_rollouts > 0
 
     @property
     def perceives(self) -> bool:

@@ -82,6 +82,11 @@ class PTDConfig(SettingFields):
         leave_one_out: baseline of an advantage without the rollout itself: advantages times G / (G - 1).
         resampling_rounds: how often groups from which nothing is learnt are exchanged for those of other prompts
             before training goes on with what there is (DAPO); 0: never.
+        hinted_rollouts: where a whole group fails it answers with a hint, the vaguest first, and so many right
+            responses take the place of failed ones, before rewards are compared (Scaf-GRPO); 0: none.
+        hinted_scored: the prompt under which the policy is trained on them: question (what it reads when it is used)
+            or hint (what it read when it answered).
+        hinted_after: optimiser steps that are made without.
         overlong_buffer: the last so many tokens of ``max_completion_length`` cost up to 1 of reward, linearly (DAPO).
         perception_weight: gamma of PAPO, the reward for depending on the image.
         perception_entropy_weight: eta_1, which pushes the policy's entropy down.

@@ -4,8 +4,8 @@ TRL's own code runs between these overrides, in this order:
 
 - ``_load_from_checkpoint``: the moving average of an ``ema`` teacher resumes too.
 - ``_prepare_inputs``: makes rollouts when the buffer is used up, keeps groups together, and begins an optimiser step.
-- ``_generate_and_score_completions``: resamples before, prepares after.
-- ``_generate``: hands over rollouts that resampling has made already.
+- ``_generate_and_score_completions``: resamples and hints before, prepares after.
+- ``_generate``: hands over rollouts that exist already.
 - ``_calculate_rewards``: keeps the rewards of every rollout.
 - ``_get_per_token_logps_and_entropies``: scores through ``ptdpo.tutor.head``.
 - ``compute_loss``: splits a micro-batch by tokens.
@@ -16,7 +16,7 @@ Without tutoring and perception the last six are TRL's own code, unless ``share_
 for ours. The method itself is ``ptdpo.train.method``, which sees the trainer through ``ptdpo.train.trl.engine`` only.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -48,7 +48,7 @@ from ptdpo.train.metrics import PartsClock, reconsideration_share
 from ptdpo.train.recording import leading_positions
 from ptdpo.train.settings import PTDConfig
 from ptdpo.train.trl.accuracy import accuracy_source, with_accuracy
-from ptdpo.train.trl.batches import RECORDS, records_of, replace_responses
+from ptdpo.train.trl.batches import RECORDS, records_of, replace_responses, trust_responses
 from ptdpo.train.trl.engine import TrlEngine
 from ptdpo.train.trl.engine_check import CHECKED_TOKENS, unlogged
 from ptdpo.train.trl.floor_state import FloorState
@@ -218,14 +218,16 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         engine, method = self.engine, self.method
         rows: Any = [readable_row(row) for row in inputs]
+        foreign: Collection[int] = ()
         if engine.training:
-            rows, rollouts = method.before_grading(rows)
-            assert rollouts is None or isinstance(rollouts, TrlRollouts)
-            self._handed.rollouts = rollouts
+            chosen = method.before_grading(rows)
+            assert chosen.rollouts is None or isinstance(chosen.rollouts, TrlRollouts)
+            rows, self._handed.rollouts, foreign = list(chosen.rows), chosen.rollouts, chosen.foreign
         check_images(self.args, engine.processes, rows)
         if engine.training and self._engine_check is not None:
             self._repeat_first_rows(rows)
         columns = super()._generate_and_score_completions(rows)
+        trust_responses(columns, foreign)
         if engine.training and self._engine_check is not None:
             self._engine_check(rows, columns, "at the start" if self._engine_check.at_the_start else "")
         if self.environments:

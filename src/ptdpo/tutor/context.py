@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ptdpo.data.contexts import CONTEXTS, context_named
-from ptdpo.data.prompts import IMAGE_MARKER, Prompt, interleave_images, written_parts
+from ptdpo.data.contexts import CONTEXTS, context_named, hint_look
+from ptdpo.data.prompts import IMAGE_MARKER, Prompt, interleave_images, with_hint, written_parts
 
 
 def privileged_prompt(row: Mapping[str, Any], context: str, sibling: str | None = None) -> Prompt | None:
@@ -35,6 +35,25 @@ def hinted_prompt(row: Mapping[str, Any]) -> Prompt | None:
         ValueError: as ``privileged_prompt``.
     """
     return privileged_prompt(row, CONTEXTS["hint"].name)
+
+
+def hint_levels(row: Mapping[str, Any]) -> list[Prompt]:
+    """Return prompts with a row's hint from vague to explicit: where to look, then all of it; none if it has none.
+
+    A hint that is a text, or a ``prompt_with_hint``, has one level.
+
+    Raises:
+        ValueError: as ``privileged_prompt``.
+    """
+    whole = hinted_prompt(row)
+    if whole is None:
+        return []
+    look = hint_look(row)
+    if not look:
+        return [whole]
+    vague = _with_last_question(row["prompt"], lambda question: with_hint(question, look, row.get("instruction") or ""))
+    assert vague is not None
+    return [vague, whole]
 
 
 def images_of(row: Mapping[str, Any]) -> list[Any]:

@@ -55,7 +55,7 @@ def accuracy_source(args: PTDConfig, reward_functions: Sequence[str]) -> Accurac
     Raises:
         ValueError: if the accuracy is needed and none has the name that the user gave.
     """
-    needed = args.tutors or args.resampling_rounds > 0
+    needed = args.tutors or args.resampling_rounds > 0 or args.hints_rollouts
     named = args.accuracy_reward
     if needed and named not in reward_functions and named != DEFAULT:
         raise ValueError(

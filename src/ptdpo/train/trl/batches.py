@@ -1,6 +1,6 @@
 """Between TRL's batches, mappings of columns, and the records of the seam."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,6 +74,19 @@ def replace_responses(
         columns["completion_mask"][row] = 0
         columns["completion_mask"][row, : len(ids)] = 1
     columns["num_items_in_batch"] = processes.sum(columns["completion_mask"].sum())
+
+
+def trust_responses(columns: dict[str, Any], foreign: Collection[int]) -> None:
+    """Take responses for the policy's own that it drew under another prompt than the one under which it is scored.
+
+    What the sampler thought of them is no measure of how far it has strayed from the policy.
+
+    Args:
+        columns: changed in place, as by ``replace_responses``.
+        foreign: their rows.
+    """
+    if foreign and "importance_sampling_ratio" in columns:
+        columns["importance_sampling_ratio"][sorted(foreign)] = 1.0
 
 
 def _like(tensor: Tensor, values: Sequence[int]) -> Tensor:

@@ -4,6 +4,7 @@ from typing import Any
 
 from ptdpo.data.contexts import context_named
 from ptdpo.train.method_settings import (
+    HintedSettings,
     MethodSettings,
     PerceptionSettings,
     RecordSettings,
@@ -20,6 +21,9 @@ def method_settings(args: PTDConfig) -> MethodSettings:
         tutoring=_tutoring(args) if args.tutors else None,
         perception=_perception(args) if args.perceives else None,
         resampling=_resampling(args) if args.resampling_rounds else None,
+        hinted=HintedSettings(args.hinted_rollouts, args.hinted_scored, args.hinted_after)
+        if args.hints_rollouts
+        else None,
         records=RecordSettings(args.record_steps, args.record_groups, args.record_tokens)
         if args.record_steps
         else None,
@@ -71,4 +75,5 @@ def _perception(args: Any) -> PerceptionSettings:
 def _resampling(args: Any) -> ResamplingSettings:
     # What comes from the group is right, and where a whole group fails there is none.
     kept = args.tutors and not context_named(args.tutoring_context).needs_group
-    return ResamplingSettings(args.resampling_rounds, args.tutoring_context if kept else None, args.seed)
+    context = "hint" if args.hints_rollouts else args.tutoring_context if kept else None
+    return ResamplingSettings(args.resampling_rounds, context, args.seed)

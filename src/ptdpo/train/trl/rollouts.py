@@ -22,8 +22,15 @@ class TrlRollouts:
         """Return the fields as TRL returns them."""
         return tuple(getattr(self, field.name) for field in fields(self))
 
-    def with_rows(self, replaced: Mapping[int, tuple["TrlRollouts", int]]) -> "TrlRollouts":
-        """Return a copy in which some rows are those of other rollouts: row -> (rollouts, their row)."""
+    def with_rows(
+        self, replaced: Mapping[int, tuple["TrlRollouts", int]], *, keep_prompts: bool = False
+    ) -> "TrlRollouts":
+        """Return a copy in which some rows are those of other rollouts: row -> (rollouts, their row).
+
+        Args:
+            replaced: by row.
+            keep_prompts: only their responses; prompts and images stay the rows' own.
+        """
 
         def merged(name: str) -> Any:
             own = getattr(self, name)
@@ -36,7 +43,8 @@ class TrlRollouts:
             # Rollouts of prompts without any image have no list of images.
             return [] if name == "images" and values is None else values[row]
 
-        names = ("prompt_ids", "response_ids", "tool_mask", "completions", "log_probs", "images", "tool_images")
+        names = ["response_ids", "tool_mask", "completions", "log_probs", "tool_images"]
+        names += [] if keep_prompts else ["prompt_ids", "images"]
         rows = replace(self, **{name: merged(name) for name in names})
         # TRL takes images from the data set where there are none here, and image processors refuse a batch of none.
         return rows if rows.images and any(rows.images) else replace(rows, images=None)

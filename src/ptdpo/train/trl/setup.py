@@ -39,6 +39,7 @@ def refuse_foreign_rollouts(args: PTDConfig, given: Mapping[str, Any]) -> None:
     samples = {
         "perception_weight, perception_entropy_weight and masked_entropy_weight": (args.perceives, "0"),
         "resampling_rounds": (args.resampling_rounds > 0, "0"),
+        "hinted_rollouts": (args.hints_rollouts, "0"),
         "tutoring_rollouts": (args.tutors and args.tutoring_rollouts == "teacher", "student"),
     }
     used = [(name, other) for name, (value, other) in samples.items() if value]
@@ -93,19 +94,27 @@ def refuse_missing_context(args: PTDConfig, rows: Any) -> None:
         rows: the training data; nothing is refused if it does not know its columns, as a stream may.
 
     Raises:
-        ValueError: if there is tutoring and none of the columns that its context reads exists.
+        ValueError: if there is tutoring, or hints in rollouts, and none of the columns that its context reads exists.
     """
-    if not args.tutors:
-        return
-    needed = [column.name for column in context_named(args.tutoring_context).columns]
     columns = getattr(rows, "column_names", None)
+    if args.tutors and (needed := _missing(args.tutoring_context, columns)):
+        raise ValueError(
+            f"tutoring_context={args.tutoring_context}: train_dataset has no column {needed}, so the teacher would "
+            "have nothing to read: name the column so, choose another tutoring_context, or set tutoring_weight=0"
+        )
+    if args.hints_rollouts and (needed := _missing("hint", columns)):
+        raise ValueError(
+            f"hinted_rollouts={args.hinted_rollouts}: train_dataset has no column {needed}, so there would be no hint: "
+            "name the column so, or set hinted_rollouts=0"
+        )
+
+
+def _missing(context: str, columns: Sequence[str] | None) -> str:
+    """Return which columns a context reads, and which there are, if none of them is there; else nothing."""
+    needed = [column.name for column in context_named(context).columns]
     if not needed or not columns or set(needed) & set(columns):
-        return
-    raise ValueError(
-        f"tutoring_context={args.tutoring_context}: train_dataset has no column {' or '.join(map(repr, needed))} (it "
-        f"has {', '.join(columns)}), so the teacher would have nothing to read: name the column so, choose another "
-        "tutoring_context, or set tutoring_weight=0"
-    )
+        return ""
+    return f"{' or '.join(map(repr, needed))} (it has {', '.join(columns)})"
 
 
 def check_prompts(trainer: GRPOTrainer, args: PTDConfig) -> None:
