@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from ptdpo.analysis import OfRecipe
 from ptdpo.analysis.divergence import compare_trainings, divergence
-from ptdpo.analysis.gap import Norms, found, gap
+from ptdpo.analysis.gap import Norms, analysis_of, gap
 from ptdpo.analysis.memory import HeadSize, counted, measure, memory, peak_bytes
 from ptdpo.cli import app
 from ptdpo.config import Recipe, read_recipe
@@ -160,7 +160,7 @@ def test_the_tutoring_gradient_grows_with_lambda():
 
 def test_what_to_expect_of_a_gap():
     def said(*right):
-        return found(
+        return analysis_of(
             summarise([HintedDraws(str(n), 4, a, b, 0) for n, (a, b) in enumerate(right)]), [0.1], Norms([1], [2]), 1
         )
 

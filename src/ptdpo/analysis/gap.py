@@ -67,7 +67,7 @@ def gap(asked: OfRecipe, rollouts: int = 2) -> Analysis:
     ]
     usefulness, distances = _drawn(asked.sampler(), context, settings.divergence, rollouts)
     norms = Norms(*([row["grad_norm"] for row in asked.trained(arm, _measure)] for arm in arms))
-    return found(usefulness, distances, norms, settings.tutoring_weight)
+    return analysis_of(usefulness, distances, norms, settings.tutoring_weight)
 
 
 def _drawn(sampler: Sampler, context: str, settings: Divergence, rollouts: int) -> tuple[Usefulness, list[float]]:
@@ -106,7 +106,7 @@ def on_failed(sampler: Sampler, context: str, settings: Divergence, rollouts: in
     return values
 
 
-def found(usefulness: Usefulness, distances: Sequence[float], norms: Norms, weight: float) -> Analysis:
+def analysis_of(usefulness: Usefulness, distances: Sequence[float], norms: Norms, weight: float) -> Analysis:
     """Return the analysis of what was measured; ``weight`` is the recipe's lambda."""
     gain, equal, distance = usefulness.gain, norms.equal_weight, mean(distances)
     draws = usefulness.compared[0].draws

@@ -118,7 +118,7 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Term:
+class MemoryTerm:
     """One line of a plan: bytes of one GPU while rollouts are made, while they are scored, and in the update."""
 
     name: str
@@ -137,7 +137,7 @@ class MemoryPlan:
     """
 
     run: Run
-    terms: tuple[Term, ...]
+    terms: tuple[MemoryTerm, ...]
 
     @property
     def phases(self) -> tuple[float, float, float]:
@@ -161,27 +161,27 @@ class MemoryPlan:
 
 def memory_plan(run: Run) -> MemoryPlan:
     """Return the memory that each GPU needs for a run."""
-    return MemoryPlan(run, (*_held(run), *_passes(run), *_of_rollouts(run), Term("CUDA, buffers", *[BESIDE] * 3)))
+    return MemoryPlan(run, (*_held(run), *_passes(run), *_of_rollouts(run), MemoryTerm("CUDA, buffers", *[BESIDE] * 3)))
 
 
-def _held(run: Run) -> list[Term]:
+def _held(run: Run) -> list[MemoryTerm]:
     """Return what is there from the first step on, whatever the rows are."""
     every, trained = run.sizes.parameters, run.trained
     weights = (_HALF if run.sharding in ("zero2", "zero3") and run.half else _FLOAT) * every
     # DeepSpeed trains a float32 copy of weights that are 16 bits wide.
     masters = _FLOAT * trained if run.sharding in ("zero2", "zero3") and run.half else 0
     terms = [
-        Term("weights", *[weights / run.shards] * 3),
-        Term("optimiser", *[(_ADAM * trained + masters) / run.parts] * 3),
+        MemoryTerm("weights", *[weights / run.shards] * 3),
+        MemoryTerm("optimiser", *[(_ADAM * trained + masters) / run.parts] * 3),
     ]
     if run.sharding == "ddp":
-        terms.append(Term("buckets of gradients (DDP)", *[_FLOAT * trained] * 3))
+        terms.append(MemoryTerm("buckets of gradients (DDP)", *[_FLOAT * trained] * 3))
     if (reference := _scoring_models(run)) > 0:
-        terms.append(Term("reference and teacher", *[reference / run.shards] * 3))
+        terms.append(MemoryTerm("reference and teacher", *[reference / run.shards] * 3))
     if run.settings.use_vllm and run.settings.vllm_mode == "colocate":
         room = run.settings.vllm_gpu_memory_utilization * run.memory
         kept = 0.0 if run.settings.vllm_enable_sleep_mode else room
-        terms.append(Term("vLLM", room, kept, kept))
+        terms.append(MemoryTerm("vLLM", room, kept, kept))
     return terms
 
 
@@ -198,7 +198,7 @@ def _scoring_models(run: Run) -> float:
     return reference + average + each * run.other_teacher
 
 
-def _passes(run: Run) -> list[Term]:
+def _passes(run: Run) -> list[MemoryTerm]:
     """Return what forward and backward passes need, gradients included."""
     rows, load = run.rows, run.workload
     prompts = run.prompts_of(rows)
@@ -220,12 +220,16 @@ def _passes(run: Run) -> list[Term]:
         there, most = gradients, gradients + max(at_the_head, kept + block)
     else:
         there, most = max(0.0, gradients - kept), max(at_the_head, max(kept, gradients) + block)
-    weights = Term("weights in 16 bits", 0, copies) if not gathered else Term("gathered weights", 0, gathered, gathered)
+    weights = (
+        MemoryTerm("weights in 16 bits", 0, copies)
+        if not gathered
+        else MemoryTerm("gathered weights", 0, gathered, gathered)
+    )
     return [
         weights,
-        Term("gradients", 0, 0, there),
-        Term("activations kept", 0, 0, kept),
-        Term("one block, or the head", 0, max(read, head_read), most - there - kept),
+        MemoryTerm("gradients", 0, 0, there),
+        MemoryTerm("activations kept", 0, 0, kept),
+        MemoryTerm("one block, or the head", 0, max(read, head_read), most - there - kept),
     ]
 
 
@@ -260,7 +264,7 @@ def _gathered(run: Run) -> float:
     return float((_HALF if run.half else _FLOAT) * whole + _FLOAT * run.sizes.block)
 
 
-def _of_rollouts(run: Run) -> list[Term]:
+def _of_rollouts(run: Run) -> list[MemoryTerm]:
     """Return what the rollouts of one generation need on a GPU until they are trained on."""
     load, settings = run.workload, run.settings
     rows = run.layout.rollouts // run.layout.processes
@@ -270,15 +274,15 @@ def _of_rollouts(run: Run) -> list[Term]:
         merged = getattr(vision, "spatial_merge_size", 1) ** 2
         patch = 3 * getattr(vision, "temporal_patch_size", 1) * vision.patch_size**2 * _FLOAT
         pixels = float(rows * load.image * merged * patch)
-        terms.append(Term("pixels of all rollouts", 0, pixels, pixels))
+        terms.append(MemoryTerm("pixels of all rollouts", 0, pixels, pixels))
     if settings.tutors and settings.tutoring_use == "loss":
         each = run.sizes.text.hidden_size * (_HALF if run.half else _FLOAT) + settings.tutoring_k * 8
         there = (run.rows if settings.teacher_on_cpu else rows) * load.response * each
-        terms.append(Term("what the teacher left", 0, there, there))
+        terms.append(MemoryTerm("what the teacher left", 0, there, there))
     if not settings.use_vllm:
         text = run.sizes.text
         width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
         keys = 2 * text.num_hidden_layers * text.num_key_value_heads * width * (_HALF if run.half else _FLOAT)
         copies = _HALF * run.sizes.parameters if run.half and run.shards == 1 else 0
-        terms.append(Term("keys and values of generate", rows * (load.prompt + load.response) * keys + copies))
+        terms.append(MemoryTerm("keys and values of generate", rows * (load.prompt + load.response) * keys + copies))
     return terms
