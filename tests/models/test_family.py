@@ -161,6 +161,7 @@ def test_tensors_without_an_image_are_left_out():
     assert without_empty_images(kept) == kept
 
 
+@pytest.mark.skipif(tiny_families.TORCHVISION, reason="torchvision is installed")
 def test_processors_of_every_family_load_without_torchvision(tiny_family):
     for name in ("qwen2_vl", "gemma3", "llava_next", "idefics3", "smolvlm", "internvl"):
         processor = load_processor(tiny_family(name))

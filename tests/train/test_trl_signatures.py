@@ -35,6 +35,7 @@ OVERRIDDEN = {
 CHECKPOINTS = {
     "train": ["self", "resume_from_checkpoint", "trial", "ignore_keys_for_eval"],
     "_get_output_dir": ["self", "trial"],
+    "_load_optimizer_and_scheduler": ["self", "checkpoint"],
     "_save_checkpoint": ["self", "model", "trial"],
     "save_model": ["self", "output_dir", "_internal_call"],
     "_push_from_checkpoint": ["self", "checkpoint_folder"],

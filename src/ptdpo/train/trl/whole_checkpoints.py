@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, runtime_checkable
 
 from accelerate.utils import broadcast_object_list
 from transformers import TrainerCallback
@@ -16,6 +16,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from ptdpo.folders import put_in_place
 from ptdpo.models.saving import WRITING_ERRORS, reason_not_written, saving
 from ptdpo.train.checkpoints.buffer import buffer_file, read_buffer, write_buffer
+from ptdpo.train.checkpoints.converted import converted_optimiser, converted_weights, needs_conversion
 from ptdpo.train.checkpoints.manifest import (
     Manifest,
     RowLayout,
@@ -85,6 +86,27 @@ class WholeCheckpoints(_Trainer):
             self._refuse_inexact(chosen, read_manifest(chosen))
         self._resumed_from = chosen
         return super().train(None if chosen is None else str(chosen), trial, ignore_keys_for_eval)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Load weights, converted if another layout wrote them."""
+        path, sharded = Path(resume_from_checkpoint), self.is_fsdp_enabled
+        if not needs_conversion(path, sharded=sharded):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        with converted_weights(path, _tied(self.model), sharded=sharded) as folder:
+            super()._load_from_checkpoint(str(folder), model)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Load the optimiser's state, converted if another layout wrote it."""
+        sharded = self.is_fsdp_enabled
+        if checkpoint is None or not needs_conversion(Path(checkpoint), sharded=sharded):
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        model, optimiser = cast(Any, self.model), cast(Any, self.optimizer)
+        names = {id(parameter): name for name, parameter in model.named_parameters()}
+        groups = [[names[id(each)] for each in group["params"]] for group in optimiser.param_groups]
+        with converted_optimiser(Path(checkpoint), groups, sharded=sharded) as folder:
+            super()._load_optimizer_and_scheduler(str(folder))
 
     def newest_checkpoint(self, tell: Callable[[str], None]) -> Path | None:
         """Return ``newest_whole`` of the run's folder, the same on all processes.
@@ -222,6 +244,13 @@ class _RolloutsBack(TrainerCallback):
     def on_train_begin(self, *_: Any, **__: Any) -> None:
         """Before the first step."""
         self._trainer.put_rollouts_back()
+
+
+def _tied(model: Any) -> dict[str, str]:
+    """Return the names under which a weight stands besides the first of its names, which it maps to."""
+    first: dict[int, str] = {}
+    every = model.named_parameters(remove_duplicate=False)
+    return {name: kept for name, each in every if (kept := first.setdefault(id(each), name)) != name}
 
 
 def _or_nearest(chosen: Path) -> str:
