@@ -26,7 +26,7 @@ RUNS: dict[str, dict[str, object]] = {
     "ptd-gspo": {"preset": "ptd-gspo"},
     "sdpo": {"preset": "sdpo"},
     "hdpo": {"preset": "hdpo"},
-    "papo": {"preset": "papo"},
+    "papo-printed": {"preset": "papo-printed"},
 }
 
 

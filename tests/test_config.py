@@ -12,7 +12,7 @@ from transformers import HfArgumentParser
 from trl import GRPOTrainer, SFTConfig, TrlParser
 
 from ptdpo.config import Recipe, read_recipe
-from ptdpo.presets import PRESETS, settings_over_preset
+from ptdpo.presets import PRESETS, preset_settings, settings_over_preset
 from ptdpo.train import PTDConfig
 from ptdpo.train.plan import resolved_settings
 from ptdpo.train.run import launch_command
@@ -174,7 +174,7 @@ def test_the_class_of_settings_checks_what_it_is_given_itself(tmp_path):
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 def test_every_preset_has_a_page_and_a_recipe(preset):
-    page = {"opd-sampled": "opd", "opsd-v1": "opsd", "papo-code": "papo"}.get(preset, preset)
+    page = {"opd-sampled": "opd", "opsd-v1": "opsd", "papo-printed": "papo"}.get(preset, preset)
     text = (ROOT.parent / "docs" / "presets" / f"{page}.md").read_text()
     recipe = f"recipes/demo/{preset.replace('-', '_')}.yaml"
     assert read_recipe(ROOT.parent / recipe).preset == preset
@@ -211,12 +211,17 @@ def test_every_preset_has_a_page_and_a_recipe(preset):
             | {"tutoring_contrast_siblings": 4, "tutoring_ema_interval": 10, "tutoring_ema_rate": 1.0, "beta": 0.0},
         ),
         ("scaf-grpo", {"hinted_rollouts": 1, "hinted_after": 50, "tutoring_weight": 0.0, "epsilon": 0.2, "beta": 0.0}),
-        ("papo", {"perception_weight": 0.02, "perception_entropy_weight": 0.05, "masked_entropy_weight": 0.05}),
-        ("papo-code", {"perception_weight": 0.02, "perception_entropy_weight": 0.05, "masked_entropy_weight": 0.0}),
+        ("papo-printed", {"perception_weight": 0.02, "perception_entropy_weight": 0.05, "masked_entropy_weight": 0.05}),
+        ("papo", {"perception_weight": 0.02, "perception_entropy_weight": 0.05, "masked_entropy_weight": 0.0}),
     ],
 )
 def test_presets_hold_the_values_of_their_papers(preset, values):
     assert {name: PRESETS[preset][name] for name in values} == values
+
+
+def test_a_preset_s_former_name_says_how_it_is_called_now():
+    with pytest.raises(ValueError, match="'papo-code': is called papo now, and what was papo is papo-printed"):
+        preset_settings("papo-code")
 
 
 @pytest.mark.parametrize(

@@ -160,7 +160,7 @@ _SCAF_GRPO: dict[str, Any] = {
     "hinted_after": 50,
 }
 # The objective as printed: masked images are scored with gradient, and both entropies are pushed down.
-_PAPO: dict[str, Any] = {
+_PAPO_PRINTED: dict[str, Any] = {
     **_GRPO,
     **_NO_TUTOR,
     "epsilon_high": 0.3,
@@ -169,8 +169,8 @@ _PAPO: dict[str, Any] = {
     "masked_entropy_weight": 0.05,
 }
 # What the authors' code trains: the bounded estimator, masked images scored once, one entropy.
-_PAPO_CODE: dict[str, Any] = {
-    **_PAPO,
+_PAPO: dict[str, Any] = {
+    **_PAPO_PRINTED,
     "perception_estimator": "code",
     "perception_masked": "rollout",
     "masked_entropy_weight": 0.0,
@@ -205,16 +205,20 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "rlcsd": _RLCSD,
     "scaf-grpo": _SCAF_GRPO,
     "papo": _PAPO,
-    "papo-code": _PAPO_CODE,
+    "papo-printed": _PAPO_PRINTED,
 }
+# What to say of names that presets had.
+_RENAMED = {"papo-code": "is called papo now, and what was papo is papo-printed"}
 
 
 def preset_settings(name: str) -> dict[str, Any]:
     """Return a copy of a preset's settings.
 
     Raises:
-        ValueError: on an unknown preset; suggests the nearest name.
+        ValueError: on an unknown preset; suggests the nearest name, or says how it is called now.
     """
+    if name in _RENAMED:
+        raise ValueError(f"preset={name!r}: {_RENAMED[name]}")
     if name not in PRESETS:
         raise ValueError(f"{unknown_name('preset', name, PRESETS)} (known: {', '.join(PRESETS)})")
     return dict(PRESETS[name])

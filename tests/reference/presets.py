@@ -77,6 +77,6 @@ PRESETS: dict[str, Objective] = {
         shift_apart=True,
     ),
     "scaf-grpo": Objective(token_mean=True, hinted="question"),
-    "papo": replace(_RL, high=0.3, gap=0.02, entropy=0.05, masked_entropy=0.05),
-    "papo-code": replace(_RL, high=0.3, gap=0.02, gap_of_code=True, entropy=0.05, masked_once=True),
+    "papo-printed": replace(_RL, high=0.3, gap=0.02, entropy=0.05, masked_entropy=0.05),
+    "papo": replace(_RL, high=0.3, gap=0.02, gap_of_code=True, entropy=0.05, masked_once=True),
 }

@@ -131,7 +131,7 @@ def check_papo(name, path, folder):
     off = {"perception_entropy_weight": 0.0, "masked_entropy_weight": 0.0, "rl_weight": 0.0, "beta": 0.0}
     settings = {"perception_weight": 1.0, "perception_masked": "current", **off}
     # Rows without an image have nothing to mask, and stand beside those that have.
-    change = moved(train(path, folder, rows_of(name), preset="papo", learning_rate=1e-3, **settings), path)
+    change = moved(train(path, folder, rows_of(name), preset="papo-printed", learning_rate=1e-3, **settings), path)
     assert 0 < change < float("inf"), f"parameters changed by {change}"
 
 

@@ -29,7 +29,7 @@ SETTINGS = {
 
 
 # What a step does besides, by the first word of its name.
-PAPO = {"preset": "papo", "perception_weight": 1.0, "masked_entropy_weight": 1.0, "tutoring_weight": 0.0}
+PAPO = {"preset": "papo-printed", "perception_weight": 1.0, "masked_entropy_weight": 1.0, "tutoring_weight": 0.0}
 METHODS = {
     "papo": PAPO,
     "papo_dapo": {**PAPO, "loss_type": "dapo"},

@@ -43,7 +43,7 @@ LAYOUTS: dict[str, tuple[str, dict]] = {
     "ptd_grpo, windows in plain rows": ("ptd_grpo", {**WINDOWS, "share_prefix": False}),
     "hdpo, windows": ("hdpo", WINDOWS),
     "sdpo, windows": ("sdpo", WINDOWS),
-    "papo_code, windows": ("papo_code", WINDOWS),
+    "papo, windows": ("papo", WINDOWS),
     "ptd_gspo, several iterations": ("ptd_gspo", {"num_iterations": 2}),
     "ptd_grpo, token budget": ("ptd_grpo", {"micro_batch_tokens": 300}),
 }

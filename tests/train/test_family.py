@@ -293,7 +293,7 @@ RL_PRESETS = sorted(PRESETS.keys() - {SFT})
 def test_every_preset_trains_an_adapter_and_holds_no_second_model(run, preset, other_model):
     """The frozen teacher is the base model with the adapter off, the moving average an average of the adapter."""
     settings = {"tutoring_teacher": other_model} if preset.startswith("opd") else {}
-    settings |= {"perception_weight": 1.0} if preset == "papo" else {}
+    settings |= {"perception_weight": 1.0} if preset == "papo-printed" else {}
     trainer = run(preset=preset, peft_config=LoraConfig(**LORA), max_steps=2, **settings)
     changed = {name: p for name, p in trainer.model.named_parameters() if "lora_B" in name}
     if preset == "hdpo":

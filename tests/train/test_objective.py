@@ -105,8 +105,13 @@ LOUD = {
     "antisd": {"tutoring_weight": -1.0, "tutoring_entropy_warmup": 1, "tutoring_entropy_floor": 0.5},
     "rlcsd": {**CONTRASTED, "tutoring_shift_apart": True},
     "scaf-grpo": {"hinted_after": 0},
-    "papo": {"beta": 0.5, "perception_weight": 1.0, "perception_entropy_weight": 1.0, "masked_entropy_weight": 1.0},
-    "papo-code": {"beta": 0.5, "perception_weight": 1.0, "perception_entropy_weight": 1.0},
+    "papo-printed": {
+        "beta": 0.5,
+        "perception_weight": 1.0,
+        "perception_entropy_weight": 1.0,
+        "masked_entropy_weight": 1.0,
+    },
+    "papo": {"beta": 0.5, "perception_weight": 1.0, "perception_entropy_weight": 1.0},
 }
 NAMES = {
     "tutoring_teacher": "teacher",
@@ -147,7 +152,7 @@ def objective_of(preset: str, settings: dict) -> Objective:
 
 
 CASES = {name: (name, settings) for name, settings in LOUD.items()}
-for name, shared in (("ptd-grpo", False), ("hdpo", False), ("grpo", True), ("papo", True)):
+for name, shared in (("ptd-grpo", False), ("hdpo", False), ("grpo", True), ("papo-printed", True)):
     CASES[f"{name}, {'shared' if shared else 'plain'} rows"] = (name, {**LOUD[name], "share_prefix": shared})
 # HDPO's support is the teacher's: it never needs the head that read. This one does.
 CURRENT = {**LOUD["ptd-grpo"], "tutoring_teacher": "current", "learning_rate": 0.02}

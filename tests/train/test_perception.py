@@ -15,7 +15,7 @@ from tests.train.helpers import Alternating, largest_difference, make_trainer, p
 SGD = {"optim": "sgd", "learning_rate": 0.5, "max_grad_norm": 0.0, "weight_decay": 0.0}
 OFF = {"perception_weight": 0.0, "perception_entropy_weight": 0.0, "masked_entropy_weight": 0.0}
 # No policy gradient and no reference KL: what moves is the term that is on.
-ALONE = {"preset": "papo", "rl_weight": 0.0, "beta": 0.0, **OFF}
+ALONE = {"preset": "papo-printed", "rl_weight": 0.0, "beta": 0.0, **OFF}
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_entropies_are_pushed_down(run, tiny_path, term):
 @pytest.mark.parametrize("masked", ["current", "rollout"])
 @pytest.mark.parametrize("loss_type", ["grpo", "dapo"])
 def test_micro_batching_does_not_change_the_step(run, masked, loss_type):
-    settings = {"preset": "papo", "perception_masked": masked, "loss_type": loss_type}
+    settings = {"preset": "papo-printed", "perception_masked": masked, "loss_type": loss_type}
     settings |= {"perception_weight": 1.0, "masked_entropy_weight": 1.0 if masked == "current" else 0.0}
     results = [
         parameters(
@@ -80,7 +80,9 @@ def test_micro_batching_does_not_change_the_step(run, masked, loss_type):
 
 
 def test_a_group_shares_its_masked_image_and_a_repeated_step_its_masks(run):
-    first, second = (run(name, preset="papo", max_steps=1, gradient_accumulation_steps=1) for name in ("one", "two"))
+    first, second = (
+        run(name, preset="papo-printed", max_steps=1, gradient_accumulation_steps=1) for name in ("one", "two")
+    )
     (batch,), (again,) = first._buffered_inputs, second._buffered_inputs
     pixels, repeated = ([record.masked.pixels for record in records_of(columns)] for columns in (batch, again))
     assert all(torch.equal(a, pixels[0]) for a in pixels[1:]), "one group of four"
@@ -91,7 +93,7 @@ def test_a_group_shares_its_masked_image_and_a_repeated_step_its_masks(run):
 
 def test_problems_without_images_have_no_masked_ones(tmp_path, tiny_path, processor, train_rows):
     rows = train_rows.map(lambda row: {**row, "images": []})
-    trainer = make_trainer(tmp_path, tiny_path, processor, rows, preset="papo", reward=Alternating(3), **SGD)
+    trainer = make_trainer(tmp_path, tiny_path, processor, rows, preset="papo-printed", reward=Alternating(3), **SGD)
     trainer.train()
     assert moved(trainer, tiny_path) > 0
 
@@ -124,4 +126,4 @@ def test_patches_are_black_or_untouched():
 )
 def test_settings_that_make_no_sense_are_refused(tmp_path, settings, message):
     with pytest.raises(ValueError, match=message):
-        PTDConfig.from_preset("papo", output_dir=str(tmp_path), use_cpu=True, bf16=False, **settings)
+        PTDConfig.from_preset("papo-printed", output_dir=str(tmp_path), use_cpu=True, bf16=False, **settings)

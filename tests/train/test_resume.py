@@ -132,7 +132,7 @@ def test_checkpoints_inside_a_buffer_are_moved_to_its_end_with_a_warning(tmp_pat
     "settings",
     [
         {"preset": "dapo", "resampling_rounds": 2, "reward": always_wrong},
-        {"preset": "papo"},
+        {"preset": "papo-printed"},
         {"preset": "opsd", "tutoring_context": "answer", "tutoring_schedule": "cosine"},
         {"preset": "hdpo", "num_iterations": 2, "reward": Staged(own=lambda n: n > 5, drawn=lambda n: n % 2)},
     ],

@@ -45,7 +45,7 @@ def test_a_graded_reward_in_place_of_the_accuracy_is_refused(tmp_path, tiny_path
     ("given", "preset", "setting"),
     [
         ({"tools": [len]}, "hdpo", "tutoring_rollouts"),
-        ({"tools": [len]}, "papo", "perception_weight"),
+        ({"tools": [len]}, "papo-printed", "perception_weight"),
         ({"rollout_func": print}, "dapo", "resampling_rounds"),
     ],
 )
