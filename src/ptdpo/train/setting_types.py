@@ -34,9 +34,10 @@ LIMITS: Mapping[str, Range] = {
         ),
         COUNT,
     ),
+    # Beyond, a step takes all of a weight.
+    "weight_decay": Range(0, 100),
     **dict.fromkeys(
         (
-            "weight_decay",
             "warmup_steps",
             "max_grad_norm",
             "logging_steps",

@@ -215,6 +215,8 @@ def _check_loader(settings: TrainingArguments) -> None:
             raise ValueError(
                 f"{name}={value} with dataloader_num_workers=0: there are no workers; set their number too"
             )
+    if settings.auto_find_batch_size:
+        raise ValueError("auto_find_batch_size=True: a smaller batch would be another run; leave it out")
     own = settings.accelerator_config if isinstance(settings.accelerator_config, Mapping) else {}
     known = [f.name for f in dataclasses.fields(AcceleratorConfig)]
     for name in own:

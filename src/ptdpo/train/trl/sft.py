@@ -22,7 +22,17 @@ from ptdpo.train.trl.step_lines import say_steps_in_lines
 from ptdpo.train.trl.whole_checkpoints import WholeCheckpoints
 
 # A row with an image that loses tokens no longer matches its image features.
-_FIXED = {"max_length": None, "packing": False, "completion_only_loss": True}
+_FIXED = {
+    "max_length": None, "truncation_mode": "keep_start", "packing": False, "packing_strategy": "bfd",
+    "eval_packing": None, "padding_free": False, "completion_only_loss": True, "assistant_only_loss": False,
+}  # fmt: skip
+# Model, tokens, template and rows are those of the recipe.
+_OF_THE_RECIPE = {
+    "model_init_kwargs": None, "trust_remote_code": False, "chat_template_path": None, "eos_token": None,
+    "pad_token": None, "dataset_kwargs": None, "dataset_text_field": "text",
+    "pad_to_multiple_of": "auto", "shuffle_dataset": False,
+}  # fmt: skip
+_KNOWN = {"loss_type": ("nll", "dft"), "train_sampling_strategy": ("random", "sequential")}
 
 
 def sft_settings(given: Mapping[str, Any]) -> SFTConfig:
@@ -38,6 +48,17 @@ def sft_settings(given: Mapping[str, Any]) -> SFTConfig:
                 f"{name}={given[name]!r}: rows are trained on whole, one by one and on their responses only; leave it "
                 "out"
             )
+    for name, only in _OF_THE_RECIPE.items():
+        if given.get(name, only) != only:
+            raise ValueError(
+                f"{name}={given[name]!r}: nothing reads it: fine-tuning takes the recipe's model, its template and "
+                "tokens, and rows of its own; leave it out"
+            )
+    for name, known in _KNOWN.items():
+        if given.get(name, known[0]) not in known:
+            raise ValueError(f"{name}={given[name]!r}: must be {' or '.join(known)}")
+    if given.get("activation_offloading") and given.get("use_cpu"):
+        raise ValueError("activation_offloading=True with use_cpu=True: there is no other memory; leave it out")
     return settings_as_written(SFTConfig, given, "setting of supervised fine-tuning")
 
 
