@@ -10,6 +10,7 @@ from ptdpo.data.images import open_image
 from ptdpo.data.prompts import THINKING_INSTRUCTION, conversation, question_text
 from ptdpo.data.rendering import render
 from ptdpo.data.scan import text_fault
+from ptdpo.data.templates import EndlessTemplateError
 from ptdpo.records import BadRow, Hint, Problem
 
 _LISTED = 10
@@ -105,6 +106,8 @@ def _refused(processor: Any, prompts: Mapping[str, str], images: Sequence[Any], 
         # The images cost the same in each: only the longest text is measured with them.
         longest = max(prompts, key=lambda name: text_length(processor, prompts[name])) if len(prompts) > 1 else "prompt"
         length = prompt_length(processor, prompts[longest], images)
+    except EndlessTemplateError:
+        raise
     except Exception as error:
         return f"the processor refuses it ({' '.join(str(error).split()) or type(error).__name__})"
     return f"{longest} of {length} tokens, more than {limit}" if limit is not None and length > limit else ""

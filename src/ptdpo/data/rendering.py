@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ptdpo.data.prompts import Message, Prompt, attach_images, written_parts
+from ptdpo.data.templates import apply_template
 
 
 def reads_parts(processor: Any) -> bool:
@@ -69,9 +70,9 @@ def render(processor: Any, prompt: Prompt, images: Sequence[Any] = (), **templat
         **template: arguments of the chat template.
 
     Raises:
-        ValueError: as ``formed``.
+        ValueError: as ``formed``, or if the chat template does not end.
     """
     messages = formed(processor, prompt, images)
     if isinstance(messages, str):
         return messages
-    return processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **template)
+    return apply_template(processor, messages, **template)

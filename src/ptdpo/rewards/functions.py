@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ptdpo.data.rows import as_text
+from ptdpo.data.templates import EndlessTemplateError, apply_template
 from ptdpo.folders import append_line
 from ptdpo.records import Answered, Verdict
 from ptdpo.rewards.choices import read_options
@@ -141,7 +142,9 @@ def opens_thinking(processor: Any) -> bool:
     for content in asked:
         try:
             messages = [{"role": "user", "content": content}]
-            prompt = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+            prompt = apply_template(processor, messages)
+        except EndlessTemplateError:
+            raise
         except Exception:
             # A template may raise anything on content that it does not know.
             continue

@@ -5,6 +5,7 @@ from typing import Any
 
 from ptdpo.data.prompts import Prompt, written_parts
 from ptdpo.data.rendering import reads_parts, render
+from ptdpo.data.templates import apply_template
 from ptdpo.tutor.context import images_of, privileged_prompt
 
 _SHOWN = 600
@@ -41,7 +42,7 @@ def _policy_reads(processor: Any, prompt: Prompt, images: list[Any], template: d
     """Return the policy's prompt as the engine renders it: messages of a model of text are handed on as they are."""
     if isinstance(prompt, str) or reads_parts(processor):
         return render(processor, prompt, images, **template)
-    return processor.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True, **template)
+    return apply_template(processor, prompt, **template)
 
 
 def _refuse(who: str, prompt: Prompt, rendered: str) -> None:
