@@ -1,9 +1,15 @@
 """The tiny model is a real Qwen3-VL: made, saved, reloaded, sampled from."""
 
 import importlib.util
+import json
+import os
+import pickle
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoTokenizer, Qwen3VLForConditionalGeneration
 
 from ptdpo.evaluate.prompts import chat_messages, prompt_parts
@@ -103,3 +109,40 @@ def test_lengths_count_the_end_token_and_say_what_was_cut():
     assert _generated("a b", [5, 6, 1, 0, 0], [1]) == Generated("a b", 3, truncated=False)
     assert _generated("a b c", [5, 6, 7], [1]) == Generated("a b c", 3, truncated=True)
     assert _generated("", [1, 0], [1]) == Generated("", 1, truncated=False)
+
+
+class _Runs:
+    """What a pickle would run."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.mark),)
+
+
+@pytest.mark.parametrize("kind", ["cut off", "pickle", "torch's pickle", "of other sizes", "adapter"])
+def test_weights_that_cannot_be_read_are_one_line_and_nothing_is_run(tmp_path, tiny_path, kind):
+    mark = tmp_path / "ran"
+    folder = Path(shutil.copytree(tiny_path, tmp_path / "bad"))
+    weights = folder / "model.safetensors"
+    if kind == "cut off":
+        weights.write_bytes(weights.read_bytes()[:5000])
+    elif kind == "of other sizes":
+        save_file({name: w[..., :1].contiguous() for name, w in load_file(weights).items()}, weights, {"format": "pt"})
+    elif kind == "adapter":
+        weights.unlink()
+        (folder / "adapter_config.json").write_text(
+            json.dumps({"base_model_name_or_path": tiny_path, "peft_type": "LORA", "target_modules": ["q_proj"]})
+        )
+        (folder / "adapter_model.bin").write_bytes(pickle.dumps(_Runs(mark), protocol=2))
+    elif kind == "pickle":
+        weights.unlink()
+        (folder / "pytorch_model.bin").write_bytes(pickle.dumps(_Runs(mark), protocol=2))
+    else:
+        weights.unlink()
+        torch.save(_Runs(mark), folder / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="bad: its weights cannot be read") as refused:
+        load_model(str(folder))
+    assert "\n" not in str(refused.value)
+    assert not mark.exists()

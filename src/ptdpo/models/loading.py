@@ -6,10 +6,12 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -28,6 +30,7 @@ from ptdpo.models.names import has_weights, is_hub_id
 # What says where files come from, which every part of a model needs alike.
 _ORIGIN = ("revision", "trust_remote_code", "token", "cache_dir", "local_files_only", "subfolder")
 _PARTS = ("image_processor", "tokenizer")
+_LONGEST = 300
 
 
 @contextmanager
@@ -38,6 +41,32 @@ def _named(path: str) -> Iterator[None]:
     except OSError as error:
         said = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise OSError(f"{path}: no model that can be loaded from a folder here or from the hub ({said})") from error
+
+
+# As transformers and torch say that what is in a file is no weights, or not those of this model.
+_OTHER_SIZES = "ignore_mismatched_sizes"
+_NO_WEIGHTS = (_OTHER_SIZES, "PytorchStreamReader", "state_dict", "size mismatch", "Invalid magic number")
+
+
+@contextmanager
+def reading_weights(path: str) -> Iterator[None]:
+    """Let an error name the model whose weights cannot be read: cut off, of other sizes, or pickles that would run.
+
+    Raises:
+        ValueError: in the place of what the libraries raise, in one line.
+    """
+    try:
+        yield
+    except (SafetensorError, UnpicklingError, EOFError, RuntimeError) as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, RuntimeError) and not any(word in said for word in _NO_WEIGHTS):
+            raise
+        if _OTHER_SIZES in said:
+            said = "their sizes are not those that its config.json says"
+        if isinstance(error, UnpicklingError):
+            # torch's message goes on with how to run what is in the file.
+            said = f"a pickle of more than weights, which is not run: {said.partition('. ')[0]}"
+        raise ValueError(f"{path}: its weights cannot be read ({said[:_LONGEST]})") from error
 
 
 class _NoVideo:
@@ -150,14 +179,15 @@ def load_model(path: str, *, dtype: torch.dtype | str = "auto", attach: bool = F
         **kwargs: as for ``from_pretrained``.
 
     Raises:
-        ValueError: if an adapter is incomplete or does not fit its base.
+        ValueError: if an adapter is incomplete or does not fit its base, or weights cannot be read; nothing is run.
         OSError: if there is no such model, or it cannot be reached; names it.
     """
     adapter = read_adapter(path)
     if adapter is not None:
         base = load_model(adapter.base, dtype=dtype, **{**kwargs, **adapter.origin})
-        return attached(base, adapter) if attach else merged(base, adapter)
-    with _named(path):
+        with reading_weights(path):
+            return attached(base, adapter) if attach else merged(base, adapter)
+    with _named(path), reading_weights(path):
         config = AutoConfig.from_pretrained(path, **{name: kwargs[name] for name in _ORIGIN if name in kwargs})
         kind = AutoModelForImageTextToText if reads_images(config) else AutoModelForCausalLM
         return kind.from_pretrained(path, dtype=dtype, **kwargs)

@@ -14,7 +14,7 @@ from ptdpo.config import Recipe
 from ptdpo.data.dataset import rl_dataset
 from ptdpo.data.load import LoadedData, instruction_of, load_data
 from ptdpo.folders import HeldFolder, sole_writer, write_json, write_text
-from ptdpo.models.loading import check_model, load_processor
+from ptdpo.models.loading import check_model, load_processor, reading_weights
 from ptdpo.runlog import FINISHED, STARTED
 from ptdpo.signals import StopRequest, heeding_signals
 from ptdpo.train.checkpoints.manifest import check_whole, checkpoints_in
@@ -196,9 +196,10 @@ def make_trainer(recipe: Recipe, settings: Settings, data: LoadedData, processor
         data: its data, loaded.
         processor: that of its model.
     """
-    if isinstance(settings, PTDConfig):
-        return _make_rl_trainer(recipe, settings, data, processor, _lora(recipe))
-    return make_sft_trainer(recipe, settings, data, processor, _lora(recipe))
+    with reading_weights(recipe.model):
+        if isinstance(settings, PTDConfig):
+            return _make_rl_trainer(recipe, settings, data, processor, _lora(recipe))
+        return make_sft_trainer(recipe, settings, data, processor, _lora(recipe))
 
 
 def _make_rl_trainer(recipe: Recipe, settings: PTDConfig, data: LoadedData, processor: Any, adapter: Any) -> PTDTrainer:
