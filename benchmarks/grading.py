@@ -285,7 +285,7 @@ def fresh_rows() -> list[dict]:
     groups: dict[str, list[int]] = {}
     for number, row in enumerate(rows):
         groups.setdefault(row["kind"], []).append(number)
-    for part in ("first", "second", "third", "fourth", "fifth", "sixth", "seventh"):
+    for part in ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth"):
         groups[f"{part} set"] = [number for number, row in enumerate(rows) if row["set"] == part]
     return [
         {
