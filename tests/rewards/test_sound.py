@@ -386,6 +386,9 @@ def test_letters_of_a_formula_do_not_multiply():
         assert not right(given, expected)
     assert right("2yx", "2xy")
     assert right("V_1+P_1", "P_1+V_1")
+    # Micromolar is no micrometre, and M may mean a million.
+    assert not right("40 μM", "40 μm")
+    assert not right("5M", "5")
     assert right("\\sum_{k=1}^{n} k^2", "\\sum_{i=1}^{n} i^2")
     assert not right("\\sum_{i=1}^{N} i^2", "\\sum_{i=1}^{n} i^2")
 

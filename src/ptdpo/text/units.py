@@ -54,6 +54,7 @@ _PLAIN: dict[str, tuple[str, str]] = {
     "gal": ("gallon", "gal"), "atm": ("", "atm"), "%": ("percent pct percentage", "1/100 %"), "°": ("degree deg", "°"),
     "rad": ("radian", "rad"), "°C": ("", "°C"), "°F": ("", "°F"), "¤": ("dollar usd", "¤"), "€": ("euro eur", "€"),
     "£": ("gbp", "£"), "¥": ("yuan rmb yen cny", "¥"), "¢": ("cent", "1/100 ¤"), "unit": ("", ""),
+    "mM": ("", "mol m-3"), "μM": ("", "1/1000 mol m-3"),
     "rpm": ("", "rpm"), "dB": ("decibel", "dB"), "tonne": ("ton", "1000000 g"), "people": ("person", "person"),
     "元": ("", "¥"), "厘米": ("", "1/100 m"), "米": ("", "m"), "千米": ("", "1000 m"), "度": ("", "°"), "克": ("", "g"),
     "千克": ("", "1000 g"), "平方米": ("", "m2"), "平方厘米": ("", "1/10000 m2"), "立方米": ("", "m3"),
