@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,11 @@ class RecordWriter:
     def __init__(self, folder: str | Path, process: int = 0) -> None:
         self.folder, self._process = Path(folder) / FOLDER, process
         self._images: set[str] = set()
+        self._watchers: list[Callable[[Sequence[Line]], None]] = []
+
+    def tell(self, watcher: Callable[[Sequence[Line]], None]) -> None:
+        """Hand every line that is written from now on to a watcher, too."""
+        self._watchers.append(watcher)
 
     def go_on_from(self, step: int, processes: int = 1) -> None:
         """Drop what was written after a step, and a line that a kill cut: those steps are made again.
@@ -48,6 +53,8 @@ class RecordWriter:
             self.folder.mkdir(parents=True, exist_ok=True)
             # Whoever reads meanwhile sees at most the last line cut.
             append_line(self.folder / f"{kind}-{self._process:05d}.jsonl", "\n".join(texts))
+        for watcher in self._watchers:
+            watcher(lines)
 
     def keep_images(self, images: Sequence[Any]) -> tuple[str, ...]:
         """Keep images, smaller where they are large, and return their file names; one without pixels is left out."""
