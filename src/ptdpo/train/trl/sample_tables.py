@@ -2,6 +2,7 @@
 
 import html
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ class SampleTables(TrainerCallback):
             return
         rows = [cells for group in self._groups for cells in self._cells(group)]
         for tracker, log in (("wandb", to_wandb), ("trackio", to_trackio)):
-            if tracker in args.report_to:
+            if tracker in (args.report_to or ()):
                 log(rows, state.global_step)
         for callback in self._handler.callbacks:
             if isinstance(callback, TensorBoardCallback) and callback.tb_writer is not None:
@@ -82,8 +83,7 @@ class SampleTables(TrainerCallback):
 
 def to_wandb(rows: Sequence[Cells], step: int) -> None:
     """Log a ``wandb.Table``."""
-    import wandb
-
+    wandb = import_module("wandb")
     data = [[wandb.Image(cell) if isinstance(cell, Image.Image) else cell for cell in row] for row in rows]
     table = wandb.Table(columns=list(COLUMNS), data=data)
     wandb.log({NAME: table, "train/global_step": step})
@@ -92,8 +92,8 @@ def to_wandb(rows: Sequence[Cells], step: int) -> None:
 def to_trackio(rows: Sequence[Cells], step: int) -> None:
     """Log a ``trackio.Table``."""
     import pandas
-    import trackio
 
+    trackio = import_module("trackio")
     data = [[trackio.Image(cell) if isinstance(cell, Image.Image) else cell for cell in row] for row in rows]
     trackio.log({NAME: trackio.Table(dataframe=pandas.DataFrame(data, columns=list(COLUMNS)))}, step=step)
 
