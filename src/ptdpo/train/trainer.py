@@ -179,7 +179,7 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
         refuse_streams(args, self.train_dataset)
         self.add_callback(MetricsFile())
         self.add_callback(RecordsCallback(self.engine.records, self.engine.processes.count))
-        if {"wandb", "trackio", "tensorboard"} & set(args.report_to):
+        if {"wandb", "trackio", "tensorboard"} & set(args.report_to or ()):
             tables = SampleTables(self.engine.records.folder.parent, self.callback_handler)
             self.engine.records.tell(tables.see)
             self.add_callback(tables)
