@@ -53,26 +53,10 @@ def engines():
 @pytest.fixture
 def run(tmp_path, models, engines, monkeypatch):
     """Train a family's model on some rows for two steps; what engine and trainer said of each other is kept."""
-    # Imported here, where their warnings are let pass.
-    import torch
-    from trl.generation import vllm_generation
-    from vllm import LLM
-    from vllm.model_executor.layers import utils
+    # Imported here, where its warnings are let pass.
+    from tests.engines.runs import Run, rows_of, start_plainly
 
-    from tests.engines.runs import Run, rows_of
-
-    def with_plain_products(layer, remove_weight):
-        layer.cpu_linear = torch.nn.functional.linear
-
-    def one_per_model(model, **settings):
-        key = (model, settings["max_model_len"])
-        if key not in engines:
-            engines[key] = LLM(model=model, **settings, dtype="float32", enforce_eager=True)
-        return engines[key]
-
-    # The CPU kernels keep weights in a form of their own, and load no others afterwards.
-    monkeypatch.setattr(utils, "dispatch_cpu_unquantized_gemm", with_plain_products)
-    monkeypatch.setattr(vllm_generation, "LLM", one_per_model)
+    start_plainly(monkeypatch, engines)
 
     def start(family, shown, **settings):
         return Run(models(family), rows_of(shown), tmp_path / f"{family}-{shown}", monkeypatch, **settings)

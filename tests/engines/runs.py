@@ -49,6 +49,26 @@ def rows_of(shown):
     )
 
 
+def start_plainly(monkeypatch, engines):
+    """Have TRL start vLLM in float32, not compiled, and once per model; ``engines`` keeps them."""
+    from trl.generation import vllm_generation
+    from vllm import LLM
+    from vllm.model_executor.layers import utils
+
+    def with_plain_products(layer, remove_weight):
+        layer.cpu_linear = torch.nn.functional.linear
+
+    def one_per_model(model, **settings):
+        key = (model, settings["max_model_len"])
+        if key not in engines:
+            engines[key] = LLM(model=model, **settings, dtype="float32", enforce_eager=True)
+        return engines[key]
+
+    # The CPU kernels keep weights in a form of their own, and load no others afterwards.
+    monkeypatch.setattr(utils, "dispatch_cpu_unquantized_gemm", with_plain_products)
+    monkeypatch.setattr(vllm_generation, "LLM", one_per_model)
+
+
 @dataclass(frozen=True)
 class Compared:
     """What engine and trainer said of the same tokens.

@@ -1,9 +1,12 @@
 """The real trainer with the real vLLM in its process: log-probabilities of both sides, token by token."""
 
+import json
+
 import pytest
 from peft import LoraConfig
 
 from tests.engines.models import FAMILIES
+from tests.processes import gloo_processes
 
 # Of rounding in float32; a wrong prompt, image or weight is apart by hundredths and more.
 APART = 1e-4
@@ -22,6 +25,20 @@ def assert_agrees(found, limit=APART):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_engine_and_trainer_read_the_same(run, family, shown):
     assert_agrees(run(family, shown).found)
+
+
+@pytest.mark.parametrize("engine", ["ddp", "fsdp"])
+def test_two_processes_each_with_an_engine(models, tmp_path, engine):
+    """Images in the rows of both processes; FSDP2 sends weights that it holds in parts."""
+    said = tmp_path / "said.txt"
+    gloo_processes("tests.engines.worker", engine, models("qwen3_vl"), tmp_path, said=said)
+    for rank in (0, 1):
+        found = json.loads((tmp_path / f"{rank}.json").read_text())
+        assert found.keys() == {"at the start", "after the first update", "now"}
+        for when, (mean, tokens) in found.items():
+            print(f"process {rank}, {when}: {mean:.1e} in the mean, {tokens} tokens")
+            assert tokens > 20, when
+            assert mean < APART, when
 
 
 def test_a_model_of_text(run):
