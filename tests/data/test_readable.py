@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ptdpo.data.attach import hinted_question
 from ptdpo.data.contexts import context_named
 from ptdpo.data.images import open_image
+from ptdpo.data.prompts import attach_images
 from ptdpo.data.readable import readable_row
-from ptdpo.tutor.context import images_of
+from ptdpo.records import Hint, Problem
+from ptdpo.tutor.context import images_of, privileged_prompt
 
 USER = [{"role": "user", "content": "what colour?"}]
 
@@ -103,3 +106,24 @@ def test_a_hint_under_other_names_is_no_missing_hint():
     with pytest.raises(ValueError, match="row 3: a hint is a text, or has 'look' and 'reason', found text"):
         context.text("q", {"id": 3, "hint": {"text": "look there", "look": None}}, None)
     assert context.text("q", {"hint": {"look": None, "reason": None, "text": None}}, None) is None
+
+
+@pytest.mark.parametrize("context", ["hint", "solution", "sibling", "answer"])
+@pytest.mark.parametrize(
+    "asked", ["how many?", "in <image> how many?", [{"type": "image"}, {"type": "text", "text": "how many?"}]]
+)
+def test_a_marker_in_what_the_teacher_is_shown_moves_no_image(context, asked):
+    said = "look at the <image> and count"
+    row = {"id": "1", "prompt": [{"role": "user", "content": asked}], "images": ["I"]}
+    plain = attach_images(row["prompt"], row["images"])[0]["content"]
+    for hint in (said, {"look": said, "reason": said}):
+        told = {"hint": hint, "solution": said, "answer": said}
+        shown = attach_images(privileged_prompt({**row, **told}, context, said), row["images"])[0]["content"]
+        assert [part["type"] for part in shown] == [part["type"] for part in plain]
+        assert shown[-1]["text"].count("look at the image and count") >= 1
+
+
+def test_a_marker_in_a_hint_moves_no_image_of_an_exported_question():
+    problem = Problem("1", ("a.png",), "how many?", "3")
+    text = hinted_question(problem, Hint("the <image> on the left", "count"))
+    assert text == "<image>how many?\n\nHint. Look: the image on the left\nReason: count"

@@ -10,7 +10,14 @@ from typing import Any
 
 import datasets
 
-from ptdpo.data.prompts import THINKING_INSTRUCTION, hint_text, placed_text, ready_made_hint_text, with_hint
+from ptdpo.data.prompts import (
+    THINKING_INSTRUCTION,
+    hint_text,
+    placed_text,
+    ready_made_hint_text,
+    unmarked,
+    with_hint,
+)
 from ptdpo.records import Hint, Problem
 from ptdpo.text.thinking import last_said
 
@@ -95,7 +102,7 @@ def _hinted(question: str, row: Row, sibling: str | None) -> str | None:
 
 def _hint_as_text(hint: Any, row_id: Any) -> str | None:
     if hint is None or isinstance(hint, str):
-        return hint.strip() if hint else None
+        return unmarked(hint.strip()) if hint else None
     look, reason = hint.get("look"), hint.get("reason")
     if not look and not reason:
         others = [name for name, value in hint.items() if value]
@@ -110,14 +117,14 @@ def _hint_as_text(hint: Any, row_id: Any) -> str | None:
 def hint_look(row: Row) -> str:
     """Return the vague part of a row's hint, where to look, as the teacher reads it; empty if it has no parts."""
     hint = row.get("hint")
-    return f"Hint. Look: {hint['look']}".strip() if isinstance(hint, Mapping) and hint.get("look") else ""
+    return unmarked(f"Hint. Look: {hint['look']}".strip()) if isinstance(hint, Mapping) and hint.get("look") else ""
 
 
 def _told(question: str, introduction: str, told: Any) -> str | None:
     # An answer may be the number 0.
     if told is None or told == "":
         return None
-    return f"{question}\n\n{introduction}\n{told}\n\nNow respond in your own words."
+    return f"{question}\n\n{introduction}\n{unmarked(str(told))}\n\nNow respond in your own words."
 
 
 _ALL = (

@@ -28,7 +28,12 @@ def question_text(problem: Problem, instruction: str = THINKING_INSTRUCTION) -> 
 def hint_text(hint: Hint) -> str:
     """Return a hint as the teacher reads it: where to look, then how to reason."""
     # Stripped, as a stored ``prompt_with_hint`` is: one hint is one text wherever it comes from.
-    return f"Hint. Look: {hint.look}\nReason: {hint.reason}".strip()
+    return unmarked(f"Hint. Look: {hint.look}\nReason: {hint.reason}".strip())
+
+
+def unmarked(text: str) -> str:
+    """Return a text that is put beside a question, its markers as words: no image stands there, and none may move."""
+    return text.replace(IMAGE_MARKER, "image")
 
 
 def with_hint(text: str, hint: str, instruction: str = "") -> str:
