@@ -21,6 +21,7 @@ class Problem:
         source: where the problem comes from.
         prompt_with_hint: the whole question with its hint, as data sets of the reference implementation store
             it; ``None`` or empty when there is none.
+        feedback: what a verifier or an environment says of failed answers to it; ``None`` or empty when there is none.
         where: it stands, for messages, where its id does not tell; no part of what it is.
     """
 
@@ -30,6 +31,7 @@ class Problem:
     answer: str
     source: str = ""
     prompt_with_hint: str | None = None
+    feedback: str | None = None
     where: str = field(default="", compare=False, repr=False)
 
     def bad(self, reason: str) -> BadRow:

@@ -27,7 +27,7 @@ def test_problems_survive_a_round_trip_and_images_stay_relative(tmp_path):
     inside, outside = tmp_path / "set" / "a.png", tmp_path / "b.png"
     problems = [
         Problem("1", (str(inside), str(outside)), "how many?", "3", "test"),
-        Problem("2", (), "why?", "x", prompt_with_hint="why? Hint: look"),
+        Problem("2", (), "why?", "x", prompt_with_hint="why? Hint: look", feedback="off by one"),
     ]
     path = tmp_path / "set" / "problems.jsonl"
     write_problems(path, problems)
@@ -63,6 +63,7 @@ GOOD = {"id": "1", "images": [], "problem": "p", "answer": "a"}
         ([{**GOOD, "answer": {"value": 3}}], "'answer' must be a text or a number, found dict"),
         ([{**GOOD, "answer": False}], "'answer' must be a text or a number, found bool"),
         ([{**GOOD, "source": ["a"]}], "'source' must be a text or a number"),
+        ([{**GOOD, "feedback": 5}], ":1: the field 'feedback' must be str, found int"),
         ([{**GOOD, "prompt_with_hint": 5}], ":1: the field 'prompt_with_hint' must be str, found int"),
     ],
 )

@@ -305,6 +305,7 @@ def test_the_columns_of_the_trainer(scenes):
         "hint",
         "prompt_with_hint",
         "solution",
+        "feedback",
         "instruction",
     ]
     assert rows[0]["prompt"] == [{"role": "user", "content": f"{scenes[0].problem.problem}\n\nThink."}]

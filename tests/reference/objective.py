@@ -16,6 +16,7 @@ from torch import Tensor
 TOLD = {
     "answer": "\n\nThe right answer is:\n{}\n\nNow respond in your own words.",
     "solution": "\n\nThis is a worked solution:\n{}\n\nNow respond in your own words.",
+    "feedback": "\n\nThis was said of a failed answer to the question:\n{}\n\nNow respond in your own words.",
     "sibling": "\n\nThis is a right response to the question:\n{}\n\nNow respond in your own words.",
 }
 

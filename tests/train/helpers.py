@@ -69,10 +69,13 @@ def always_right(completions, **_):
 always_wrong.__name__ = always_right.__name__ = "accuracy_reward"
 
 
-def make_trainer(folder, model, processor, rows, reward=None, preset="ptd-grpo", peft_config=None, **changes):
+def make_trainer(
+    folder, model, processor, rows, reward=None, preset="ptd-grpo", peft_config=None, feedback=None, **changes
+):
     settings = small_settings(**changes)
     args = PTDConfig.from_preset(preset, output_dir=str(folder), **{"tutoring_k": 10, **settings})
-    return PTDTrainer(model, reward, args, train_dataset=rows, processing_class=processor, peft_config=peft_config)
+    given = {"train_dataset": rows, "processing_class": processor, "peft_config": peft_config}
+    return PTDTrainer(model, reward, args, feedback=feedback, **given)
 
 
 def parameters(trainer):

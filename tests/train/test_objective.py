@@ -55,7 +55,11 @@ def _saved(path, processor, folder, noise):
 @pytest.fixture(scope="module")
 def problems(scenes):
     """Eight problems, two of each kind; every question is told from the others by its text."""
-    chosen = [replace(s.problem, id=str(n), problem=f"{s.problem.problem} ({n})") for n, s in enumerate(scenes[:8])]
+    said = ["off by one" if TOLD[n % 4] else None for n in range(8)]
+    chosen = [
+        replace(s.problem, id=str(n), problem=f"{s.problem.problem} ({n})", feedback=said[n])
+        for n, s in enumerate(scenes[:8])
+    ]
     hints = {p.id: s.hint for p, s in zip(chosen, scenes, strict=False) if TOLD[int(p.id) % 4]}
     solutions = {p.id: s.solution.response for p, s in zip(chosen, scenes, strict=False) if TOLD[int(p.id) % 4]}
     return chosen, hints, solutions
@@ -68,6 +72,7 @@ def questions(problems):
     for problem in chosen:
         hint = hints.get(problem.id)
         told = {"answer": problem.answer, "solution": solutions.get(problem.id, "")}
+        told["feedback"] = problem.feedback or ""
         told["look"] = f"Hint. Look: {hint.look}" if hint else ""
         told["hint"] = f"{told['look']}\nReason: {hint.reason}" if hint else ""
         found[problem.id] = Question(problem.problem, Image.open(problem.images[0]).convert("RGB"), told)
@@ -115,6 +120,7 @@ LOUD = {
 }
 NAMES = {
     "tutoring_teacher": "teacher",
+    "tutoring_context": "context",
     "beta": "beta",
     "overlong_buffer": "overlong",
     "tutoring_weight": "weight",
@@ -180,6 +186,7 @@ CASES["rlcsd, one wrong sibling and one mean"] = (
 CASES["rlcsd, without a contrast"] = (
     "rlcsd", {**CONTRASTED, "tutoring_contrast": "none", "tutoring_shift_apart": False}
 )  # fmt: skip
+CASES["ptd-grpo, feedback"] = ("ptd-grpo", {**LOUD["ptd-grpo"], "tutoring_context": "feedback"})
 CASES["scaf-grpo, scored with the hint"] = ("scaf-grpo", {"hinted_after": 0, "hinted_scored": "hint"})
 CASES["rlsd, contrasted with the question"] = ("rlsd", {**LOUD["rlsd"], "tutoring_contrast": "question"})
 CASES["rlsd, contrasted with wrong responses"] = (

@@ -104,12 +104,14 @@ def test_images_stand_in_front_of_the_first_user_message():
 
 def test_what_a_teacher_is_told():
     row = {"prompt": conversation("how many?"), "answer": "4", "solution": "<think>2 + 2</think>4", "hint": "count"}
+    row["feedback"] = "off by one"
     texts = {c: privileged_prompt(row, c, "<think>hm</think>it is 4") for c in CONTEXTS}
     texts = {c: messages[0]["content"] for c, messages in texts.items()}
     assert texts["question"] == "how many?"
     assert "count" in texts["hint"]
     assert "4" in texts["answer"]
     assert "2 + 2" in texts["solution"]
+    assert "said of a failed answer to the question:\noff by one\n" in texts["feedback"]
     assert "it is 4" in texts["sibling"]
     assert "hm" not in texts["sibling"], "a sibling's thinking is not shown"
     assert all(text.startswith("how many?") for text in texts.values())
@@ -117,7 +119,7 @@ def test_what_a_teacher_is_told():
         row, "sibling", "it is 4"
     )
     bare = {"prompt": conversation("how many?")}
-    assert [privileged_prompt(bare, c) for c in ("hint", "answer", "solution", "sibling")] == [None] * 4
+    assert [privileged_prompt(bare, c) for c in ("hint", "answer", "solution", "feedback", "sibling")] == [None] * 5
 
 
 def test_a_context_is_one_entry_of_the_table(monkeypatch, processor):

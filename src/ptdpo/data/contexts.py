@@ -152,6 +152,14 @@ _ALL = (
         missing="no problem has a solution: set data.solutions to a solutions file, or choose another context",
     ),
     Context(
+        "feedback",
+        lambda question, row, sibling: _told(
+            question, "This was said of a failed answer to the question:", row.get("feedback")
+        ),
+        (Column("feedback", _TEXT, lambda m: m.problem.feedback),),
+        missing="no problem has feedback: use data with a feedback column, or PTDTrainer(..., feedback=FUNCTION)",
+    ),
+    Context(
         "sibling",
         lambda question, row, sibling: _told(
             question, "This is a right response to the question:", last_said(sibling or "")

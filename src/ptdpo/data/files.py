@@ -96,9 +96,9 @@ def parse_problem(row: Mapping[str, Any], where: str, folder: Path, reading: Rea
             raise ValueError(f"{where}: {named!r} must be a list of paths, image {place} is {json.dumps(image)[:40]}")
     for name in ("problem", "answer"):
         _field(row, reading.key(name), where, object if name == "answer" else str)
-    hinted = reading.key("prompt_with_hint")
-    if row.get(hinted) is not None:
-        _field(row, hinted, where, str)
+    for name in (reading.key("prompt_with_hint"), reading.key("feedback")):
+        if row.get(name) is not None:
+            _field(row, name, where, str)
     key = id_text(_field(row, reading.key("id"), where, object), reading.key("id"), where)
     for place, image in enumerate(images, start=1):
         refuse_no_file(image, f"{where}: image {place} of {named!r}")
@@ -123,6 +123,7 @@ def write_problems(path: str | Path, problems: Iterable[Problem]) -> None:
                 "answer": p.answer,
                 "source": p.source,
                 **({} if p.prompt_with_hint is None else {"prompt_with_hint": p.prompt_with_hint}),
+                **({} if p.feedback is None else {"feedback": p.feedback}),
             }
             for p in problems
         ),

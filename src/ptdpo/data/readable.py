@@ -8,7 +8,9 @@ from ptdpo.data.prompts import Prompt, image_places, marker_slip, place_images, 
 from ptdpo.data.rows import lost_image_key, refuse_no_file
 
 # Columns that are read, whatever they hold; any other may not hold the image that a row lacks.
-_READ = frozenset(("id", "source", "prompt", "answer", "hint", "prompt_with_hint", "solution", "instruction"))
+_READ = frozenset(
+    ("id", "source", "prompt", "answer", "hint", "prompt_with_hint", "solution", "feedback", "instruction")
+)
 # Where a part of a message keeps its image, in the forms of transformers' chat templates.
 _HELD = ("image", "path", "url", "base64")
 _SHOWN = 60

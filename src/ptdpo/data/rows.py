@@ -12,7 +12,7 @@ from ptdpo.records import Problem
 
 Row = Mapping[str, Any]
 
-FIELDS = ("id", "images", "problem", "answer", "source", "prompt_with_hint")
+FIELDS = ("id", "images", "problem", "answer", "source", "prompt_with_hint", "feedback")
 # What people call these fields; the nearest name by spelling would be another.
 _MEANT: Mapping[str, Sequence[str]] = {
     "problem": ("question", "prompt", "query", "text", "instruction"),
@@ -163,7 +163,7 @@ def problem_of(row: Row, images: Sequence[str], key: str, where: str, reading: R
     Raises:
         ValueError: on a mistyped field; begins with ``where``.
     """
-    hinted = row.get(reading.key("prompt_with_hint"))
+    hinted, said = (row.get(reading.key(name)) for name in ("prompt_with_hint", "feedback"))
     return Problem(
         id=key,
         images=tuple(images),
@@ -172,6 +172,7 @@ def problem_of(row: Row, images: Sequence[str], key: str, where: str, reading: R
         answer=unboxed(optional_text(row.get(reading.key("answer")), reading.key("answer"), where)),
         source=optional_text(row.get(reading.key("source")), reading.key("source"), where) or source,
         prompt_with_hint=None if hinted is None else optional_text(hinted, reading.key("prompt_with_hint"), where),
+        feedback=None if said is None else optional_text(said, reading.key("feedback"), where),
     )
 
 

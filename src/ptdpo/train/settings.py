@@ -31,7 +31,8 @@ class PTDConfig(SettingFields):
         tutoring_ema_interval: the average moves every so many optimiser steps; with rate 1 it is a copy that is
             renewed so often.
         tutoring_context: what the teacher is shown besides the question: hint, question (nothing), answer,
-            solution, or sibling (a right response of the same group, without its thinking).
+            solution, feedback (what a verifier or an environment says of a failed answer), or sibling (a right
+            response of the same group, without its thinking).
         tutoring_threshold: tau of (8); 1.0 tutors every failed rollout.
         tutoring_select: which rollouts are tutored: failed or all of activated groups, all_fail_groups,
             with_sibling (another of the group is right), failed_with_sibling (the failed ones of these), succeeded,

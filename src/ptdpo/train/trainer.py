@@ -16,7 +16,7 @@ Without tutoring and perception the last six are TRL's own code, unless ``share_
 for ours. The method itself is ``ptdpo.train.method``, which sees the trainer through ``ptdpo.train.trl.engine`` only.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -51,6 +51,7 @@ from ptdpo.train.trl.accuracy import accuracy_source, with_accuracy
 from ptdpo.train.trl.batches import RECORDS, records_of, replace_responses, trust_responses
 from ptdpo.train.trl.engine import TrlEngine
 from ptdpo.train.trl.engine_check import CHECKED_TOKENS, unlogged
+from ptdpo.train.trl.feedback import Feedback, refuse_unread_feedback, said_of_rollouts, with_columns
 from ptdpo.train.trl.floor_state import FloorState
 from ptdpo.train.trl.grouping import groups_kept_together
 from ptdpo.train.trl.method_settings import method_settings
@@ -90,12 +91,14 @@ class HandedOver:
         prompts: what the policy reads, with what environments said at their start.
         accuracy: [N], of all processes' rollouts, before TRL weighs the rewards.
         rewards: [N, functions], of them too.
+        said: what was said of this process's rollouts, see ``said_of_rollouts``.
     """
 
     rollouts: TrlRollouts | None = None
     prompts: Sequence[Any] = ()
     accuracy: Tensor = field(default_factory=lambda: torch.zeros(0))
     rewards: Tensor = field(default_factory=lambda: torch.zeros(0))
+    said: Sequence[Mapping[str, Any]] = ()
 
 
 class PTDTrainer(WholeCheckpoints, GRPOTrainer):
@@ -112,6 +115,7 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
             read from the prompt. ``args.accuracy_reward`` names the one that says who is right; by default the first.
         args: a ``PTDConfig``.
         accuracy: says who is right (0 or 1) in the place of a reward; called as reward functions are.
+        feedback: says something of each rollout, for ``tutoring_context=feedback``; called as reward functions are.
         grading: how our own accuracy is graded, see ``ptdpo.rewards.grade_many``; given functions grade as they do.
         **kwargs: as for ``GRPOTrainer``.
 
@@ -129,12 +133,14 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
         args: PTDConfig | None = None,
         *,
         accuracy: Callable[..., Any] | None = None,
+        feedback: Feedback | None = None,
         grading: Grading = "sound",
         **kwargs: Any,
     ) -> None:
         args = args or PTDConfig(output_dir="ptdpo-output")
         refuse_foreign_rollouts(args, kwargs)
-        refuse_missing_context(args, kwargs.get("train_dataset"))
+        refuse_unread_feedback(args, feedback)
+        refuse_missing_context(args, kwargs.get("train_dataset"), told=feedback is not None)
         if isinstance(model, str):
             refuse_adapter(model, "model")
         if kwargs.get("processing_class") is None:
@@ -150,6 +156,7 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
             reward_funcs = with_accuracy(reward_funcs, accuracy, args, kwargs)
         if args.overlong_buffer:
             reward_funcs, args.reward_weights = with_overlong_penalty(reward_funcs, args)
+        self._feedback = feedback
         given_adapter = not isinstance(model, str) and bool(is_peft_model(model))
         super().__init__(model, reward_funcs=reward_funcs, args=args, **kwargs)
         if args.micro_batch_tokens is not None and self.is_deepspeed_enabled:
@@ -218,6 +225,8 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
             rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         self._handed.accuracy = self.engine.right.of(rewards[:, self.engine.right.column])
         self._handed.rewards = rewards
+        if self.engine.training:
+            self._handed.said = said_of_rollouts(self._feedback, inputs, prompts, completions, completion_ids_list)
         return rewards
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -239,6 +248,7 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
             rows = [{**row, "prompt": prompt} for row, prompt in zip(rows, self._handed.prompts, strict=True)]
         if self.rollout_func is not None and self.args.tutors:
             check_own_prompts(self, rows, columns)
+        rows = with_columns(rows, self._handed.said) if engine.training else rows
         batch = engine.rollout_batch(rows, columns, self._handed.accuracy, self._handed.rewards)
         if not self._handed.accuracy.isnan().all():
             method.log_groups(batch.groups)

@@ -86,18 +86,19 @@ def check_own_prompts(trainer: GRPOTrainer, rows: Sequence[Mapping[str, Any]], c
             )
 
 
-def refuse_missing_context(args: PTDConfig, rows: Any) -> None:
+def refuse_missing_context(args: PTDConfig, rows: Any, *, told: bool = False) -> None:
     """Refuse a data set without the column that the teacher is shown: nothing would be tutored.
 
     Args:
         args: the settings.
         rows: the training data; nothing is refused if it does not know its columns, as a stream may.
+        told: a function says what the teacher is shown.
 
     Raises:
         ValueError: if there is tutoring, or hints in rollouts, and none of the columns that its context reads exists.
     """
     columns = getattr(rows, "column_names", None)
-    if args.tutors and (needed := _missing(args.tutoring_context, columns)):
+    if args.tutors and not told and (needed := _missing(args.tutoring_context, columns)):
         raise ValueError(
             f"tutoring_context={args.tutoring_context}: train_dataset has no column {needed}, so the teacher would "
             "have nothing to read: name the column so, choose another tutoring_context, or set tutoring_weight=0"
