@@ -36,6 +36,9 @@ INVALID = {
     "a reason that is no text": (odd(finish_reason=7), "its finish_reason is int"),
     "no choices": (odd(choices=[]), "it has no choices"),
     "choices that are a text": (odd(choices="x"), "it has no choices"),
+    "usage that is a list": (odd(usage=[1]), "its usage is list '[1]', not an object"),
+    "a thought that is no text": (odd(reasoning_content={"a": 1}), "its reasoning is dict"),
+    "brackets without an end": (Raw("[" * 200_000), "maximum recursion depth"),
 }
 
 

@@ -264,7 +264,7 @@ class ChatClient:
         except (openai.APIError, httpx2.HTTPError) as error:
             cause = error.__cause__ or error
             raise _Transient(f"connection broken ({type(cause).__name__}: {self._clean(cause)})") from error
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             self.usage.count_invalid(problem_id)
             raise _Transient(f"an answer that is not a chat completion ({self._clean(error)})") from error
 

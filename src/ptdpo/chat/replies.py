@@ -31,7 +31,7 @@ def reply_from(completion: Any, model: str) -> ChatReply:
         finish_reason="stop" if finish is None else finish,
         prompt_tokens=_count(usage, "prompt_tokens"),
         completion_tokens=_count(usage, "completion_tokens"),
-        reasoning=thinking if isinstance(thinking, str) else "",
+        reasoning="" if thinking is None else thinking,
     )
     check_reply(reply)
     return reply
@@ -47,6 +47,8 @@ def _content(message: Any, finish: Any, thinking: Any) -> Any:
 
 
 def _count(usage: Any, name: str) -> int:
+    if isinstance(usage, list | str | int | float):
+        raise ValueError(f"its usage is {_kind(usage)}, not an object")
     value = usage.get(name) if isinstance(usage, Mapping) else getattr(usage, name, None)
     return 0 if value is None else value
 
