@@ -35,6 +35,8 @@ METHODS = {
     "papo_dapo": {**PAPO, "loss_type": "dapo"},
     "hdpo": {"preset": "hdpo"},
     "dapo": {"preset": "dapo", "tutoring_weight": 0.0},
+    "rlcsd": {"preset": "rlcsd", "tutoring_shift_scale": 0.5},
+    "scaf": {"preset": "scaf-grpo", "hinted_after": 0, "tutoring_weight": 0.0},
 }
 
 

@@ -24,10 +24,14 @@ PATTERNS = {
     # Only the second process has a group to draw anew, or both have.
     "hdpo-on-second": [0, 0, 1, 0, 0, 0, 0, 0],
     "hdpo-everywhere": [0] * 8,
+    # Only the second process has something to contrast, or a group that answers with a hint.
+    "rlcsd-on-second": [0, 0, 0, 0, 1, 0, 1, 0],
+    "scaf-on-second": [0, 0, 1, 0, 0, 0, 0, 0],
 }
 # Only the second process has a group to exchange; which prompts are drawn depends on the process.
 RESAMPLED = {"dapo": [0, 0, 1, 0, 1, 1, 1, 1]}
 TUTORED = {"papo": 0, "papo_dapo-in-parts": 0, "hdpo-on-second": 2, "hdpo-everywhere": 4}
+TUTORED |= {"rlcsd-on-second": 4, "scaf-on-second": 0}
 
 
 @pytest.fixture(scope="module")
