@@ -138,3 +138,14 @@ def test_blocks_of_several_kinds_are_refused(tmp_path):
     with pytest.raises(ValueError, match="'gemma3': its blocks are of several kinds"):
         text_block_bytes(sizes, 50, 80, FLOAT)
     assert vision_block_bytes(sizes, 64, FLOAT) is None
+
+
+def test_the_kernels_backward_pass_has_sums_in_float32_and_gradients_for_every_head():
+    query = torch.zeros(5, 4, 8, dtype=torch.bfloat16, requires_grad=True)
+    key, value = (torch.zeros(7, 2, 8, dtype=torch.bfloat16, requires_grad=True) for _ in "kv")
+    out = Flash.apply(query, key, value)
+    with LiveBytes() as live:
+        torch.autograd.grad(out, (query, key, value), torch.zeros_like(out))
+    beside, gradients = 5 * 4 * 8 * 4 + 2 * 7 * 4 * 8 * 2, (5 * 4 + 2 * 7 * 2) * 8 * 2
+    # The gradient that comes in was made within, too.
+    assert live.peak == beside + gradients + 5 * 4 * 8 * 2

@@ -141,3 +141,20 @@ def test_numbers_are_16_bits_wide_where_weights_are_gathered(sizes):
     assert made(sizes, sharding="fsdp").run.numbers.weights == torch.bfloat16
     assert made(sizes).run.numbers.weights == torch.float32
     assert made(sizes, bf16=False).run.numbers.products == torch.float32
+
+
+def test_what_the_fused_head_holds(sizes):
+    """5,000 tokens of which 4,000 are scored, 2,048 wide: states, kept shares, one buffer, the gradient of the head."""
+    states = 5000 * 2048 * 2 * 2 + 4000 * 2048 * (2 * 2 + 2 * 2)
+    shares, buffer, gradients = 4000 * 151_936 * 2, 320_000_000, 151_936 * 2048 * (2 + 4) + 4000 * 2048 * 2
+    assert term(made(sizes, sharding="fsdp"), "one block, or the head") == states + shares + buffer + gradients
+
+
+def test_gradients_come_as_activations_go_unless_steps_are_accumulated(sizes):
+    once = made(sizes, sharding="one", gpus=1, load=(100, 8, 0), gradient_accumulation_steps=1)
+    more = made(sizes, sharding="one", gpus=1, load=(100, 8, 0))
+    names = ("gradients", "activations kept", "one block, or the head")
+    passes = [sum(term(plan, name) for name in names) for plan in (once, more)]
+    # Of so few tokens little is kept: at the end all gradients are there, and one block.
+    assert 4 * sizes.parameters < passes[0] < passes[1]
+    assert passes[1] - passes[0] >= term(once, "activations kept")
