@@ -65,7 +65,7 @@ bench: $(READY)
 gpu: $(READY)
 	$(BIN)/python benchmarks/gpu.py
 
-# Kills commands and runs them again: docs/runs.md. About an hour.
+# Kills commands and runs them again: docs/runs.md. Some twenty minutes.
 faults: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults
 

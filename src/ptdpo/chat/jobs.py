@@ -98,6 +98,8 @@ def _ours(line: bytes) -> bool:
     """Return whether a line beside an output is of a kind that jobs write, or the torn beginning of one."""
     try:
         row = json.loads(line)
+    except RecursionError:
+        return False
     except ValueError:
         return not line.endswith(b"\n") and line.startswith(b"{")
     return isinstance(row, dict) and row.keys() in _LINES

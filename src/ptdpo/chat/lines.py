@@ -68,7 +68,7 @@ class KeyedLines:
         for number, line in enumerate(self._lines, start=1):
             try:
                 row = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise self._foreign(number, error) from error
             name, tag = self._check(row, number)
             self._known[name] = (place, tag)

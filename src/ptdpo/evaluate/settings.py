@@ -111,7 +111,7 @@ def read_settings(folder: Path) -> RunSettings | None:
         return None
     try:
         return _build(RunSettings, json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path}: not the settings of an evaluation ({error})") from error
 
 

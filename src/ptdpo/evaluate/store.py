@@ -119,7 +119,7 @@ def _parse(line: bytes, where: str) -> GradedResponse:
         response = GradedResponse(**{f.name: row[f.name] for f in fields(GradedResponse)})
         _check_types(response)
         return response
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{where}: not a response ({type(error).__name__}: {error})") from error
 
 

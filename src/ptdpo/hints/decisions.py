@@ -145,7 +145,7 @@ def read_review(path: Path) -> Review:
     try:
         content = regular_file(path, "review").read_bytes()
         lists = json.loads(content)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: the review cannot be read ({error})") from error
     if not isinstance(lists, dict) or not {"accepted", "rejected", "edited"} & lists.keys():
         raise ValueError(f'{path}: a review is {{"accepted": [ids], "rejected": [ids]}}')

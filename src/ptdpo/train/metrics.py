@@ -72,6 +72,8 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
             row = json.loads(line)
         except json.JSONDecodeError:
             continue
+        except RecursionError as error:
+            raise ValueError(f"{path}:{number}: not a line of metrics: nested too deeply") from error
         if not isinstance(row, dict) or not isinstance(row.get("step"), int):
             raise ValueError(f"{path}:{number}: not a line of metrics: an object with a whole number as its step")
         rows.append(row)
