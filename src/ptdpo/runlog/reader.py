@@ -71,6 +71,10 @@ def _joined(one: GroupLine, other: GroupLine) -> GroupLine:
 
 def _lines(folder: Path, kind: type[_T], made: Callable[[Mapping[str, Any]], _T], broken: list[str]) -> Iterator[_T]:
     for path in sorted(folder.glob(f"{KINDS[kind]}-*.jsonl")):
+        if not path.is_file():
+            # A pipe would be read for ever.
+            broken.append(str(path))
+            continue
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 try:

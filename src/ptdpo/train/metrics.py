@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ptdpo.folders import regular_file
+
 # The tail of training over which entropy, KL and group shares are averaged in tables.
 LAST_STEPS = 20
 
@@ -67,7 +69,7 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
         ValueError: if a line is not what a run writes; names it.
     """
     rows = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(regular_file(path, "metrics file").read_text(encoding="utf-8").splitlines(), start=1):
         try:
             row = json.loads(line)
         except json.JSONDecodeError:
