@@ -59,7 +59,7 @@ from ptdpo.train.trl.metrics_file import MetricsFile
 from ptdpo.train.trl.record_files import PlainScores, RecordsCallback
 from ptdpo.train.trl.reference import origin_of
 from ptdpo.train.trl.rollouts import TrlRollouts
-from ptdpo.train.trl.sample_tables import SampleTables
+from ptdpo.train.trl.sample_tables import add_sample_tables
 from ptdpo.train.trl.scoring import Credited, KLFree, ScoredAgainst, ScoringModel
 from ptdpo.train.trl.setup import (
     ban_special_tokens,
@@ -186,10 +186,7 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
         refuse_streams(args, self.train_dataset)
         self.add_callback(MetricsFile())
         self.add_callback(RecordsCallback(self.engine.records, self.engine.processes.count))
-        if {"wandb", "trackio", "tensorboard"} & set(args.report_to or ()):
-            tables = SampleTables(self.engine.records.folder.parent, self.callback_handler)
-            self.engine.records.tell(tables.see)
-            self.add_callback(tables)
+        add_sample_tables(self, self.engine.records)
         say_steps_in_lines(self)
 
     @property

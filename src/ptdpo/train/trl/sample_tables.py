@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import TensorBoardCallback
 
-from ptdpo.runlog import GroupLine, QuestionLine
+from ptdpo.runlog import GroupLine, QuestionLine, RecordWriter
 from ptdpo.runlog.lines import FOLDER, IMAGES, Line
 
 NAME = "rollouts"
@@ -79,6 +79,14 @@ class SampleTables(TrainerCallback):
             row.paste(image, (left, 0))
             left += image.width
         return row
+
+
+def add_sample_tables(trainer: Trainer, records: RecordWriter) -> None:
+    """Have a trainer that reports to a tracker log tables of what is recorded."""
+    if {"wandb", "trackio", "tensorboard"} & set(trainer.args.report_to or ()):
+        tables = SampleTables(records.folder.parent, trainer.callback_handler)
+        records.tell(tables.see)
+        trainer.add_callback(tables)
 
 
 def to_wandb(rows: Sequence[Cells], step: int) -> None:
