@@ -173,7 +173,7 @@ def test_every_preset_trains_and_logs(run, preset):
     if preset.startswith("ptd-"):
         expected |= {"tutored/rollouts", "tutored/tokens", "divergence", "topk_overlap", "tail_mass/student",
                      "tail_mass/teacher", "accuracy/tutored_groups"}  # fmt: skip
-    if preset.endswith("grpo"):
+    if PRESETS[preset].get("beta", 0.0) > 0:
         expected.add("kl")
     assert expected <= first.keys()
     assert first["accuracy"] == pytest.approx(3 / 8)
