@@ -11,7 +11,7 @@ import pytest
 from transformers import HfArgumentParser
 from trl import GRPOTrainer, SFTConfig, TrlParser
 
-from ptdpo.config import Recipe, read_recipe
+from ptdpo.config import Recipe, given_once, read_recipe
 from ptdpo.presets import PRESETS, preset_settings, settings_over_preset
 from ptdpo.train import PTDConfig
 from ptdpo.train.plan import resolved_settings
@@ -318,3 +318,12 @@ def test_a_tutoring_weight_for_a_preset_that_does_not_tutor_is_refused(preset):
     assert settings_over_preset(preset, {"tutoring_weight": 0})["tutoring_weight"] == 0
     assert settings_over_preset(f"ptd-{preset}", {"tutoring_weight": 0.0})["tutoring_weight"] == 0.0
     assert settings_over_preset("papo", {"tutoring_weight": 0.5})["tutoring_weight"] == 0.5, "has no tutored form"
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("max_steps=2", "max_steps=3"), ("max_steps=2", "train.max_steps=2"), ("model=a", "model=b")]
+)
+def test_a_setting_given_twice_is_refused(first, second):
+    with pytest.raises(ValueError, match=f"^'{first}' and '{second}' give one setting twice"):
+        given_once(["data.limit=1", first, second])
+    assert given_once([first, "data.model=1"]) == [first, "data.model=1"]

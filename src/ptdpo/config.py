@@ -190,15 +190,33 @@ _Loader.add_implicit_resolver(
 )
 
 
+def given_once(overrides: Sequence[str]) -> Sequence[str]:
+    """Return a user's ``key=value`` overrides, each key once.
+
+    Raises:
+        ValueError: if a key is given twice, of which the first would count for nothing.
+    """
+    seen: dict[tuple[str, ...], str] = {}
+    for override in overrides:
+        place = tuple(_place(override.partition("=")[0]))
+        if place in seen:
+            raise ValueError(f"{seen[place]!r} and {override!r} give one setting twice: leave one out")
+        seen[place] = override
+    return overrides
+
+
+def _place(key: str) -> list[str]:
+    """Return the keys under which a setting stands; without a dot that is a field of the recipe, or of training."""
+    own = "." in key or key in {field.name for field in dataclasses.fields(Recipe)}
+    return key.split(".") if own else ["train", key]
+
+
 def _override(content: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals:
         raise ValueError(f"override {override!r}: expected key=value")
     value = parse_value(text, f"override {override!r}")
-    names = [f.name for f in dataclasses.fields(Recipe)]
-    parts = key.split(".")
-    if len(parts) == 1 and key not in names:
-        parts = ["train", key]
+    parts = _place(key)
     target = content
     for part in parts[:-1]:
         target = target.setdefault(part, {})

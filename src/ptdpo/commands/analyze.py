@@ -72,8 +72,8 @@ def _asked(
     name: str, paths: Sequence[Path], assign: Sequence[str], draws: "Draws", steps: int | None, folder: Path
 ) -> "OfRecipe":
     from ptdpo.analysis import OfRecipe
-    from ptdpo.config import read_recipe
+    from ptdpo.config import given_once, read_recipe
 
     if len(paths) != 1 or paths[0].is_dir():
         raise ValueError(f"analyze {name}: give one recipe, whose model and data it takes")
-    return OfRecipe(read_recipe(paths[0], assign), folder, draws, steps, typer.echo)
+    return OfRecipe(read_recipe(paths[0], given_once(assign)), folder, draws, steps, typer.echo)

@@ -27,7 +27,7 @@ def compare(
     from ptdpo.compare.plan import make_compare_plan
     from ptdpo.compare.run import run_comparison
     from ptdpo.compare.tables import comparison_tables, write_tables
-    from ptdpo.config import parse_value
+    from ptdpo.config import given_once, parse_value
 
     makes = ("comparison.*", "*.svg", "seed-*")
     refuse_foreign_folder("--out", folder, "compare", makes=makes, inputs=recipes, overwrite=overwrite)
@@ -38,7 +38,7 @@ def compare(
             raise ValueError(f"--grid {text!r}: expected key=value,value,...")
         choices[key] = [parse_value(value, f"--grid {key}") for value in values.split(",")]
     plan = make_compare_plan(
-        recipes, _numbers(seeds, "--seeds"), _numbers(tuning_seeds, "--tuning-seeds"), choices, assign or []
+        recipes, _numbers(seeds, "--seeds"), _numbers(tuning_seeds, "--tuning-seeds"), choices, given_once(assign or [])
     )
     result = run_comparison(folder, plan)
     write_tables(folder, result)

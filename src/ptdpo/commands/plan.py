@@ -23,11 +23,11 @@ def plan(
 
     No weights and no data are loaded. Example: `ptdpo plan recipes/qwen3_vl_4b_ptd_grpo.yaml --gpus 8 --memory 80`
     """
-    from ptdpo.config import read_recipe
+    from ptdpo.config import given_once, read_recipe
     from ptdpo.train.memory.advice import advice_for, room_of_vllm, run_of
     from ptdpo.train.memory.terms import memory_plan
 
-    parsed = read_recipe(recipe, overrides or [])
+    parsed = read_recipe(recipe, given_once(overrides or []))
     count = gpus or parsed.processes
     run = run_of(parsed, count, memory, prompt=prompt, response=response, image=image)
     planned = memory_plan(run)

@@ -24,13 +24,13 @@ def train(
 
     Example: `ptdpo train recipes/qwen3_vl_4b_ptd_grpo.yaml learning_rate=2e-6 --dry-run`
     """
-    from ptdpo.config import read_recipe
+    from ptdpo.config import given_once, read_recipe
     from ptdpo.models.loading import check_model
     from ptdpo.runlog import FINISHED, STARTED
     from ptdpo.train.plan import make_plan, resolved_settings
     from ptdpo.train.run import output_folder, train_recipe
 
-    parsed = read_recipe(recipe, [*(overrides or []), *(assign or [])])
+    parsed = read_recipe(recipe, given_once([*(overrides or []), *(assign or [])]))
     check_model(parsed.model)
     data = parsed.data
     refuse_foreign_folder(
