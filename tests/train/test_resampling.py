@@ -4,7 +4,6 @@ import asyncio
 
 import pytest
 
-from ptdpo.data.dataset import rl_dataset
 from ptdpo.presets import PRESETS
 from ptdpo.train import PTDConfig
 from ptdpo.train.layout import layout_of
@@ -59,13 +58,15 @@ def test_training_goes_on_when_nothing_informative_is_found(run):
     assert [row["groups/resampled"] for row in rows] == [0.0, 0.0]
 
 
-def test_groups_that_fail_as_a_whole_stay_when_they_carry_a_hint(run, scenes):
+def test_groups_that_fail_as_a_whole_stay_when_they_carry_a_hint(run):
     """They are the signal of PTD."""
     rows = metrics(run("hinted", preset="ptd-dapo", reward=always_wrong))
     assert all(row["groups/resampled"] == 0 and row["groups/uninformative_left"] == 0 for row in rows)
     assert all(row["tutored/rollouts"] == 8 for row in rows)
-    bare = rl_dataset([s.problem for s in scenes], {}, instruction="")
-    rows = metrics(run("bare", rows=bare, preset="ptd-dapo", reward=always_wrong))
+    # In such a group nobody has a right sibling to show.
+    rows = metrics(
+        run("bare", preset="ptd-dapo", tutoring_context="sibling", tutoring_select="with_sibling", reward=always_wrong)
+    )
     assert all(row["groups/uninformative_left"] == 1.0 for row in rows)
 
 

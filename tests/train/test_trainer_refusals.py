@@ -73,7 +73,12 @@ def test_data_without_the_column_that_the_teacher_is_shown_is_refused(
     with pytest.raises(ValueError, match=f"tutoring_context={context}: train_dataset has {message}"):
         make_trainer(tmp_path, tiny_path, processor, rows, **settings)
     make_trainer(tmp_path, tiny_path, processor, rows, tutoring_weight=0.0, **settings)
-    make_trainer(tmp_path, tiny_path, processor, train_rows.remove_columns(gone[1:]), **settings)
+    whole = train_rows.remove_columns(gone[1:])
+    if context == "solution":
+        with pytest.raises(ValueError, match="has nothing in the column 'solution' of any of its 16 rows"):
+            make_trainer(tmp_path, tiny_path, processor, whole, **settings)
+        whole = whole.map(lambda row: {"solution": f"so it is {row['answer']}"})
+    make_trainer(tmp_path, tiny_path, processor, whole, **settings)
     make_trainer(tmp_path, tiny_path, processor, rows, **{**settings, "tutoring_context": "question",
                  "tutoring_teacher": "ema"})  # fmt: skip
 

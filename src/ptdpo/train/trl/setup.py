@@ -2,11 +2,12 @@
 
 import itertools
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from accelerate.utils import is_peft_model
+from datasets import Dataset
 from trl import GRPOTrainer
 from trl.rewards import get_soft_overlong_punishment
 
@@ -87,7 +88,7 @@ def check_own_prompts(trainer: GRPOTrainer, rows: Sequence[Mapping[str, Any]], c
 
 
 def refuse_missing_context(args: PTDConfig, rows: Any, *, told: bool = False) -> None:
-    """Refuse a data set without the column that the teacher is shown: nothing would be tutored.
+    """Refuse a data set without the column that the teacher is shown, or with nothing in it: nothing would be tutored.
 
     Args:
         args: the settings.
@@ -95,27 +96,40 @@ def refuse_missing_context(args: PTDConfig, rows: Any, *, told: bool = False) ->
         told: a function says what the teacher is shown.
 
     Raises:
-        ValueError: if there is tutoring, or hints in rollouts, and none of the columns that its context reads exists.
+        ValueError: if there is tutoring, or hints in rollouts, and none of the columns that its context reads exists,
+            or they are empty in all rows.
     """
-    columns = getattr(rows, "column_names", None)
-    if args.tutors and not told and (needed := _missing(args.tutoring_context, columns)):
+    if args.tutors and not told and (missing := _missing(args.tutoring_context, rows)):
         raise ValueError(
-            f"tutoring_context={args.tutoring_context}: train_dataset has no column {needed}, so the teacher would "
+            f"tutoring_context={args.tutoring_context}: train_dataset has {missing}, so the teacher would "
             "have nothing to read: name the column so, choose another tutoring_context, or set tutoring_weight=0"
         )
-    if args.hints_rollouts and (needed := _missing("hint", columns)):
+    if args.hints_rollouts and (missing := _missing("hint", rows)):
         raise ValueError(
-            f"hinted_rollouts={args.hinted_rollouts}: train_dataset has no column {needed}, so there would be no hint: "
+            f"hinted_rollouts={args.hinted_rollouts}: train_dataset has {missing}, so there would be no hint: "
             "name the column so, or set hinted_rollouts=0"
         )
 
 
-def _missing(context: str, columns: Sequence[str] | None) -> str:
-    """Return which columns a context reads, and which there are, if none of them is there; else nothing."""
+def _missing(context: str, rows: Any) -> str:
+    """Return what of a context is not in the data: its columns, or anything in them; empty if it is there."""
+    columns = getattr(rows, "column_names", None)
     needed = [column.name for column in context_named(context).columns]
-    if not needed or not columns or set(needed) & set(columns):
+    if not needed or not columns:
         return ""
-    return f"{' or '.join(map(repr, needed))} (it has {', '.join(columns)})"
+    there = [name for name in needed if name in columns]
+    if not there:
+        return f"no column {' or '.join(map(repr, needed))} (it has {', '.join(columns)})"
+    if not isinstance(rows, Dataset) or any(_says(rows[name]) for name in there):
+        return ""
+    return f"nothing in the column {' or '.join(map(repr, there))} of any of its {len(rows)} rows"
+
+
+def _says(value: Any) -> bool:
+    if isinstance(value, str):
+        return bool(value)
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, Iterable) else None
+    return bool(value) if parts is None else any(map(_says, parts))
 
 
 def check_prompts(trainer: GRPOTrainer, args: PTDConfig) -> None:
