@@ -50,7 +50,7 @@ def checked_rows(
     rows = torch.arange(len(hidden), device=hidden.device) if rows is None else rows
     if rows.numel() != len(teacher):
         raise ValueError(f"the teacher holds {len(teacher)} tokens but {rows.numel()} rows are to be compared")
-    check_range("rows", rows, len(hidden), "the hidden states")
+    _check_range("rows", rows, len(hidden), "the hidden states")
     named = torch.zeros(len(hidden), dtype=torch.int32, device=hidden.device)
     if rows.numel() and named.index_add_(0, rows, torch.ones_like(rows, dtype=torch.int32)).amax() > 1:
         raise ValueError("rows holds an index twice")
@@ -66,7 +66,18 @@ def checked_rows(
     return rows.long()
 
 
-def check_range(name: str, values: Shaped[Tensor, " n"], size: int, of: str) -> None:
+def check_tokens(
+    hidden: Float[Tensor, "n hidden"], targets: Shaped[Tensor, "..."], vocabulary: int, vocab_chunk: int | None
+) -> None:
+    """Refuse targets that are not one id of the vocabulary per hidden state, and a chunk without ids."""
+    if targets.shape != hidden.shape[:1]:
+        raise ValueError(f"{len(hidden)} hidden states need as many targets, got shape {tuple(targets.shape)}")
+    _check_range("targets", targets, vocabulary, "the vocabulary")
+    if vocab_chunk is not None and vocab_chunk < 1:
+        raise ValueError(f"vocab_chunk must be at least 1, got {vocab_chunk}")
+
+
+def _check_range(name: str, values: Shaped[Tensor, " n"], size: int, of: str) -> None:
     """Refuse what is no index of ``of``, which has so many."""
     if values.is_floating_point() or values.dtype == torch.bool:
         raise ValueError(f"{name} must be integers, got {values.dtype}")

@@ -15,7 +15,7 @@ from ptdpo.algo.backends import Backend, chosen
 from ptdpo.algo.chunks import ChunkedHead
 from ptdpo.algo.divergence import Kind, Support, Tail, check_settings
 from ptdpo.algo.fused import FusedStats, reduced
-from ptdpo.algo.head_checks import check_range, checked_rows, operands, rows_at_once
+from ptdpo.algo.head_checks import check_tokens, checked_rows, operands, rows_at_once
 from ptdpo.algo.shapes import Float, Int
 from ptdpo.algo.sharded import whole
 from ptdpo.algo.support import HeadSettings
@@ -114,14 +114,10 @@ def token_stats(
     weight, bias = whole(weight), None if bias is None else whole(bias)
     hidden, weight = operands("student", hidden, weight, bias, temperature)
     check_settings(k, kind, support, tail)
-    if targets.shape != hidden.shape[:1]:
-        raise ValueError(f"{len(hidden)} hidden states need as many targets, got shape {tuple(targets.shape)}")
-    check_range("targets", targets, len(weight), "the vocabulary")
+    check_tokens(hidden, targets, len(weight), vocab_chunk)
     if teacher is not None and teacher.weight is not None:
         teacher = teacher.with_head(whole(teacher.weight), None if teacher.bias is None else whole(teacher.bias))
     rows = checked_rows(rows, teacher, hidden, weight, temperature)
-    if vocab_chunk is not None and vocab_chunk < 1:
-        raise ValueError(f"vocab_chunk must be at least 1, got {vocab_chunk}")
     k = min(k, len(weight))
     who = chosen(backend, hidden)
     keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (hidden, weight, bias))

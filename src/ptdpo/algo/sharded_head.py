@@ -12,10 +12,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ptdpo.algo.chunks import NEVER, ChunkedHead
+from ptdpo.algo.chunks import ChunkedHead
 from ptdpo.algo.divergence import Kind, Support, Tail, check_settings
 from ptdpo.algo.fused import FusedStats, reduced
-from ptdpo.algo.head_checks import check_range, checked_rows, operands, rows_at_once
+from ptdpo.algo.head_checks import check_tokens, checked_rows, operands, rows_at_once
 from ptdpo.algo.shapes import Bool, Float, Int
 from ptdpo.algo.support import HeadSettings
 from ptdpo.algo.teacher_topk import TeacherTopK
@@ -35,21 +35,15 @@ class ShardedTeacherTopK(TeacherTopK):
 
     shard: VocabularyShard | None = None
 
-    def log_probs_at(
-        self,
-        ids: Int[Tensor, "n s"],
-        needed: Bool[Tensor, "n s"] | None = None,
-        backend: Literal["torch", "triton"] = "torch",
+    def _logits_at(
+        self, ids: Int[Tensor, "n s"], needed: Bool[Tensor, "n s"] | None, backend: Literal["torch", "triton"]
     ) -> Float[Tensor, "n s"]:
-        """As ``TeacherTopK.log_probs_at``; a collective call."""
+        """A collective call: each process computes those of the ids that it holds."""
         assert self.shard is not None, "the record does not say which ids its head holds"
-        assert self.weight is not None, "the record was stored without its head"
         local, here = self.shard.local(ids)
-        values = self._dots(self.weight, local)
-        if self.bias is not None:
-            values += self.bias[local].to(values.dtype).clamp_min(NEVER)
-        values = self.shard.total(values.masked_fill(~here, 0.0))
-        return values / self.temperature - self.log_normaliser.unsqueeze(-1)
+        # A dataclass with slots is made anew, which ``super()`` does not know.
+        values = TeacherTopK._logits_at(self, local, here, backend)
+        return self.shard.total(values.masked_fill(~here, 0.0))
 
 
 @torch.no_grad()
@@ -130,14 +124,10 @@ def sharded_token_stats(
     weight, bias = _held(weight, bias, shard)
     hidden, weight = operands("student", hidden, weight, bias, temperature)
     check_settings(k, kind, support, tail)
-    if targets.shape != hidden.shape[:1]:
-        raise ValueError(f"{len(hidden)} hidden states need as many targets, got shape {tuple(targets.shape)}")
-    check_range("targets", targets, shard.vocabulary, "the vocabulary")
+    check_tokens(hidden, targets, shard.vocabulary, vocab_chunk)
     if teacher is not None and teacher.shard != shard:
         raise ValueError(f"teacher and student must part the vocabulary alike, got {teacher.shard} and {shard}")
     rows = checked_rows(rows, teacher, hidden, weight, temperature)
-    if vocab_chunk is not None and vocab_chunk < 1:
-        raise ValueError(f"vocab_chunk must be at least 1, got {vocab_chunk}")
     chunk = _row_chunk(row_chunk, weight, shard)
     settings = HeadSettings(min(k, shard.vocabulary), temperature, kind, support, tail, chunk, vocab_chunk)
     with torch.autocast(hidden.device.type, enabled=False):

@@ -67,6 +67,11 @@ class TeacherTopK:
             needed: where the result will be used; elsewhere it may be anything. ``None``: everywhere.
             backend: who computes the products.
         """
+        return self._logits_at(ids, needed, backend) / self.temperature - self.log_normaliser.unsqueeze(-1)
+
+    def _logits_at(
+        self, ids: Int[Tensor, "n s"], needed: Bool[Tensor, "n s"] | None, backend: Literal["torch", "triton"]
+    ) -> Float[Tensor, "n s"]:
         assert self.weight is not None, "the record was stored without its head"
         if backend == "triton":
             from ptdpo.algo.triton_calls import dots
@@ -76,7 +81,7 @@ class TeacherTopK:
             values = self._dots(self.weight, ids)
         if self.bias is not None:
             values += self.bias[ids].to(values.dtype).clamp_min(NEVER)
-        return values / self.temperature - self.log_normaliser.unsqueeze(-1)
+        return values
 
     def _dots(self, weight: Float[Tensor, "vocab hidden"], ids: Int[Tensor, "n s"]) -> Float[Tensor, "n s"]:
         values = self.log_probs.new_empty(ids.shape)
