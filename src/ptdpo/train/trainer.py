@@ -56,10 +56,10 @@ from ptdpo.train.trl.floor_state import FloorState
 from ptdpo.train.trl.grouping import groups_kept_together
 from ptdpo.train.trl.method_settings import method_settings
 from ptdpo.train.trl.metrics_file import MetricsFile
-from ptdpo.train.trl.record_files import PlainScores, RecordsCallback
+from ptdpo.train.trl.record_files import PlainScores
 from ptdpo.train.trl.reference import origin_of
 from ptdpo.train.trl.rollouts import TrlRollouts
-from ptdpo.train.trl.sample_tables import add_sample_tables
+from ptdpo.train.trl.sample_tables import follow_records
 from ptdpo.train.trl.scoring import Credited, KLFree, ScoredAgainst, ScoringModel
 from ptdpo.train.trl.setup import (
     ban_special_tokens,
@@ -185,8 +185,7 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
         assert self.num_generations is not None
         refuse_streams(args, self.train_dataset)
         self.add_callback(MetricsFile())
-        self.add_callback(RecordsCallback(self.engine.records, self.engine.processes.count))
-        add_sample_tables(self, self.engine.records)
+        follow_records(self, self.engine.records, self.engine.processes.count)
         say_steps_in_lines(self)
 
     @property

@@ -60,7 +60,10 @@ def test_the_peak_of_a_measured_step(sizes, row):
 def test_weights_gradients_and_optimiser_are_those_of_a_real_run(tmp_path, tiny_path, processor, train_rows):
     trainer = make_trainer(tmp_path, tiny_path, processor, train_rows, max_steps=1, optim="adamw_torch")
     trainer.train()
-    held = lambda tensors: sum(tensor.numel() * tensor.element_size() for tensor in tensors)  # noqa: E731
+
+    def held(tensors):
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
     states = [value for state in trainer.optimizer.state.values() for name, value in state.items() if name != "step"]
     args = trainer.args
     plan = memory_plan(Run(sizes_of(trainer.model.config), args, layout_of(args, 1), "one", Workload(20, 8, 4), 80e9))
@@ -110,7 +113,10 @@ def test_an_adapter_needs_no_reference_and_little_for_its_optimiser(sizes):
 
 def test_models_beside_the_policy(sizes):
     every = 4 * sizes.parameters
-    beside = lambda **settings: term(made(sizes, **settings), "reference and teacher")  # noqa: E731
+
+    def beside(**settings):
+        return term(made(sizes, **settings), "reference and teacher")
+
     assert beside() == beside(beta=0.0) == beside(tutoring_teacher="current") == every
     assert beside(beta=0.0, tutoring_teacher="current") == 0
     # The average's weights, the model that has them, and the reference.

@@ -12,6 +12,7 @@ from transformers.integrations import TensorBoardCallback
 
 from ptdpo.runlog import GroupLine, QuestionLine, RecordWriter
 from ptdpo.runlog.lines import FOLDER, IMAGES, Line
+from ptdpo.train.trl.record_files import RecordsCallback
 
 NAME = "rollouts"
 # Groups in a table, and logged steps from one table to the next: trackers keep every image of every table.
@@ -81,8 +82,9 @@ class SampleTables(TrainerCallback):
         return row
 
 
-def add_sample_tables(trainer: Trainer, records: RecordWriter) -> None:
-    """Have a trainer that reports to a tracker log tables of what is recorded."""
+def follow_records(trainer: Trainer, records: RecordWriter, processes: int) -> None:
+    """Have a trainer go on in its records where it goes on, and log tables of them if it reports to a tracker."""
+    trainer.add_callback(RecordsCallback(records, processes))
     if {"wandb", "trackio", "tensorboard"} & set(trainer.args.report_to or ()):
         tables = SampleTables(records.folder.parent, trainer.callback_handler)
         records.tell(tables.see)
