@@ -3,6 +3,7 @@
 import itertools
 import os
 import random
+import re
 import sys
 
 import pytest
@@ -23,7 +24,8 @@ def test_killed_commands_end_as_if_nobody_had_disturbed_them(tmp_path, tiny_path
     process = start(torment, *given, said=said)
     process.join()
     assert process.exitcode == 0, said.read_text()
-    assert "| train | 3 |" in said.read_text()
+    # A kill that came too late is tried again, so there may be more tries than kills that hit.
+    assert re.search(r"^\| train \| \d+ \| 3 \| 3 \|$", said.read_text(), re.MULTILINE), said.read_text()
 
 
 def killing(monkeypatch, *codes):
