@@ -29,7 +29,7 @@ def test_groups_are_the_means_of_both_ends(run):
     first, last = (sum((1 - step / 9) * 0.6 for step in steps) / 4 for steps in (range(1, 5), range(5, 9)))
     assert found.rows[0][2] == pytest.approx(first)
     assert found.rows[0][5] == pytest.approx(last)
-    assert f"from {first:.3f} to {last:.3f}" in found.sentence
+    assert f"all-fail {first:.3f} to {last:.3f}" in found.sentence
 
 
 def token_line(step, place, entropy, number=0):

@@ -1,5 +1,8 @@
 """Analyses by sampling, on a tiny model whose gold is known by construction."""
 
+import math
+from typing import ClassVar
+
 import pytest
 import torch
 
@@ -64,6 +67,32 @@ def test_contexts_compare_with_the_question_alone(sampler):
     assert rows["hint"][0] == rows["question"][0]
 
 
+class OneHinted:
+    """A sampler of two failed rollouts of one token each; only the first question has a hint."""
+
+    rows: ClassVar = [{"id": "hinted"}, {"id": "bare"}]
+
+    def draw(self, row, context):
+        has = context == "question" or (context == "hint" and row["id"] == "hinted")
+        return Drawn(row["id"], context, ["no"], [3 if context == "question" else 5], [False]) if has else None
+
+    def ids(self, text):
+        return [0]
+
+    def distributions(self, row, context, ids):
+        if self.draw(row, context) is None:
+            return None
+        chance = {("hinted", "question"): 0.5, ("hinted", "hint"): 0.25, ("bare", "question"): 0.01}[row["id"], context]
+        return torch.tensor([[chance, 1 - chance]]).log()
+
+
+def test_a_context_is_compared_where_it_is_there():
+    rows = {row[0]: list(row[1:]) for row in contexts(OneHinted()).rows}
+    divergence = 0.25 * math.log(0.25 / 0.5) + 0.75 * math.log(0.75 / 0.5)
+    assert rows["question"] == pytest.approx([2, 0.0, 0.0, 3.0], abs=1e-6)
+    assert rows["hint"] == pytest.approx([1, math.log(2), divergence, 5.0], abs=1e-6)
+
+
 def test_support_loses_less_with_more(sampler):
     rows = [row for row in support(sampler, rollouts=1).rows if row[0] == "all"]
     lost = [row[-1] for row in rows]
@@ -91,9 +120,14 @@ def test_recovery_counts_on_questions_that_always_fail():
     })  # fmt: skip
     found = recovery(known)
     assert [list(row) for row in found.rows] == [
-        ["question", 2, 0.0, 0.0, 0], ["answer", 2, 1.0, 1.0, 2], ["hint", 2, 0.25, 0.5, 1],
-    ]  # fmt: skip
-    assert found.sentence.startswith("2 of 3 questions fail 4 times")
+        ["question", 2, 0.0, 0.0, 0, 0, 0.25 / 3, 1 / 3],
+        ["answer", 2, 1.0, 1.0, 0, 2, 1.0, 1.0],
+        ["hint", 2, 0.25, 0.5, 1, 0, 0.5, 2 / 3],
+    ]
+    assert found.sentence == (
+        "2 of 3 questions fail 4 times without a context; pass@4 under a context: answer 1.000 (pass@1 1.000; "
+        "2 wholly), hint 0.500 (pass@1 0.250; 0 wholly)."
+    )
     with pytest.raises(ValueError, match="answered at least once"):
         recovery(Known({"easy": {"question": 1}}))
 

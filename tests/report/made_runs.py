@@ -69,13 +69,25 @@ def _tokens(rng, step, number, rollout, texts):
     )  # fmt: skip
 
 
+def make_hinted(folder):
+    """Write a run that tutors nothing; at step 1 one of two rollouts was drawn with a hint, at step 2 none."""
+    writer = RecordWriter(folder)
+    own = RolloutLine(0, "\\boxed{3}", 3, 0.1, 0.0, "3", -1.0, "off")
+    hinted = RolloutLine(1, "\\boxed{12}", 3, 1.0, 1.0, "12", None, "off", "boxed", "hint 1")
+    question = QuestionLine(1, "q", "ab12cd34", "how many?", "12", "hint", "Look: left", ())
+    writer.write([question, GroupLine(1, 0, "q", "ab12cd34", "accuracy_reward", [own, hinted])])
+    writer.write([GroupLine(2, 0, "q", "ab12cd34", "accuracy_reward", [own])])
+    (folder / "metrics.jsonl").write_text('{"step": 1, "loss": NaN, "reward": Infinity, "elapsed": NaN}\n')
+    return folder
+
+
 def make_hostile(folder):
     """Write a run whose every text tries to be more than text, with a megabyte of response and a missing image."""
     folder.mkdir(parents=True, exist_ok=True)
     writer = RecordWriter(folder)
     evil = RolloutLine(0, HOSTILE, 2, None, None, HOSTILE, 0.0, HOSTILE)
     long = RolloutLine(1, "x" * 1_000_000, 3, 0.0, 0.0, None, -0.5, "tutored")
-    five = Leading([[1, 2]], [[0.5, 0.1]])
+    five = Leading([[1, 2]] * 2, [[0.5, 0.1]] * 2)
     writer.write(
         [
             QuestionLine(1, HOSTILE, "h", HOSTILE, HOSTILE, "hint", HOSTILE, ("gone.png", "../../x.png")),

@@ -8,7 +8,7 @@ import pytest
 
 from ptdpo.commands.report import run_view
 from ptdpo.report.run_page import run_page
-from tests.report.made_runs import make_hostile, make_run
+from tests.report.made_runs import make_hinted, make_hostile, make_run
 
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install 'ptdpo[browser]' to test the report")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -25,6 +25,7 @@ def files(tmp_path_factory):
     pages = {
         "two": [make_run(folder / "grpo", steps=8), make_run(folder / "ptd-grpo", steps=12, seed=1)],
         "evil": [make_hostile(folder / "evil")],
+        "hinted": [make_hinted(folder / "hinted")],
     }
     for name, runs in pages.items():
         html = run_page([run_view(run, run.name) for run in runs], f"report {name}")
@@ -166,6 +167,21 @@ def test_nothing_from_a_run_is_ever_markup(opened):
     page.keyboard.press("Escape")
     page.keyboard.press("j")
     assert "not in the records" in page.locator("#group").inner_text()
+
+
+def test_rollouts_that_were_drawn_with_a_hint_are_marked(opened):
+    page = opened("hinted")
+    assert page.locator(".rollout").nth(0).locator(".hinted").count() == 0
+    assert page.locator(".rollout").nth(1).locator(".hinted").inner_text() == "drawn with hint 1"
+    assert (
+        "Only the rollouts marked so were drawn with (hint, ab12cd34): Look: left"
+        in page.locator("#group").inner_text()
+    )
+    assert "advantage –" in page.locator(".rollout").nth(1).inner_text()
+    page.keyboard.press("j")
+    assert "No rollout of this group was drawn with (hint, ab12cd34)" in page.locator("#group").inner_text()
+    page.locator("#f-text").fill("drawn with hint")
+    assert count(page) == 1
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -24,7 +24,7 @@ SETTINGS = {
     "num_generations": 4,
     "max_steps": 1,
     "shuffle_dataset": False,
-    "record_steps": 0,
+    "record_steps": 1,
 }
 
 

@@ -5,6 +5,7 @@ import json
 import pytest
 from safetensors.torch import load_file
 
+from ptdpo.runlog import read_records
 from tests.processes import gloo_processes as on_two_processes
 from tests.train.helpers import largest_difference, make_trainer, parameters
 
@@ -63,6 +64,31 @@ def test_two_processes_equal_one(two_processes, tmp_path, tiny_path, processor, 
     assert largest_difference(parameters(trainer), theirs) < 2e-6
     if name != "none":
         assert largest_difference(start, theirs) > 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(PATTERNS))
+def test_records_of_two_processes_are_those_of_one(two_processes, tmp_path, tiny_path, processor, train_rows, name):
+    from tests.train.distributed_worker import fixed_rollouts, settings_of
+
+    settings = {**settings_of(name), "per_device_train_batch_size": 8}
+    trainer = make_trainer(tmp_path, tiny_path, processor, train_rows, **settings)
+    fixed_rollouts(trainer, PATTERNS[name])
+    trainer.train()
+    ours, theirs = read_records(tmp_path), read_records(two_processes / name)
+    assert len(list(theirs.folder.glob("groups-*.jsonl"))) == 2
+    assert theirs.broken == 0
+    assert theirs.groups == ours.groups
+    assert [q.hint for q in theirs.questions.values()] == [q.hint for q in ours.questions.values()]
+    assert theirs.tokens.keys() == ours.tokens.keys()
+    assert len(ours.tokens) == 8
+    for key, line in ours.tokens.items():
+        other = theirs.tokens[key]
+        assert other.ids == line.ids
+        for one, two in ((line.log_probs, other.log_probs), (line.divergence, other.divergence)):
+            assert (one is None) == (two is None)
+            assert one is None or two == pytest.approx(one, abs=1e-4)
+        assert (line.teacher is None) == (other.teacher is None)
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import torch
 
 from ptdpo.data.rendering import render
 from ptdpo.models import load_model
+from ptdpo.runlog import read_records
 from ptdpo.train import PTDConfig, PTDTrainer
 from ptdpo.tutor.context import hinted_prompt
 from tests import tiny_families
@@ -112,6 +113,22 @@ def test_the_teacher_reads_tools_hint_opening_and_observations_exactly(trainer, 
         expected = logits.log_softmax(-1).gather(-1, ids[:, None])[own]
         got = record.with_head(*trainer.teacher.head()).log_probs_at(ids[own][:, None])
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_what_the_policy_said_is_recorded_token_by_token(trainer):
+    records = read_records(trainer.args.output_dir)
+    assert records.broken == 0
+    assert records.tokens
+    groups = {key: {one.rollout: one for one in group.rollouts} for key, group in records.groups.items()}
+    for (step, group, place), line in records.tokens.items():
+        own, rollout = trainer.processing_class.decode(line.ids), groups[step, group][place]
+        assert own.startswith("<tool_call>")
+        assert own.endswith("blue<|im_end|>")
+        assert "<tool_response>" not in own
+        assert "<tool_response>" in rollout.response
+        assert rollout.tokens == len(line.ids) == len(line.log_probs) == len(line.student.ids)
+        assert (line.divergence is not None) == rollout.tutored
+        assert records.question_of(records.groups[step, group]).hint.startswith("Look: ask for cell")
 
 
 def test_several_environments_at_once_are_refused(path, tmp_path):

@@ -77,6 +77,22 @@ def test_groups_say_who_was_tutored_and_why_not():
     ]
 
 
+@pytest.mark.parametrize("missing", [{}, {"id": None}, {"id": ""}])
+def test_questions_without_ids_are_told_apart(missing):
+    """By text, answer and images: hints alone may be the same, or not there."""
+    engine = FakeEngine([
+        {"prompt": [{"role": "user", "content": text}], "answer": answer, "images": images, **missing}
+        for text, answer, images in (("q", 1, []), ("q", 2, []), ("r", 1, []), ("q", 1, ["blue"]), ("q", 1, []))
+        for _ in range(2)
+    ])  # fmt: skip
+    batch = engine.batch(engine.rows, torch.ones(10, 1, dtype=torch.long), torch.ones(10, 1).bool(), torch.zeros(10))
+    Method(engine, MethodSettings(records=RecordSettings())).prepare(batch)
+    names = [line.id for line in of_kind(engine.lines, GroupLine)]
+    assert len(set(names)) == 4
+    assert names[0] == names[4]
+    assert [line.id for line in of_kind(engine.lines, QuestionLine)] == names[:4]
+
+
 @pytest.mark.parametrize(
     ("settings", "reasons"),
     [({"threshold": 0.4}, ["threshold", "right"]), ({"select": "all_fail_groups"}, ["not selected", "right"])],

@@ -6,6 +6,7 @@ import torch
 
 from ptdpo.data.rendering import render
 from ptdpo.models import load_model
+from ptdpo.runlog import read_records
 from ptdpo.train import PTDConfig, PTDTrainer
 from ptdpo.tutor.context import hinted_prompt
 from tests import tiny_families
@@ -76,6 +77,23 @@ def test_the_teacher_reads_the_hinted_prompt_and_all_turns_exactly(run, path, sh
         expected = logits.log_softmax(-1).gather(-1, ids[:, None])[own]
         got = record.with_head(*trainer.teacher.head()).log_probs_at(ids[own][:, None])
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_records_hold_what_the_policy_wrote_token_by_token(run):
+    """A response is recorded with what the tool answered; its tokens are those that are trained on."""
+    trainer = run(record_steps=1)
+    records = read_records(trainer.args.output_dir)
+    assert records.broken == 0
+    rollouts = {(*key, one.rollout): one for key, group in records.groups.items() for one in group.rollouts}
+    assert rollouts.keys() == records.tokens.keys()
+    for key, line in records.tokens.items():
+        assert line.ids in ([*OWN, *REST], [*OWN, *REST[:2]])
+        assert rollouts[key].tokens == len(line.ids)
+        whole = [*line.ids[: len(OWN)], *OBSERVED, *line.ids[len(OWN) :]]
+        assert rollouts[key].response == trainer.processing_class.decode(whole, skip_special_tokens=True)
+        assert (line.teacher is not None) == rollouts[key].tutored
+        assert all(len(each.ids) == len(line.ids) for each in (line.student, line.teacher) if each is not None)
+    assert sum(one.tutored for one in rollouts.values()) == 5
 
 
 def test_observations_reach_the_teacher(run):

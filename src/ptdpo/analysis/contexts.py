@@ -2,16 +2,16 @@
 
 from dataclasses import dataclass, field
 
-from ptdpo.analysis.result import Analysis, mean, plot, said
+from ptdpo.analysis.result import Analysis, mean, plots, plotted, said
 from ptdpo.analysis.sampling import QUESTION, SAMPLED, Sampler
 from ptdpo.data.contexts import Row
 
 
 @dataclass
 class _Sums:
-    """Of one context: per token along failed rollouts, and lengths of its own responses."""
+    """Of one context: per token along the failed rollouts that it was read with, and lengths of its own responses."""
 
-    nll: list[float] = field(default_factory=list)
+    change: list[float] = field(default_factory=list)
     kl: list[float] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
 
@@ -37,24 +37,32 @@ def contexts(sampler: Sampler, rollouts: int = 2) -> Analysis:
         failed = [text for text, right in zip(plain.texts, plain.right, strict=True) if not right and text]
         for text in failed[:rollouts]:
             _read(sampler, row, sampler.ids(text), sums)
-    if not sums[QUESTION].nll:
+    if not sums[QUESTION].change:
         raise ValueError("no rollout failed: there is nothing for a teacher to read")
-    base = mean(sums[QUESTION].nll) or 0.0
-    rows, figure_rows = [], []
-    for context, own in sums.items():
-        if own.nll:
-            change = (mean(own.nll) or 0.0) - base
-            rows.append([context, len(own.nll), change, mean(own.kl), mean([float(n) for n in own.lengths])])
-            figure_rows.append((context, change, mean(own.kl)))
-    figure, axes = plot()
-    places = range(len(figure_rows))
-    axes.bar([place - 0.2 for place in places], [each[1] for each in figure_rows], 0.4, label="change of NLL")
-    axes.bar([place + 0.2 for place in places], [each[2] for each in figure_rows], 0.4, label="KL from question only")
-    axes.set_xticks(list(places), [each[0] for each in figure_rows])
-    axes.set_ylabel("nats per token of failed rollouts")
-    axes.legend(frameon=False)
-    said_rows = [f"{name}: NLL {change:+.3f}, KL {said(kl)}" for name, change, kl in figure_rows if name != QUESTION]
-    sentence = "Along failed rollouts, against the question alone, in nats per token: " + "; ".join(said_rows) + "."
+    rows = [
+        (context, len(own.change), mean(own.change), mean(own.kl), mean(own.lengths))
+        for context, own in sums.items()
+        if own.change
+    ]
+    figure, (distances, lengths) = plots(2)
+    places = range(len(rows))
+    for shift, column, label in ((-0.2, 2, "change of NLL"), (0.2, 3, "KL from question only")):
+        distances.bar([place + shift for place in places], plotted([row[column] for row in rows]), 0.4, label=label)
+    distances.set_ylabel("nats per token of failed rollouts")
+    distances.legend(frameon=False)
+    lengths.bar(places, plotted([row[4] for row in rows]), 0.6)
+    lengths.set_ylabel("tokens of a response drawn under it")
+    for axes in (distances, lengths):
+        axes.set_xticks(list(places), [row[0] for row in rows])
+    said_rows = [
+        f"{name}: NLL {change or 0.0:+.3f}, KL {said(kl)}, {said(length, 1)} tokens"
+        for name, _, change, kl, length in rows
+        if name != QUESTION
+    ]
+    sentence = (
+        "Along failed rollouts, against the question alone, in nats per token, and the length of responses "
+        f"({said(rows[0][4], 1)} tokens under the question alone): " + "; ".join(said_rows) + "."
+    )
     columns = ["context", "tokens", "change of NLL", "KL from question", "response length"]
     return Analysis("contexts", sentence, columns, rows, figure)
 
@@ -66,5 +74,6 @@ def _read(sampler: Sampler, row: Row, ids: list[int], sums: dict[str, _Sums]) ->
         log_probs = plain if context == QUESTION else sampler.distributions(row, context, ids)
         if log_probs is None:
             continue
-        sums[context].nll += [-log_probs[place, one].item() for place, one in enumerate(ids)]
+        # Against the question alone token by token: rows that lack a context do not move it.
+        sums[context].change += [(plain[place, one] - log_probs[place, one]).item() for place, one in enumerate(ids)]
         sums[context].kl += (log_probs.exp() * (log_probs - plain)).sum(dim=1).tolist()

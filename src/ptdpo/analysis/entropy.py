@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ptdpo.analysis.result import Analysis, mean, plot, said
+from ptdpo.analysis.result import Analysis, mean, plot, said, unread
 from ptdpo.report.curves import COLOURS
 from ptdpo.report.run_view import RunView
 from ptdpo.runlog import RunRecords
@@ -21,7 +21,9 @@ def entropy(runs: Sequence[RunView]) -> Analysis:
     for number, run in enumerate(runs):
         windows = _windows(run.records)
         if not windows:
-            raise ValueError(f"{run.name}: has no recorded tokens; records are kept with record_tokens above 0")
+            raise ValueError(
+                f"{run.name}: has no recorded tokens; records are kept with record_tokens above 0{unread(run)}"
+            )
         for tutored, name in ((True, "tutored"), (False, "untutored")):
             points = [(step, mean(parts[tutored])) for step, parts in windows]
             points = [(step, value) for step, value in points if value is not None]

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
-from ptdpo.analysis.result import Analysis, mean, plot, said
+from ptdpo.analysis.result import Analysis, mean, plots, said
 from ptdpo.report.curves import COLOURS, smoothed
 from ptdpo.report.run_view import GROUPS, RunView
 
 WINDOW = 20
+NAMES = tuple(key.removeprefix("groups/").replace("_", "-") for key in GROUPS)
 
 
 def groups(runs: Sequence[RunView]) -> Analysis:
@@ -15,7 +16,7 @@ def groups(runs: Sequence[RunView]) -> Analysis:
     Raises:
         ValueError: if a run logged none.
     """
-    figure, axes = plot()
+    figure, panels = plots(len(GROUPS))
     rows, sentences = [], []
     for number, run in enumerate(runs):
         shares = {key: run.values(key) for key in GROUPS}
@@ -24,14 +25,15 @@ def groups(runs: Sequence[RunView]) -> Analysis:
         size = max(1, min(WINDOW, len(shares[GROUPS[0]]) // 2))
         first, last = ([mean(values[part]) for values in shares.values()] for part in (slice(size), slice(-size, None)))
         rows.append([run.name, size, *first, *last])
-        sentences.append(f"{run.name}: all-fail groups go from {said(first[0])} to {said(last[0])}")
-        fails = [(int(row["step"]), row[GROUPS[0]]) for row in run.metrics if GROUPS[0] in row]
-        steps, values = zip(*fails, strict=True)
-        axes.plot(steps, smoothed(values, 5), color=COLOURS[number % len(COLOURS)], label=run.name)
-    axes.set_xlabel("step")
-    axes.set_ylabel("share of all-fail groups")
-    axes.set_ylim(0, 1)
-    axes.legend(frameon=False)
-    names = [key.removeprefix("groups/").replace("_", "-") for key in GROUPS]
-    columns = ["run", "window", *(f"{name} first" for name in names), *(f"{name} last" for name in names)]
-    return Analysis("groups", "; ".join(sentences) + ".", columns, rows, figure)
+        changes = [f"{name} {said(one)} to {said(other)}" for name, one, other in zip(NAMES, first, last, strict=True)]
+        sentences.append(f"{run.name}: {', '.join(changes)}")
+        for axes, key in zip(panels, GROUPS, strict=True):
+            steps = [int(row["step"]) for row in run.metrics if key in row]
+            values = [row[key] for row in run.metrics if key in row]
+            axes.plot(steps, smoothed(values, 5), color=COLOURS[number % len(COLOURS)], label=run.name)
+    for axes, name in zip(panels, NAMES, strict=True):
+        axes.set(xlabel="step", ylabel=f"share of {name} groups", ylim=(-0.02, 1.02))
+    panels[0].legend(frameon=False)
+    columns = ["run", "window", *(f"{name} first" for name in NAMES), *(f"{name} last" for name in NAMES)]
+    sentence = "Shares of groups over the first and the last steps: " + "; ".join(sentences) + "."
+    return Analysis("groups", sentence, columns, rows, figure)

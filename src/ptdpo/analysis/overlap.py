@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ptdpo.analysis.result import Analysis, mean, plot, plotted, said
+from ptdpo.analysis.result import Analysis, mean, plot, plotted, said, unread
 from ptdpo.report.curves import COLOURS
 from ptdpo.report.run_view import RunView
 from ptdpo.runlog.lines import LEADING, Leading, TokenLine
@@ -62,7 +62,7 @@ def overlap(runs: Sequence[RunView]) -> Analysis:
     for number, run in enumerate(runs):
         tokens = [token for line in run.records.tokens.values() for token in compared_tokens(line)]
         if not tokens:
-            raise ValueError(f"{run.name}: no recorded token was read by a teacher; does it tutor?")
+            raise ValueError(f"{run.name}: no recorded token was read by a teacher; does it tutor?{unread(run)}")
         for kind in (*KINDS, "all"):
             own = [token for token in tokens if kind in (token.kind, "all")]
             if own:
@@ -72,12 +72,10 @@ def overlap(runs: Sequence[RunView]) -> Analysis:
         shared, tails = mean([token.overlaps[-1] for token in tokens]), mean([token.tails[1] for token in tokens])
         sentences.append(
             f"{run.name}: student and teacher share {said(shared)} of their Top-{LEADING}, outside of which the "
-            f"teacher has {said(tails)} of its mass"
+            f"teacher has {said(tails, 5)} of its mass"
         )
-    axes.set_xlabel("K")
-    axes.set_ylabel("overlap of the Top-K sets")
-    axes.set_ylim(0, 1)
-    axes.legend(frameon=False)
+    axes.set(xlabel="K", ylabel="overlap of the Top-K sets", xticks=range(1, LEADING + 1), ylim=(0, 1.02))
+    axes.legend(frameon=False, loc="lower right")
     columns = ["run", "kind", "tokens", "overlap@1", f"overlap@{LEADING}", "student tail", "teacher tail", "divergence"]
     return Analysis("overlap", "; ".join(sentences) + ".", columns, rows, figure)
 

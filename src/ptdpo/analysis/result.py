@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from ptdpo.folders import replacing, write_json, write_text
 from ptdpo.report.curves import svg
+from ptdpo.report.run_view import RunView
 
 Cell = str | int | float | None
 
@@ -41,7 +42,7 @@ class Analysis:
         """Write ``NAME.json``, ``.md``, ``.svg`` and ``.png`` and return their paths."""
         folder.mkdir(parents=True, exist_ok=True)
         paths = [folder / f"{self.name}.{kind}" for kind in ("json", "md", "svg", "png")]
-        rows = [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+        rows = [dict(zip(self.columns, map(_finite, row), strict=True)) for row in self.rows]
         write_json(paths[0], {"analysis": self.name, "sentence": self.sentence, "rows": rows}, indent=1)
         lines = [self.columns, ["---"] * len(self.columns), *self.cells()]
         table = "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
@@ -72,17 +73,28 @@ def mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def plotted(values: Sequence[float | None]) -> Sequence[float]:
+def plotted(values: Sequence[Cell]) -> Sequence[float]:
     """Return what a curve shows: a gap where there is no number."""
-    return [math.nan if value is None else value for value in values]
+    return [math.nan if value is None else float(value) for value in values]
 
 
-def said(value: float | None, digits: int = 3) -> str:
+def said(value: Cell, digits: int = 3) -> str:
     """Return a number for a sentence."""
-    return "unknown" if value is None else f"{value:.{digits}f}"
+    return "unknown" if value is None else f"{float(value):.{digits}f}"
+
+
+def unread(run: RunView) -> str:
+    """Return the end of a message that says what is missing from the records of a run: lines that could not be read."""
+    return f" ({run.records.broken} lines of its records could not be read)" if run.records.broken else ""
+
+
+def _finite(value: Cell) -> Cell:
+    # A training may end in NaN, which JSON does not have.
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _cell(value: Cell) -> str:
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+    value = _finite(value)
+    if value is None:
         return "–"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -78,6 +78,7 @@ class Sampler:
         folder.mkdir(parents=True, exist_ok=True)
         claim(folder / "sampling.json", {**sampled_from, **asdict(draws)}, "choose another --out")
         self.rows = [rows[n] for n in range(min(draws.questions, len(rows)))]
+        self._places = {str(row["id"]): place for place, row in enumerate(self.rows, start=1)}
         self._model, self._processor, self._draws, self._say = model, processor, draws, say
         self._file = folder / "samples.jsonl"
         repair_last_line(self._file)
@@ -91,7 +92,7 @@ class Sampler:
             prompt = privileged_prompt(row, context)
             if prompt is None:
                 return None
-            self._say(f"{key[0]}, {context}")
+            self._say(f"question {self._places.get(key[0], 0)} of {len(self.rows)}, {context}: {key[0]}")
             shown: Any = formed(self._processor, prompt, images_of(row))
             # A stream of its own for each question and context: a run that goes on draws the same.
             seed = hash_of(self._draws.seed, *key)

@@ -41,7 +41,7 @@ def run_view(folder: Path, name: str) -> "RunView":
     Raises:
         ValueError: if the folder is no run: it has neither metrics nor records.
     """
-    from ptdpo.report.run_view import RunView, settings_of_run
+    from ptdpo.report.run_view import RunView, numbers_of, settings_of_run
     from ptdpo.runlog import FINISHED, METRICS_FILE, read_records
     from ptdpo.train.metrics import read_metrics
 
@@ -51,7 +51,7 @@ def run_view(folder: Path, name: str) -> "RunView":
     if not path.exists() and not records.groups:
         raise ValueError(f"{folder}: has neither {METRICS_FILE} nor records; name the output_dir of a run")
     rows = read_metrics(path) if path.exists() else []
-    rows = [row for row in rows if isinstance(row, dict) and "step" in row]
+    rows = [numbers_of(row) for row in rows]
     return RunView(name, rows, records, settings_of_run(folder), (folder / FINISHED).exists())
 
 

@@ -1,5 +1,6 @@
 """``ptdpo watch``."""
 
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -46,14 +47,15 @@ def picture(view: "RunView") -> Group:
     from ptdpo.report.run_view import GROUPS
 
     newest = view.metrics[-1] if view.metrics else {}
+    shares = [newest.get(key, math.nan) for key in GROUPS]
     numbers = "  ".join(f"{key.rpartition('/')[2]} {newest[key]:.4g}" for key in _SHOWN if key in newest)
     parts = [Text(f"{view.name}: step {view.steps}{', finished' if view.finished else ''}", style="bold")]
     parts.append(Text(numbers))
-    if GROUPS[0] in newest:
+    if all(map(math.isfinite, shares)):
         bar = Text()
-        for key, (colour, name) in zip(GROUPS, _COLOURS, strict=True):
-            bar.append("█" * round(WIDTH * newest[key]), style=colour)
-            bar.append(f" {name} {newest[key]:.2f} ", style=colour)
+        for share, (colour, name) in zip(shares, _COLOURS, strict=True):
+            bar.append("█" * round(WIDTH * min(max(share, 0.0), 1.0)), style=colour)
+            bar.append(f" {name} {share:.2f} ", style=colour)
         parts.append(bar)
     told = [line for line in view.records.tokens.values() if line.divergence]
     if told:

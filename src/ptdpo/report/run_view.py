@@ -52,7 +52,7 @@ class RunView:
 
     Attributes:
         name: unique among the runs of a page.
-        metrics: rows of metrics.jsonl; a row without a step is left out.
+        metrics: rows of metrics.jsonl, numbers only.
         records: what it kept.
         settings: by name, as text.
         finished: the run has ended.
@@ -72,6 +72,16 @@ class RunView:
     def values(self, key: str) -> list[float]:
         """Return the finite values of a metric, in order."""
         return [float(row[key]) for row in self.metrics if key in row and math.isfinite(row[key])]
+
+
+def numbers_of(row: Mapping[str, Any]) -> dict[str, float]:
+    """Return what of a row of metrics are numbers, NaN and infinity among them; another version may log more."""
+    # An integer may be larger than any float.
+    return {
+        key: value
+        for key, value in row.items()
+        if isinstance(value, float) or (isinstance(value, int) and abs(value) < 10**300)
+    }
 
 
 def settings_of_run(folder: Path) -> dict[str, str]:
@@ -110,7 +120,7 @@ def throughput_of(run: RunView) -> dict[str, float]:
     """Return mean seconds of each part of a step, and tokens per second where the run logged them."""
     parts = {part: run.values(f"seconds/{part}") for part in SECONDS}
     found = {part: sum(values) / len(values) for part, values in parts.items() if values}
-    elapsed = [row["elapsed"] for row in run.metrics if "elapsed" in row]
+    elapsed = run.values("elapsed")
     lengths, total = run.values("completions/mean_length"), sum(found.values())
     if len(elapsed) > 1 and elapsed[-1] > elapsed[0]:
         found["steps per hour"] = 3600 * (len(elapsed) - 1) / (elapsed[-1] - elapsed[0])
@@ -130,10 +140,8 @@ def _flat(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]
     return found
 
 
-def _number(value: Any) -> float | None:
-    if not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(f"{value:.5g}")
+def _number(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(f"{value:.5g}")
 
 
 def spread(count: int) -> Sequence[int]:

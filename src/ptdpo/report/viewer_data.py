@@ -83,7 +83,7 @@ class _Filling:
     def _rollout(self, group: GroupLine, line: RolloutLine) -> dict[str, Any]:
         shown: dict[str, Any] = {
             "n": line.rollout, "size": line.tokens, "reward": line.reward, "accuracy": line.accuracy,
-            "advantage": line.advantage, "reason": line.reason, "place": line.place,
+            "advantage": line.advantage, "reason": line.reason, "place": line.place, "drawn": line.drawn_with,
             "extracted": None if line.extracted is None else line.extracted[:200],
         }  # fmt: skip
         tokens = self._run.records.tokens.get((group.step, group.group, line.rollout))

@@ -17,12 +17,13 @@ class QuestionLine:
 
     Attributes:
         step: at which that was.
-        id: of the row of the data set; empty if the data has none.
+        id: of the row of the data set; if the data has none, # and eight digits of a hash of what it holds.
         hint_id: of what the teacher is shown, as in ``GroupLine``.
         question: what the policy reads, as text; a marker ``<image>`` for each image unless all come first.
         answer: the verified one.
-        context: the teacher's context, such as ``hint``; empty without tutoring.
-        hint: what the teacher is shown of it, as text; empty where the row has nothing.
+        context: what the teacher is shown, such as ``hint``, or without a teacher the policy in some rollouts; empty:
+            nobody is shown more than the question.
+        hint: what of it the row has, as text; empty where it has nothing.
         images: file names below ``records/images``, made smaller where they were large.
     """
 
@@ -47,10 +48,12 @@ class RolloutLine:
         reward: weighted, as advantages are computed from it; ``None`` if the engine does not say.
         accuracy: r in {0, 1}, which routing reads; ``None``: not graded.
         extracted: the answer as ``ptdpo.rewards`` finds it in the response; ``None`` where there is none.
-        advantage: with which it is trained.
+        advantage: with which it is trained; ``None``: that is no number.
         reason: ``tutored``, or why it is not: ``right``, ``threshold`` (its group is not activated), ``not selected``,
             ``no context``, ``nothing to read`` (an empty response, or none drawn under the teacher's context), ``off``.
         place: where the answer was found: ``boxed``, or the fall-back that found it; empty where none did.
+        drawn_with: what the policy was shown besides the question when it drew this: ``hint 1``, ``hint 2`` (levels of
+            the hint, the vaguest first), or the teacher's context; empty: nothing.
     """
 
     rollout: int
@@ -59,9 +62,10 @@ class RolloutLine:
     reward: float | None
     accuracy: float | None
     extracted: str | None
-    advantage: float
+    advantage: float | None
     reason: str
     place: str = ""
+    drawn_with: str = ""
 
     @property
     def tutored(self) -> bool:
@@ -153,27 +157,3 @@ def as_json(line: Line) -> dict[str, Any]:
             leading = row[name]
             row[name] = None if leading is None else {"ids": leading.ids, "probs": leading.probs}
     return row
-
-
-def question_line(row: Mapping[str, Any]) -> QuestionLine:
-    """Return a line of ``questions``; raises ``TypeError`` or ``KeyError`` if it is none."""
-    return QuestionLine(**_known(QuestionLine, row))
-
-
-def group_line(row: Mapping[str, Any]) -> GroupLine:
-    """Return a line of ``groups``; raises as ``question_line``."""
-    known = _known(GroupLine, row)
-    return GroupLine(**{**known, "rollouts": [RolloutLine(**_known(RolloutLine, r)) for r in known["rollouts"]]})
-
-
-def token_line(row: Mapping[str, Any]) -> TokenLine:
-    """Return a line of ``tokens``; raises as ``question_line``."""
-    known = _known(TokenLine, row)
-    for name in ("student", "teacher"):
-        known[name] = None if known.get(name) is None else Leading(**_known(Leading, known[name]))
-    return TokenLine(**known)
-
-
-def _known(kind: type, row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of a row this version knows: a later one may have added keys."""
-    return {field.name: row[field.name] for field in fields(kind) if field.name in row}

@@ -13,10 +13,8 @@ from ptdpo.runlog.lines import (
     GroupLine,
     QuestionLine,
     TokenLine,
-    group_line,
-    question_line,
-    token_line,
 )
+from ptdpo.runlog.parsing import group_line, question_line, token_line
 
 _T = TypeVar("_T", QuestionLine, GroupLine, TokenLine)
 

@@ -4,7 +4,7 @@ An engine calls, in this order: ``before_grading``, ``prepare`` and ``log_groups
 ``begin_step``, ``loss`` for each micro-batch, and ``end_step`` for each optimiser step.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -15,7 +15,7 @@ from ptdpo.algo.routing import group_shares
 from ptdpo.data.contexts import Row
 from ptdpo.train.engine import NOT_TUTORED, Engine, MicroBatch, Prepared, RolloutBatch, RolloutRecord
 from ptdpo.train.method_settings import MethodSettings
-from ptdpo.train.recording import OFF, Recorder
+from ptdpo.train.recording import OFF, Drawn, Recorder
 from ptdpo.train.rollouts.hinted import Chosen, draw_hinted
 from ptdpo.train.rollouts.resampling import resample
 from ptdpo.train.rollouts.tutored import tutor_rollouts
@@ -42,8 +42,10 @@ class Method:
         self.step = OptimiserStep()
         self._tutoring = None if settings.tutoring is None else TutoringTerm(engine, settings.tutoring)
         self._perception = None if settings.perception is None else PerceptionTerm(engine, settings.perception)
-        context = "" if settings.tutoring is None else settings.tutoring.context
+        context = "" if settings.hinted is None else "hint"
+        context = context if settings.tutoring is None else settings.tutoring.context
         self.recorder = None if settings.records is None else Recorder(engine, settings.records, context)
+        self._hinted: Mapping[int, int] = {}
         self.terms: list[Term] = [term for term in (self._perception, self._tutoring) if term is not None]
 
     @property
@@ -58,7 +60,10 @@ class Method:
         chosen = Chosen(rows)
         if self.settings.resampling is not None:
             chosen = Chosen(*resample(self._engine, self.settings.resampling, rows))
-        return chosen if self.settings.hinted is None else draw_hinted(self._engine, self.settings.hinted, chosen)
+        if self.settings.hinted is not None:
+            chosen = draw_hinted(self._engine, self.settings.hinted, chosen)
+        self._hinted = chosen.hinted
+        return chosen
 
     def log_groups(self, groups: Groups) -> None:
         """Log how the groups did."""
@@ -91,7 +96,7 @@ class Method:
         kept = [None] * len(batch.rows)
         if self.recorder is not None:
             with self._engine.timed("record_groups"):
-                kept = self.recorder.batch(batch, advantages, reasons, replaced or {})
+                kept = self.recorder.batch(batch, advantages, reasons, Drawn(replaced or {}, self._hinted))
         own = zip(batch.groups.of_rows(), readings, masked, kept, strict=True)
         return Prepared([RolloutRecord(*each) for each in own], advantages, replaced)
 

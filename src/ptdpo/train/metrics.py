@@ -69,10 +69,10 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
         ValueError: if a line is not what a run writes; names it.
     """
     rows = []
-    for number, line in enumerate(regular_file(path, "metrics file").read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(regular_file(path, "metrics file").read_bytes().splitlines(), start=1):
         try:
             row = json.loads(line)
-        except json.JSONDecodeError:
+        except (json.JSONDecodeError, UnicodeDecodeError):
             continue
         except RecursionError as error:
             raise ValueError(f"{path}:{number}: not a line of metrics: nested too deeply") from error

@@ -1,9 +1,10 @@
 """What a run keeps of its rollouts: groups when they are prepared, tokens when they are trained on."""
 
 import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -19,6 +20,19 @@ from ptdpo.tutor.context import images_of, privileged_prompt
 from ptdpo.tutor.head import ScoreDetails
 
 OFF = "off"
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """Which responses of a batch were not drawn by the policy from the question alone.
+
+    Attributes:
+        replaced: right ones, drawn under the teacher's context, that take the place of the batch's.
+        hinted: those in the batch that were drawn with a hint, and with which of its levels.
+    """
+
+    replaced: Mapping[int, Sequence[int]] = field(default_factory=dict)
+    hinted: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +53,7 @@ class Recorder:
     Args:
         engine: writes the lines.
         settings: how much is kept.
-        context: what the teacher is shown; empty without tutoring.
+        context: what the teacher, or in its place the policy, is shown besides the question; empty: nobody is.
     """
 
     def __init__(self, engine: Engine, settings: RecordSettings, context: str = "") -> None:
@@ -53,7 +67,7 @@ class Recorder:
         batch: RolloutBatch,
         advantages: Tensor,
         reasons: Sequence[str],
-        replaced: Mapping[int, Sequence[int]],
+        drawn: Drawn = Drawn(),
     ) -> list[Kept | None]:
         """Write the groups of a batch; return for each rollout how its tokens are named, ``None``: not kept.
 
@@ -61,7 +75,7 @@ class Recorder:
             batch: graded.
             advantages: [rows], with which they are trained.
             reasons: why each is tutored or not, see ``RolloutLine``.
-            replaced: responses, right ones, that take the place of the batch's.
+            drawn: which responses the policy did not draw from the question alone.
         """
         step = self._engine.step + 1
         kept: list[Kept | None] = [None] * len(batch.rows)
@@ -72,13 +86,17 @@ class Recorder:
         if not rows:
             return kept
         lines = self._rollouts(batch, rows, advantages, reasons)
-        for row in set(replaced) & set(rows):
-            lines[row] = self._drawn(lines[row], replaced[row])
+        for row in set(drawn.hinted) & set(rows):
+            lines[row] = replace(lines[row], drawn_with=f"hint {drawn.hinted[row]}")
+        for row in set(drawn.replaced) & set(rows):
+            lines[row] = self._drawn(lines[row], drawn.replaced[row])
         self._written.clear()
         written: list[Line] = []
         for group in dict.fromkeys(groups[row] for row in rows):
             own = [row for row in rows if groups[row] == group]
-            asked = self._question(step, batch.rows[own[0]], written)
+            # The prompt of a hinted row may be the hinted one.
+            plain = next((row for row in own if row not in drawn.hinted), own[0])
+            asked = self._question(step, batch.rows[plain], written)
             written.append(GroupLine(step, group, asked.id, asked.hint_id, batch.reader, [lines[row] for row in own]))
         self._engine.record(written)
         left = self._settings.tokens
@@ -149,7 +167,7 @@ class Recorder:
                 reward=None if batch.rewards is None else _number(batch.rewards[row].item()),
                 accuracy=_number(accuracy[row]),
                 extracted=found.text or None,
-                advantage=round(weights[row], 6),
+                advantage=_number(weights[row]),
                 reason=reasons[row],
                 place=found.place,
             )
@@ -158,16 +176,21 @@ class Recorder:
     def _drawn(self, line: RolloutLine, ids: Sequence[int]) -> RolloutLine:
         text = self._engine.texts(torch.tensor([list(ids)]))[0]
         found = find_answer(text)
-        changes = {"extracted": found.text or None, "place": found.place}
+        changes = {"extracted": found.text or None, "place": found.place, "drawn_with": self._context}
         return replace(line, response=text, tokens=len(ids), accuracy=1.0, **changes)
 
     def _question(self, step: int, row: Row, written: list[Line]) -> _Asked:
-        asked = _asked(row, self._context)
+        question = asked_text(row["prompt"])
+        answer = "" if row.get("answer") is None else str(row["answer"])
+        images, name = None, "" if row.get("id") is None else str(row["id"])
+        if not name:
+            # Data without ids: questions are told apart by what they hold.
+            images = self._engine.keep_images(images_of(row))
+            name = f"#{_digits(json.dumps([question, answer, *images]))}"
+        asked = _asked(name, row, self._context)
         if (asked.id, asked.hint_id) not in self._questions:
             self._questions.add((asked.id, asked.hint_id))
-            images = self._engine.keep_images(images_of(row))
-            answer = "" if row.get("answer") is None else str(row["answer"])
-            question = asked_text(row["prompt"])
+            images = self._engine.keep_images(images_of(row)) if images is None else images
             line = QuestionLine(step, asked.id, asked.hint_id, question, answer, self._context, asked.hint, images)
             written.append(line)
         return asked
@@ -203,7 +226,7 @@ def prompt_text(prompt: Prompt, image: str = "") -> str:
     return "".join(shown[part["type"]](part) for part in written_parts(content) if part["type"] in shown)
 
 
-def _asked(row: Row, context: str) -> _Asked:
+def _asked(name: str, row: Row, context: str) -> _Asked:
     hint = ""
     if context and context_named(context).columns:
         prompt = privileged_prompt(row, context)
@@ -212,8 +235,11 @@ def _asked(row: Row, context: str) -> _Asked:
             hint = f"Look: {own['look']}\nReason: {own.get('reason', '')}"
         elif prompt is not None:
             hint = own if isinstance(own, str) and own else prompt_text(prompt)
-    digits = hashlib.sha256(hint.encode("utf-8", "surrogatepass")).hexdigest()[:8] if hint else ""
-    return _Asked(str(row.get("id", "")), digits, hint)
+    return _Asked(name, _digits(hint) if hint else "", hint)
+
+
+def _digits(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
 
 
 def _in_turn(rows: Sequence[int], groups: Sequence[int], reasons: Sequence[str]) -> list[int]:

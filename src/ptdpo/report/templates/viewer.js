@@ -14,7 +14,7 @@ const isTutored = (group) => group.rollouts.some((rollout) => rollout.reason ===
 function haystack(group) {
   if (group.haystack === undefined) {
     const question = viewer.questions[group.question] || {};
-    const texts = [group.id, ...(question.parts || []), question.answer, question.hint, question.hint_id, ...group.rollouts.map((rollout) => rollout.text)];
+    const texts = [group.id, ...(question.parts || []), question.answer, question.hint, question.hint_id, ...group.rollouts.flatMap((rollout) => [rollout.text, rollout.drawn && `drawn with ${rollout.drawn}`])];
     group.haystack = texts.filter((text) => typeof text === "string").join("\n").toLowerCase();
   }
   return group.haystack;
@@ -49,6 +49,13 @@ function openGroup(group, rollout) {
   showGroup(group, rollout);
 }
 
+// Who reads what is shown besides the question: the teacher, or rollouts that were drawn with it.
+function readersOf(group) {
+  const drawn = group.rollouts.some((rollout) => rollout.drawn);
+  if (group.rollouts.every((rollout) => rollout.reason === "off")) return drawn ? "Only the rollouts marked so were drawn with" : "No rollout of this group was drawn with";
+  return drawn ? "Only the teacher and the rollouts marked so see" : "Only the teacher sees";
+}
+
 function questionOf(group) {
   const question = viewer.questions[group.question];
   if (!question) return make("p", `The question ${group.id} is not in the records.`, { class: "quiet" });
@@ -59,8 +66,8 @@ function questionOf(group) {
   const words = question.parts.findIndex((part) => typeof part === "string");
   const images = shown.splice(0, words < 0 ? shown.length : words);
   const parts = [make("p", shown, { class: "pre" }), make("p", ["Answer ", make("b", visible(question.answer))])];
-  if (question.hint) parts.push(make("p", [make("b", `Only the teacher sees (${question.context}, ${question.hint_id}): `), visible(question.hint)], { class: "pre hint" }));
-  else if (question.context) parts.push(make("p", `The teacher has nothing to read here (${question.context}).`, { class: "quiet" }));
+  if (question.hint) parts.push(make("p", [make("b", `${readersOf(group)} (${question.context}, ${question.hint_id}): `), visible(question.hint)], { class: "pre hint" }));
+  else if (question.context) parts.push(make("p", `This question has nothing else to be shown (${question.context}).`, { class: "quiet" }));
   return make("div", [...images, make("div", parts)], { class: "question" });
 }
 
@@ -94,6 +101,7 @@ function rolloutCard(group, rollout, linked) {
   const title = make("p", [
     make("b", `${rollout.n + 1} `), make("b", verdict, { class: right ? "ok" : "no" }), " ",
     make("span", tutored ? "tutored" : `not tutored: ${rollout.reason}`, { class: tutored ? "tag tutored" : "tag" }), " ",
+    ...(rollout.drawn ? [make("span", `drawn with ${visible(rollout.drawn)}`, { class: "tag hinted" }), " "] : []),
     make("a", "link", { href: linkOf(group, rollout.n) }),
   ]);
   const read = rollout.extracted === null || rollout.extracted === undefined ? "no answer found" : `answer ${visible(rollout.extracted)}${rollout.place ? " (" + rollout.place + ")" : ""}`;

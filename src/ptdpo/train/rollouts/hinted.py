@@ -20,19 +20,22 @@ class Chosen:
         rows: of this process, a group's rows next to each other.
         rollouts: of them; ``None``: the engine has still to sample.
         foreign: rows whose response was drawn under another prompt than the one under which it is scored.
+        hinted: rows whose response was drawn with a hint: which of its levels, the vaguest being 1.
     """
 
     rows: Sequence[Row]
     rollouts: Rollouts | None = None
     foreign: frozenset[int] = frozenset()
+    hinted: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class _Found:
-    """Right responses that were drawn with hints: by row, whose they are and under which prompt."""
+    """Right responses that were drawn with hints: by row, whose they are, under which prompt and level of the hint."""
 
     places: dict[int, tuple[Rollouts, int]] = field(default_factory=dict)
     prompts: dict[int, Prompt] = field(default_factory=dict)
+    level_of: dict[int, int] = field(default_factory=dict)
     levels: list[int] = field(default_factory=list)
 
 
@@ -66,9 +69,9 @@ def draw_hinted(engine: Engine, settings: HintedSettings, chosen: Chosen) -> Cho
     keeps_prompts = settings.scored == "question"
     rollouts = own.with_rows(found.places, keep_prompts=keeps_prompts)
     if keeps_prompts:
-        return Chosen(rows, rollouts, chosen.foreign | found.places.keys())
+        return Chosen(rows, rollouts, chosen.foreign | found.places.keys(), found.level_of)
     rows = [{**row, "prompt": found.prompts[n]} if n in found.prompts else row for n, row in enumerate(rows)]
-    return Chosen(rows, rollouts, chosen.foreign)
+    return Chosen(rows, rollouts, chosen.foreign, found.level_of)
 
 
 def _draw(
@@ -91,7 +94,7 @@ def _draw(
         places = range(number * generations, (number + 1) * generations)
         kept = [place for place in places if right[place] == 1 and drawn.response_ids[place]][: settings.count]
         for row, place in enumerate(kept, start=first):
-            found.places[row], found.prompts[row] = (drawn, place), prompt
+            found.places[row], found.prompts[row], found.level_of[row] = (drawn, place), prompt, level + 1
         if kept:
             found.levels.append(level + 1)
 

@@ -17,7 +17,10 @@ from ptdpo.train.trl.record_files import RecordsCallback
 NAME = "rollouts"
 # Groups in a table, and logged steps from one table to the next: trackers keep every image of every table.
 GROUPS, EVERY = 2, 10
-COLUMNS = ("step", "question", "image", "hint", "answer", "response", "reward", "accuracy", "advantage", "tutoring")
+COLUMNS = (
+    "step", "question", "image", "hint", "answer", "response", "reward", "accuracy", "advantage", "tutoring",
+    "drawn with",
+)  # fmt: skip
 Cells = tuple[object, ...]
 
 
@@ -65,7 +68,16 @@ class SampleTables(TrainerCallback):
             return []
         shown = asked.question, self._image(asked.images), asked.hint, asked.answer
         return [
-            (group.step, *shown, line.response, line.reward, line.accuracy, line.advantage, line.reason)
+            (
+                group.step,
+                *shown,
+                line.response,
+                line.reward,
+                line.accuracy,
+                line.advantage,
+                line.reason,
+                line.drawn_with,
+            )
             for line in group.rollouts
         ]
 
