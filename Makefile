@@ -55,6 +55,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/prefix.py
 	$(BIN)/python benchmarks/prefix_counts.py
 	$(BIN)/python benchmarks/generate.py
+	$(BIN)/python benchmarks/plan.py
 	test -d runs/worlds/0/expert || $(BIN)/ptdpo data demo-world 0 --out runs/worlds/0
 	$(BIN)/python benchmarks/presets.py
 	$(BIN)/python benchmarks/grading.py

@@ -376,3 +376,19 @@ def test_a_model_that_cannot_be_loaded_is_named_in_one_line(monkeypatch, load):
     monkeypatch.setattr(loading.AutoConfig, "from_pretrained", unreachable)
     with pytest.raises(OSError, match=r"^nope: no model that can be loaded.*\(We couldn't connect to the hub\.\)$"):
         load("nope")
+
+
+def test_a_dry_run_plans_the_cards_that_are_named(ptdpo, recipe):
+    code, out, _ = ptdpo("train", recipe, "--dry-run", "--gpus", "1xH100")
+    assert code == 0
+    assert "fits: " in out
+    assert "rollout (responses)" in out
+    assert "2 steps: " in out
+    # Rows are planned at their limits: prompts of 8,192 tokens.
+    code, out, _ = ptdpo("train", recipe, "--dry-run", "--gpus", "1xRTX4090", "data.max_prompt_tokens=9000000")
+    assert code == 1
+    assert "does not fit" in out
+    assert "rollout (responses)" not in ptdpo("train", recipe, "--dry-run")[1]
+    code, _, err = ptdpo("train", recipe, "--gpus", "1xH100")
+    assert code == 2
+    assert "add --dry-run" in err

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,12 +12,16 @@ from ptdpo.commands.outputs import MODEL_FILES, Overwrite, refuse_foreign_folder
 from ptdpo.commands.printing import out, print_table
 from ptdpo.folders import sole_writer
 
+if TYPE_CHECKING:
+    from ptdpo.train.plan import Plan
+
 
 def train(
     recipe: Annotated[Path, typer.Argument(help="A recipe, such as recipes/easy_vqa_ptd_grpo.yaml.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="key=value, such as learning_rate=2e-6.")] = None,
     dry_run: Annotated[bool, typer.Option(help="Check everything that can be checked, load no weights.")] = False,
     assign: Annotated[list[str] | None, typer.Option("--set", help="The same as a plain key=value.")] = None,
+    gpus: Annotated[str | None, typer.Option(help="With --dry-run: plan for these, such as 8xH100-80GB.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Train a model as a recipe says; goes on from the newest checkpoint of its output folder.
@@ -43,11 +47,40 @@ def train(
         overwrite=overwrite,
     )
     if dry_run:
-        print_table(("setting", "value"), make_plan(parsed).rows())
+        _print_plan(make_plan(parsed), gpus)
+    elif gpus is not None:
+        raise ValueError(f"--gpus {gpus}: only a plan is made for cards that are named; add --dry-run")
     else:
         folder = train_recipe(parsed)
         if os.environ.get("RANK", "0") == "0":
             out.print(f"the model is in {folder}", markup=False, highlight=False)
+
+
+def _print_plan(plan: "Plan", gpus: str | None) -> None:
+    """Print what a run would do, and what it needs of its GPUs; exit code 1 if it does not fit those that are named."""
+    from ptdpo.commands import planned
+    from ptdpo.train.memory.advice import run_of
+    from ptdpo.train.memory.sizes import known_offline
+    from ptdpo.train.plan import resolved_settings
+    from ptdpo.train.settings import PTDConfig
+    from ptdpo.train.work.cards import DEFAULT_CARD, gpus_named
+    from ptdpo.train.work.hours import Efficiencies
+    from ptdpo.train.work.phases import Lengths
+
+    recipe, settings = plan.recipe, resolved_settings(plan.recipe)
+    print_table(("setting", "value"), plan.rows())
+    if not isinstance(settings, PTDConfig):
+        return
+    print_table(("what", "value"), planned.method_rows(settings))
+    planned.print_schedule(settings, plan.optimiser_steps)
+    if (settings.use_cpu and gpus is None) or not known_offline(recipe.model, settings.other_teacher):
+        return
+    named = gpus_named(gpus or DEFAULT_CARD)
+    run = run_of(recipe, named.count or recipe.processes, named.card.memory)
+    fits = planned.print_memory(run)
+    planned.print_time(run, named.card, Efficiencies(), Lengths(run.workload), steps=plan.optimiser_steps)
+    if gpus is not None and not fits:
+        raise typer.Exit(1)
 
 
 def sft(

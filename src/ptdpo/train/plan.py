@@ -14,7 +14,7 @@ from ptdpo.data.dataset import rl_dataset
 from ptdpo.data.load import LoadedData, instruction_of, load_data
 from ptdpo.models.loading import check_model, load_processor, model_config
 from ptdpo.presets import SFT, settings_over_preset
-from ptdpo.train.layout import aligned_save_steps, layout_of
+from ptdpo.train.layout import Layout, aligned_save_steps, layout_of
 from ptdpo.train.settings import PTDConfig, settings_as_written
 from ptdpo.train.trl.late_checks import check_model_arguments
 from ptdpo.train.trl.recipe_checks import check_recipe_settings
@@ -151,7 +151,6 @@ def _rl_plan(recipe: Recipe, settings: PTDConfig, data: LoadedData) -> Plan:
     problems = len(data.problems)
     if layout.prompts > problems:
         raise ValueError(f"one generation takes {layout.prompts} prompts, but the data has only {problems} problems")
-    micro_batches = problems // layout.prompts * layout.micro_batches * layout.iterations
     return Plan(
         recipe,
         problems,
@@ -160,11 +159,17 @@ def _rl_plan(recipe: Recipe, settings: PTDConfig, data: LoadedData) -> Plan:
         layout.prompts,
         layout.rollouts,
         layout.prompts_per_step,
-        _steps(settings, -(-micro_batches // layout.accumulation)),
+        optimiser_steps(settings, layout, problems),
         recipe.processes,
         data.report,
         settings.vllm_max_model_length if settings.use_vllm else None,
     )
+
+
+def optimiser_steps(settings: PTDConfig, layout: Layout, problems: int) -> int:
+    """Return the optimiser steps of a run on so many problems."""
+    micro_batches = problems // layout.prompts * layout.micro_batches * layout.iterations
+    return _steps(settings, -(-micro_batches // layout.accumulation))
 
 
 def _steps(settings: Settings, epoch: int) -> int:

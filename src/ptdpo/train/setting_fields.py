@@ -1,9 +1,9 @@
 """The settings of the method beside TRL's own: names, types, limits and defaults, and what follows from them."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from transformers import SchedulerType
+from transformers import SchedulerType, get_scheduler
 from trl import GRPOConfig
 
 from ptdpo.algo.divergence import Kind, Support, Tail
@@ -150,3 +150,16 @@ class SettingFields(GRPOConfig):
             tail=self.tutoring_tail,
             clip=self.tutoring_clip,
         )
+
+
+def learning_rate_schedule(settings: SettingFields, optimiser: Any, warm: int, steps: int) -> Any:
+    """Return the schedule that the trainer makes: an object whose ``step`` goes on by one optimiser step.
+
+    Args:
+        settings: of the run.
+        optimiser: whose learning rate it sets.
+        warm: steps of the warm-up.
+        steps: of the run.
+    """
+    given = settings.lr_scheduler_kwargs if isinstance(settings.lr_scheduler_kwargs, dict) else {}
+    return get_scheduler(settings.lr_scheduler_type, optimiser, warm, steps, scheduler_specific_kwargs=given)

@@ -75,7 +75,13 @@ def test_weights_gradients_and_optimiser_are_those_of_a_real_run(tmp_path, tiny_
 
 @pytest.mark.parametrize(
     ("sharding", "weights", "optimiser", "gradients"),
-    [("ddp", 4, 8, 4), ("fsdp", 4 / 8, 8 / 8, 4 / 8), ("zero2", 2, 12 / 8, 4 / 8), ("zero3", 2 / 8, 12 / 8, 4 / 8)],
+    [
+        ("ddp", 4, 8, 4),
+        ("fsdp", 4 / 8, 8 / 8, 4 / 8),
+        ("zero1", 2, 12 / 8, 4),
+        ("zero2", 2, 12 / 8, 4 / 8),
+        ("zero3", 2 / 8, 12 / 8, 4 / 8),
+    ],
 )
 def test_what_a_layout_parts_among_gpus(sizes, sharding, weights, optimiser, gradients):
     plan = made(sizes, sharding=sharding)

@@ -18,7 +18,7 @@ from ptdpo.train.plan import resolved_settings
 from ptdpo.train.setting_checks import SPLITTABLE_LOSSES
 from ptdpo.train.setting_fields import SettingFields
 
-_STAGES: dict[int, Sharding] = {0: "ddp", 2: "zero2", 3: "zero3"}
+_STAGES: dict[int, Sharding] = {0: "ddp", 1: "zero1", 2: "zero2", 3: "zero3"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def run_of(
     sizes = sizes_of(config_of(recipe.model))
     load = Workload(prompt, response, min(prompt, image) if sizes.vision else 0)
     other = settings.other_teacher
-    taught = 0 if other is None else sizes_of(config_of(other)).parameters
+    taught = None if other is None else sizes_of(config_of(other))
     sharding = sharding_of(settings, gpus)
     return Run(sizes, settings, layout_of(settings, gpus), sharding, load, memory * 1e9, recipe.lora.rank, taught)
 
@@ -91,7 +91,7 @@ def sharding_of(settings: SettingFields, gpus: int) -> Sharding:
         content = given if isinstance(given, dict) else json.loads(Path(given).read_text(encoding="utf-8"))
         stage = content.get("zero_optimization", {}).get("stage", 0)
         if stage not in _STAGES:
-            raise ValueError(f"deepspeed={given}: plan knows ZeRO stages 0, 2 and 3, not {stage}")
+            raise ValueError(f"deepspeed={given}: there is no ZeRO stage {stage}; plan knows 0 to 3")
         return _STAGES[stage]
     if gpus == 1:
         return "one"
@@ -156,7 +156,7 @@ def _sharded(run: Run) -> Iterator[Change]:
 
 def _in_parts(run: Run) -> Iterator[Change]:
     group = run.layout.group
-    deepspeed = run.sharding in ("zero2", "zero3")
+    deepspeed = run.sharding.startswith("zero")
     if run.rows > group and run.settings.loss_type in SPLITTABLE_LOSSES and not deepspeed:
         load = run.workload
         tokens = run.prompts_of(group) * load.prompt + group * load.response
@@ -188,8 +188,13 @@ def room_of_vllm(run: Run) -> tuple[int, int] | None:
     if not settings.use_vllm or settings.vllm_mode != "colocate":
         return None
     parts = settings.vllm_tensor_parallel_size
-    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    each = 2 * 2 * text.num_hidden_layers * text.num_key_value_heads * width / parts
+    each = kv_bytes(text) / parts
     room = settings.vllm_gpu_memory_utilization * run.memory - 2 * run.sizes.parameters / parts - 1e9
     tokens = max(0, int(room / each))
     return tokens, tokens // (run.workload.prompt + run.workload.response)
+
+
+def kv_bytes(text: Any) -> int:
+    """Return the bytes of the keys and values of one token, 16 bits wide, over all layers."""
+    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    return 2 * 2 * text.num_hidden_layers * text.num_key_value_heads * width

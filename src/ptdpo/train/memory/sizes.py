@@ -77,11 +77,14 @@ def config_of(model: str) -> PretrainedConfig:
     return model_config(model)
 
 
+def known_offline(*models: str | None) -> bool:
+    """Return whether the configurations of all these models are here, without a network."""
+    return all(name is None or Path(name).is_dir() or published_config(name) is not None for name in models)
+
+
 def sizes_of(config: PretrainedConfig) -> ModelSizes:
     """Return the sizes of a model with this configuration, of which nothing is made but its outline."""
-    kind = AutoModelForImageTextToText if reads_images(config) else AutoModelForCausalLM
-    with torch.device("meta"):
-        model = kind.from_config(config)
+    model = outline_of(config)
     head = model.get_output_embeddings()
     blocks = [*text_blocks(model), *(vision_blocks(model) or ())]
     inside = sum(parameter.numel() for block in blocks for parameter in block.parameters())
@@ -93,6 +96,13 @@ def sizes_of(config: PretrainedConfig) -> ModelSizes:
     )
     first = sum(parameter.numel() for parameter in text_blocks(model)[0].parameters())
     return ModelSizes(config, whole, first, whole - inside, linear)
+
+
+def outline_of(config: PretrainedConfig) -> Any:
+    """Return a model of this configuration without weights."""
+    kind = AutoModelForImageTextToText if reads_images(config) else AutoModelForCausalLM
+    with torch.device("meta"):
+        return kind.from_config(config)
 
 
 def text_blocks(model: Any) -> nn.ModuleList:

@@ -20,7 +20,8 @@ BESIDE = 2.0e9
 _SHARES, _LOGITS = 2_700_000_000, 320_000_000
 _FLOAT, _HALF, _ADAM = 4, 2, 8
 
-Sharding = Literal["one", "ddp", "fsdp", "zero2", "zero3"]
+Sharding = Literal["one", "ddp", "fsdp", "zero1", "zero2", "zero3"]
+_ZERO = ("zero1", "zero2", "zero3")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class Run:
         workload: lengths.
         memory: bytes of a GPU.
         rank: of a LoRA adapter; 0: the whole model is trained.
-        other_teacher: parameters of another model that teaches; 0: none does.
+        taught: sizes of another model that teaches; ``None``: none does.
     """
 
     sizes: ModelSizes
@@ -60,7 +61,7 @@ class Run:
     workload: Workload
     memory: float
     rank: int = 0
-    other_teacher: int = 0
+    taught: ModelSizes | None = None
 
     @property
     def shards(self) -> int:
@@ -69,13 +70,13 @@ class Run:
 
     @property
     def parts(self) -> int:
-        """Return among how many GPUs gradients and optimiser are parted."""
-        return self.layout.processes if self.sharding in ("fsdp", "zero2", "zero3") else 1
+        """Return among how many GPUs the optimiser is parted."""
+        return self.layout.processes if self.sharding in ("fsdp", *_ZERO) else 1
 
     @property
     def gradients(self) -> float:
-        """Return the bytes of the gradients on a GPU."""
-        return _FLOAT * self.trained / self.parts
+        """Return the bytes of the gradients on a GPU; ZeRO-1 parts the optimiser alone."""
+        return _FLOAT * self.trained / (1 if self.sharding == "zero1" else self.parts)
 
     @property
     def half(self) -> bool:
@@ -86,7 +87,7 @@ class Run:
     def numbers(self) -> Numbers:
         """Return the types that a forward pass sees: sharded weights are gathered in 16 bits."""
         products = torch.bfloat16 if self.half else torch.float32
-        sees_half = self.half and self.sharding in ("fsdp", "zero2", "zero3")
+        sees_half = self.half and self.sharding in ("fsdp", *_ZERO)
         return Numbers(torch.bfloat16 if sees_half else torch.float32, products)
 
     @property
@@ -167,9 +168,9 @@ def memory_plan(run: Run) -> MemoryPlan:
 def _held(run: Run) -> list[MemoryTerm]:
     """Return what is there from the first step on, whatever the rows are."""
     every, trained = run.sizes.parameters, run.trained
-    weights = (_HALF if run.sharding in ("zero2", "zero3") and run.half else _FLOAT) * every
+    weights = (_HALF if run.sharding in _ZERO and run.half else _FLOAT) * every
     # DeepSpeed trains a float32 copy of weights that are 16 bits wide.
-    masters = _FLOAT * trained if run.sharding in ("zero2", "zero3") and run.half else 0
+    masters = _FLOAT * trained if run.sharding in _ZERO and run.half else 0
     terms = [
         MemoryTerm("weights", *[weights / run.shards] * 3),
         MemoryTerm("optimiser", *[(_ADAM * trained + masters) / run.parts] * 3),
@@ -188,14 +189,14 @@ def _held(run: Run) -> list[MemoryTerm]:
 def _scoring_models(run: Run) -> float:
     """Return the bytes of models beside the policy, of all their shards together."""
     settings, every = run.settings, run.sizes.parameters
-    each = _HALF if run.sharding in ("zero2", "zero3") and run.half else _FLOAT
+    each = _HALF if run.sharding in _ZERO and run.half else _FLOAT
     teaches = settings.tutors and settings.tutoring_teacher in ("frozen", "ema")
     # An adapter is switched off to get the reference.
     reference = each * every if (settings.beta != 0 or teaches) and not run.rank else 0
     average = 0
     if settings.tutors and settings.tutoring_teacher == "ema":
         average = _FLOAT * run.trained + (each * every if settings.beta != 0 and not run.rank else 0)
-    return reference + average + each * run.other_teacher
+    return reference + average + (0 if run.taught is None else each * run.taught.parameters)
 
 
 def _passes(run: Run) -> list[MemoryTerm]:
