@@ -107,14 +107,24 @@ def exp_(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     return x.exp_()
 
 
-def log_sum(logits: Float[Tensor, "rows ids"]) -> tuple[Float[Tensor, " rows"], Float[Tensor, " rows"]]:
-    """Return L = log-sum-exp of each row, and the mean of logit - L under its softmax, which is minus the entropy.
+def log_total(logits: Float[Tensor, "rows ids"]) -> Float[Tensor, " rows"]:
+    """Return the log-sum-exp of each row; logits at or below ``NEVER`` count as absent, -inf where all are."""
+    top = logits.amax(dim=-1, keepdim=True)
+    total = top.new_zeros(len(logits))
+    for ids in _cached(logits):
+        total += exp_(logits[:, ids] - top).sum(dim=-1)
+    top = top.squeeze(-1)
+    return (top + total.log()).masked_fill(top <= NEVER / 2, -torch.inf)
 
-    Logits at or below ``NEVER`` count as absent; a row without any has L = -inf and mean 0.
+
+def log_sum(logits: Float[Tensor, "rows ids"]) -> tuple[Float[Tensor, " rows"], Float[Tensor, " rows"]]:
+    """Return L of ``log_total``, and the mean of logit - L under each row's softmax, which is minus the entropy.
+
+    A row without any logit has mean 0.
     """
     top = logits.amax(dim=-1, keepdim=True)
     total, weighted = top.new_zeros(2, len(logits))
-    for ids in slices(logits.size(1), max(1, piece(logits) // max(1, len(logits)))):
+    for ids in _cached(logits):
         below = logits[:, ids] - top
         share = exp_(below.clone())
         total += share.sum(dim=-1)
@@ -123,6 +133,11 @@ def log_sum(logits: Float[Tensor, "rows ids"]) -> tuple[Float[Tensor, " rows"], 
     absent = top <= NEVER / 2
     log_total = total.log()
     return (top + log_total).masked_fill(absent, -torch.inf), (weighted / total - log_total).masked_fill(absent, 0.0)
+
+
+def _cached(logits: Float[Tensor, "rows ids"]) -> Iterator[slice]:
+    """Yield slices of the ids over which element-wise work stays in a core's cache."""
+    return slices(logits.size(1), max(1, piece(logits) // max(1, len(logits))))
 
 
 def topk_ids(padded: Float[Tensor, "rows width"], vocabulary: int, k: int) -> Int[Tensor, "rows k"]:

@@ -141,7 +141,7 @@ def reduced(
         chosen = vocabulary.topk(padded, head.vocabulary, k)
         kept = vocabulary.at(logits, chosen)
         vocabulary.erase(logits, chosen)
-        rest, _ = vocabulary.log_sum(logits)
+        rest = vocabulary.log_total(logits)
         total = torch.logaddexp(kept.logsumexp(dim=-1), rest)
         ids[rows], log_probs[rows] = chosen.int(), kept - total.unsqueeze(-1)
         log_rest[rows], log_normaliser[rows] = rest - total, total

@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ptdpo.algo.chunks import NEVER, log_sum, topk_ids
+from ptdpo.algo.chunks import NEVER, log_sum, log_total, topk_ids
 from ptdpo.algo.shapes import Bool, Float, Int
 
 
@@ -24,6 +24,10 @@ class Vocabulary:
     def erase(self, logits: Float[Tensor, "rows held"], ids: Int[Tensor, "rows s"]) -> None:
         """Make these ids absent."""
         logits.scatter_(-1, ids, NEVER)
+
+    def log_total(self, logits: Float[Tensor, "rows held"]) -> Float[Tensor, " rows"]:
+        """Return the log-sum-exp of whole rows."""
+        return log_total(logits)
 
     def log_sum(self, logits: Float[Tensor, "rows held"]) -> tuple[Float[Tensor, " rows"], Float[Tensor, " rows"]]:
         """Return the log-sum-exp L of whole rows, and the mean of logit - L."""
@@ -107,6 +111,10 @@ class VocabularyShard(Vocabulary):
         local, here = self.local(ids)
         row, slot = here.nonzero(as_tuple=True)
         logits[row, local[row, slot]] = NEVER
+
+    def log_total(self, logits: Float[Tensor, "rows held"]) -> Float[Tensor, " rows"]:
+        """Return the log-sum-exp of whole rows."""
+        return self._side_by_side(log_total(logits).unsqueeze(-1)).logsumexp(dim=-1)
 
     def log_sum(self, logits: Float[Tensor, "rows held"]) -> tuple[Float[Tensor, " rows"], Float[Tensor, " rows"]]:
         """Return the log-sum-exp L of whole rows, and the mean of logit - L."""
