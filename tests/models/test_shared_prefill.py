@@ -18,6 +18,7 @@ from transformers import (
 from ptdpo.models import load_model
 from ptdpo.models.shared_prefill import share_prefill
 from tests.models.test_shared_prefix import CASES, NOISE, OTHER, WIDE, batch
+from tests.processes import gloo_processes
 
 ROWS = {
     "groups": [("red?", [NOISE])] * 3 + [("what is blue in the top row?", [OTHER])] * 3,
@@ -125,6 +126,11 @@ def test_what_cannot_be_shared_is_generated_as_before(models, processor, setting
     given = {**inputs, **setting} if where == "arguments" else inputs
     assert_same_samples(plain, shared, given, **(setting if where == "configuration" else {}))
     assert all(rows != 2 for rows, _ in seen), "no prompt is read for several rows"
+
+
+def test_processes_of_a_sharded_model_prefill_together(tiny_path, tmp_path):
+    """A process whose prompts all differ makes as many forwards as one with groups; otherwise both wait for ever."""
+    gloo_processes("tests.models.prefill_worker", tiny_path, tiny_path, said=tmp_path / "said.txt")
 
 
 def test_a_scoring_forward_after_generation_is_untouched(models, processor):

@@ -5,6 +5,7 @@ import types
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from transformers import DynamicCache
 
@@ -12,11 +13,16 @@ from ptdpo.models.family import family_of, hand_on_offsets
 from ptdpo.models.plain_batch import PlainBatch
 
 
-def share_prefill(model: Any) -> None:
+def share_prefill(model: Any, *, together: bool = False) -> None:
     """Let ``model.generate`` prefill each distinct (prompt, images) of a batch once; samples stay the same.
 
     Batches in which nothing is shared, and calls with a cache of their own or a given kind of cache, without a cache,
     with beams, or with several sequences per row, are generated as before.
+
+    Args:
+        model: whose ``generate`` is replaced.
+        together: whether all processes make each forward in common, as those of a sharded model do. All of them then
+            prefill where one has prompts to share and all are able to; ``generate`` must be called by all of them.
     """
     generate, known = model.generate, family_of(model.config).inputs
 
@@ -25,13 +31,27 @@ def share_prefill(model: Any) -> None:
         inputs = {name: kwargs[name] for name in known & kwargs.keys() if kwargs[name] is not None}
         given = {name: value for name, value in kwargs.items() if name not in known}
         usable = not args and {"input_ids", "attention_mask"} <= inputs.keys() and _is_plain_sampling(self, given)
-        cache = _prefilled(self, inputs) if usable else None
+        plain = PlainBatch(self, inputs, 0) if usable else None
+        able = plain is not None and _is_remembered(self, plain)
+        groups = plain.groups() if plain is not None and able else []
+        gains = plain is not None and able and len(groups) < len(plain.prompts)
+        if together:
+            able, gains = _agreed(able, gains, self.device)
+        cache = _prefilled(self, inputs, plain, groups) if plain is not None and able and gains else None
         if cache is None:
             return generate(*args, **kwargs)
         texts = {name: inputs[name] for name in ("input_ids", "attention_mask")}
         return generate(**texts, **given, past_key_values=cache)
 
     model.generate = types.MethodType(shared, model)
+
+
+def _agreed(able: bool, gains: bool, device: torch.device) -> tuple[bool, bool]:
+    """Return whether every process is able to prefill, and whether any gains by it. A collective call."""
+    said = torch.tensor([not able, gains], dtype=torch.int32, device=device)
+    dist.all_reduce(said, op=dist.ReduceOp.MAX)
+    unable, gaining = said.tolist()
+    return not unable, bool(gaining)
 
 
 def _is_plain_sampling(model: Any, kwargs: dict[str, Any]) -> bool:
@@ -53,18 +73,17 @@ def _is_plain_sampling(model: Any, kwargs: dict[str, Any]) -> bool:
     return not foreign and one_each and own_cache and kwargs.get("past_key_values") is None
 
 
-@torch.no_grad()
-def _prefilled(model: Any, inputs: dict[str, Tensor]) -> DynamicCache | None:
-    """Return the cache of all rows but for their last token.
+def _is_remembered(model: Any, plain: PlainBatch) -> bool:
+    """Return whether a cache of the prompts can be cut by a token: a layer's window as long as they has forgotten."""
+    width, window = plain.prompts.size(1), getattr(model.config.get_text_config(), "sliding_window", None)
+    return width > 1 and (window is None or width < window)
 
-    ``None`` if no two rows have a prompt in common, or a layer's window is no longer than the prompt: what it forgot
-    could not be given back.
-    """
-    plain = PlainBatch(model, inputs, 0)
-    groups, width = plain.groups(), plain.prompts.size(1)
-    window = getattr(model.config.get_text_config(), "sliding_window", None)
-    if len(groups) == len(plain.prompts) or width < 2 or (window is not None and width >= window):
-        return None
+
+@torch.no_grad()
+def _prefilled(
+    model: Any, inputs: dict[str, Tensor], plain: PlainBatch, groups: list[list[int]]
+) -> DynamicCache | None:
+    """Return the cache of all rows but for their last token, from one row of each group; ``None`` if it stays empty."""
     first = [rows[0] for rows in groups]
     cache = DynamicCache(config=model.config.get_text_config())
     per_row = {name: inputs[name][first] for name in inputs if name not in plain.family.image_fields}

@@ -220,7 +220,6 @@ def install_scoring(trainer: GRPOTrainer, args: PTDConfig) -> bool:
             unwrapped: Any = trainer.accelerator.unwrap_model(model)
             unwrapped = unwrapped.get_base_model() if is_peft_model(unwrapped) else unwrapped
             shares = add_scoring_head(unwrapped, share_prefix=wanted)
-    # A process whose prompts all differ would make one forward less, and sharded ones wait for it.
-    if shares and not (trainer.is_fsdp_enabled or uses_zero3(args)):
-        share_prefill(unwrapped)
+    if shares:
+        share_prefill(unwrapped, together=trainer.is_fsdp_enabled or uses_zero3(args))
     return shares
