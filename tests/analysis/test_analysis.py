@@ -95,6 +95,17 @@ def test_watch_shows_step_groups_and_a_rollout(run):
     assert "Look: the left column" in found.output
 
 
+def test_watch_shows_a_rollout_of_a_run_that_tutors_nothing(tmp_path):
+    writer = RecordWriter(tmp_path)
+    writer.write([group(1, 0), token_line(1, 0, 0.75)])
+    found = CliRunner().invoke(app, ["watch", str(tmp_path), "--once"])
+    assert found.exit_code == 0, found.output
+    assert "step 1, rollout 1 of q1" in found.output
+    assert "strongest entropy, 0.750 nats" in found.output
+    (tmp_path / "records" / "tokens-00000.jsonl").unlink()
+    assert "no rollout is recorded yet" in CliRunner().invoke(app, ["watch", str(tmp_path), "--once"]).output
+
+
 def test_watch_shows_control_characters_and_markup_as_they_are(tmp_path):
     from tests.report.made_runs import make_hostile
 

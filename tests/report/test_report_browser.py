@@ -77,6 +77,7 @@ def test_curves_table_and_groups_are_drawn(opened):
     assert page.locator("#compositions figure").count() == 2
     assert page.locator("#table tbody tr").count() == 2
     assert page.locator("#findings .finding").count() == 2
+    assert page.locator("#table").evaluate("box => box.scrollWidth <= box.clientWidth"), "all columns are in sight"
     before = page.locator("#charts path.line").first.get_attribute("d")
     page.locator("#smoothing").fill("1")
     assert page.locator("#charts path.line").first.get_attribute("d") != before
@@ -152,6 +153,28 @@ def test_keys_move_and_links_lead_to_a_rollout(opened):
     linked = opened(link="#r=1/5/0/2")
     assert "step 5" in heading(linked)
     assert linked.locator(".rollout.linked").count() == 1
+
+
+def test_tokens_are_reached_by_keys_alone(opened):
+    page = opened()
+    box = page.locator("#distribution")
+    page.keyboard.press("ArrowRight")
+    assert not box.is_visible(), "arrows scroll until a token is open"
+    page.keyboard.press("t")
+    marked = page.locator(".token[aria-current]")
+    assert "Token 1 of 14" in box.inner_text()
+    assert page.locator(".rollout").nth(0).locator(".token[aria-current]").count() == 1
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowDown")
+    assert "Token 1 of 14" in box.inner_text()
+    assert page.locator(".rollout").nth(1).locator(".token[aria-current]").count() == 1
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("ArrowUp")
+    assert marked.count() == 1, "there is none above the first"
+    page.keyboard.press("j")
+    assert not box.is_visible()
+    page.keyboard.press("t")
+    assert "Token 1 of 14" in box.inner_text()
 
 
 def test_nothing_from_a_run_is_ever_markup(opened):

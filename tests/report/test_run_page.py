@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 from ptdpo.cli import app
 from ptdpo.commands.report import names_of, run_view
 from ptdpo.report.run_page import run_page
-from ptdpo.report.run_view import curves_of, spread, table_of
+from ptdpo.report.run_view import curves_of, settings_of_run, spread, table_of
 from ptdpo.report.viewer_data import viewer_data
-from tests.report.made_runs import HOSTILE, make_hostile, make_run
+from tests.report.made_runs import HOSTILE, make_hinted, make_hostile, make_run
 
 
 def data_of(html):
@@ -69,6 +69,33 @@ def test_a_run_of_an_older_version_has_no_records(tmp_path):
     page = data_of(page_of(folder))
     assert page["viewer"]["groups"] == []
     assert "no records" in [finding["kind"] for finding in page["runs"][0]["findings"]]
+
+
+def test_a_step_that_tutored_nothing_has_no_divergence(tmp_path):
+    """It is logged as 0 there, as a mean over nothing."""
+    zero = {"tutored/tokens": lambda step: 40 * (step % 2), "divergence": lambda step: 0.2 * (step % 2)}
+    run = run_view(make_run(tmp_path / "run", steps=4, **zero), "run")
+    assert run.values("divergence") == [0.2, 0.2]
+    assert curves_of(run)["divergence"] == [0.2, None, 0.2, None]
+    assert run.values("accuracy") == [0.2, 0.4, 0.6, 0.8]
+
+
+def test_settings_are_those_of_the_recipe_or_of_the_records(tmp_path):
+    folder = make_run(tmp_path / "run", steps=1)
+    (folder / "records" / "settings.json").write_text('{"train": {"beta": 0.5}}')
+    assert settings_of_run(folder)["preset"] == "ptd-grpo"
+    (folder / "started.json").unlink()
+    assert settings_of_run(folder) == {"train.beta": "0.5"}
+    (folder / "records" / "settings.json").write_text("[1]")
+    assert settings_of_run(folder) == {}
+
+
+def test_numbers_that_are_none_leave_the_page_whole(tmp_path):
+    """JavaScript's JSON has no NaN: one would leave the page blank."""
+    page = page_of(make_hinted(tmp_path / "run"))
+    assert re.search(r'id="data">(.*?)</script>', page, re.DOTALL)
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1], parse_constant=pytest.fail)
+    assert [finding["kind"] for finding in data["runs"][0]["findings"]][0] == "loss NaN"
 
 
 def test_long_runs_are_drawn_from_some_of_their_steps(tmp_path):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from ptdpo.report.run_view import settings_of_run
 from ptdpo.runlog import GroupLine, QuestionLine, TokenLine, read_records
 from ptdpo.train.method import Method
 from ptdpo.train.method_settings import MethodSettings, RecordSettings, TutoringSettings
@@ -158,6 +159,9 @@ def test_over_trl(tmp_path, tiny_path, processor, train_rows, preset):
     # The logged one is a mean over micro-batches, of unequal length.
     assert sum(entropies) / len(entropies) == pytest.approx(logged["entropy"], rel=1e-2)
     assert groups[0].reader == "accuracy_reward"
+    said = settings_of_run(tmp_path)
+    assert (said["model"], said["train.temperature"]) == (tiny_path, "0.7")
+    assert "train.output_dir" not in said
     assert records.question_of(groups[0]).images, "the image is kept with the question"
     seen = 0
     for line in lines:

@@ -27,7 +27,8 @@ def watch(
     seconds: Annotated[float, typer.Option(min=0.2, help="Between two looks.")] = 2.0,
     once: Annotated[bool, typer.Option("--once", help="Look once and end.")] = False,
 ) -> None:
-    """Watch a run in the terminal: its newest step, its groups, one rollout coloured by divergence; Ctrl-C ends.
+    """Watch a run in the terminal: its newest step, its groups, one rollout coloured by divergence, or by entropy if none is
+    tutored; Ctrl-C ends.
 
     Example: `ptdpo watch runs/ptd-grpo`
     """
@@ -57,9 +58,9 @@ def picture(view: "RunView") -> Group:
             bar.append("█" * round(WIDTH * min(max(share, 0.0), 1.0)), style=colour)
             bar.append(f" {name} {share:.2f} ", style=colour)
         parts.append(bar)
-    told = [line for line in view.records.tokens.values() if line.divergence]
-    if told:
-        parts.append(_rollout(view, told[-1]))
+    every = list(view.records.tokens.values())
+    told = [line for line in every if line.divergence] or every
+    parts.append(_rollout(view, told[-1]) if told else Text("no rollout is recorded yet", style="dim"))
     return Group(*parts)
 
 
@@ -67,17 +68,18 @@ def _rollout(view: "RunView", line: "TokenLine") -> Text:
     group = view.records.groups.get((line.sampled, line.group))
     question = None if group is None else view.records.question_of(group)
     of = "?" if group is None else _plain(group.id)
-    text = Text(f"\nstep {line.step}, tutored rollout {line.rollout + 1} of {of}\n")
+    kind = "tutored rollout" if line.divergence else "rollout"
+    text = Text(f"\nstep {line.step}, {kind} {line.rollout + 1} of {of}\n")
     if question is not None:
         text.append(_plain(question.question[:300]) + "\n", style="dim")
         text.append(_plain(question.hint[:300]) + "\n", style="italic dim")
-    values = line.divergence or ()
+    name, values = ("divergence", line.divergence) if line.divergence else ("entropy", line.entropy)
     strongest = max(values, default=0.0) or 1.0
     for one, nats in zip(line.ids, values, strict=True):
         level = nats / strongest
         style = "white on red" if level > 0.66 else "black on yellow" if level > 0.33 else ""
         text.append(_plain(line.texts.get(str(one), "?")), style=style)
-    text.append(f"\nred: above two thirds of the strongest divergence, {strongest:.3f} nats", style="dim")
+    text.append(f"\nred: above two thirds of the strongest {name}, {strongest:.3f} nats", style="dim")
     return text
 
 

@@ -82,8 +82,6 @@ def _flat_teacher(run: RunView) -> Iterator[Finding]:
             "Look at hints in the viewer: do they say what the failed rollouts miss? Measure them with "
             "`ptdpo hints usefulness`, or show the teacher more (tutoring_context=solution).",
         )  # fmt: skip
-    if "divergence" not in {key for row in run.metrics for key in row}:
-        return
     if tutored and sum(tutored) == 0:
         yield Finding(
             "nothing tutored", "warning", "No rollout was ever tutored.", "tutored/tokens is 0 at every step",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ptdpo.report.curves import Rows
-from ptdpo.runlog import STARTED, RunRecords
+from ptdpo.runlog import SETTINGS_FILE, STARTED, RunRecords
 from ptdpo.statistics import mean_interval
 
 # Curves of longer runs are drawn from so many of their steps.
@@ -32,6 +32,7 @@ CURVES: tuple[tuple[str, str], ...] = (
     ("reconsideration", "Share of reconsidering words"),
     ("disputed", "Share of rollouts that only the other grading calls right"),
 )
+OVER_TUTORED = ("divergence", "topk_overlap", "tail_mass/student", "tail_mass/teacher", "accuracy/tutored_groups")
 GROUPS = ("groups/all_fail", "groups/informative", "groups/all_pass")
 SECONDS = ("generate", "reward", "teacher", "score", "update", "records")
 # In the table: key, title, digits, whether it is a share, whose interval ends at 0 and 1.
@@ -75,22 +76,32 @@ class RunView:
 
 
 def numbers_of(row: Mapping[str, Any]) -> dict[str, float]:
-    """Return what of a row of metrics are numbers, NaN and infinity among them; another version may log more."""
+    """Return what of a row of metrics are numbers, NaN and infinity among them; another version may log more.
+
+    A mean over the tutored tokens of a step that tutored none is logged as 0 and left out.
+    """
+    idle = OVER_TUTORED if row.get("tutored/tokens") == 0 else ()
     # An integer may be larger than any float.
     return {
         key: value
         for key, value in row.items()
-        if isinstance(value, float) or (isinstance(value, int) and abs(value) < 10**300)
+        if key not in idle and (isinstance(value, float) or (isinstance(value, int) and abs(value) < 10**300))
     }
 
 
 def settings_of_run(folder: Path) -> dict[str, str]:
-    """Return what a run says that it was trained with, flat, as text; nothing where it does not say."""
-    try:
-        content = json.loads((folder / STARTED).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return dict(_flat(content)) if isinstance(content, dict) else {}
+    """Return what a run says that it was trained with, flat, as text; nothing where it does not say.
+
+    A run of a recipe says it in ``started.json``, one of ``PTDTrainer`` alone in its records.
+    """
+    for path in (folder / STARTED, folder / SETTINGS_FILE):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            continue
+        if isinstance(content, dict):
+            return dict(_flat(content))
+    return {}
 
 
 def curves_of(run: RunView) -> dict[str, list[float | None]]:

@@ -25,7 +25,8 @@ function ticks(low, high, most) {
 }
 
 function frame(steps, low, high, title) {
-  if (low === high) { low -= Math.abs(low) * 0.1 || 0.5; high += Math.abs(high) * 0.1 || 0.5; }
+  // A curve that stays at 0 lies on the axis of a chart from 0 to 1.
+  if (low === high) { low -= Math.abs(low) * 0.1; high += Math.abs(high) * 0.1 || 1; }
   const [first, last] = [steps[0], Math.max(steps[1], steps[0] + 1)];
   const x = (step) => LEFT + (WIDE - LEFT - RIGHT) * (step - first) / (last - first);
   const y = (value) => HIGH - BOTTOM - (HIGH - TOP - BOTTOM) * (value - low) / (high - low);

@@ -193,6 +193,14 @@ function moveToken(by) {
   if (tokens[next]) openToken(selected.group, selected.rollout, next, tokens[next]);
 }
 
+// The tokens of the first rollout that has any, or from there those of the next one.
+function moveRollout(by) {
+  const kept = current ? current.rollouts.filter((rollout) => rollout.tokens && rollout.tokens.ids.length) : [];
+  const next = kept[selected ? kept.indexOf(selected.rollout) + by : 0];
+  const token = next && [...document.querySelectorAll(".token")].find((each) => each.rollout === next);
+  if (token) openToken(current, next, 0, token);
+}
+
 function moveGroup(by) {
   const next = shown[shown.indexOf(current) + by];
   if (!next) return;
@@ -205,8 +213,11 @@ function onKey(event) {
   if (event.key === "Escape") { closeToken(); document.activeElement.blur(); return; }
   if (/^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) return;
   const actions = { j: () => moveGroup(1), k: () => moveGroup(-1), "/": () => at("f-text").focus(),
-    d: () => setShade("divergence"), e: () => setShade("entropy"), a: () => setShade("advantage") };
-  if (selected) Object.assign(actions, { ArrowRight: () => moveToken(1), ArrowLeft: () => moveToken(-1) });
+    t: () => moveRollout(selected ? 1 : 0), d: () => setShade("divergence"), e: () => setShade("entropy"), a: () => setShade("advantage") };
+  if (selected) {
+    Object.assign(actions, { ArrowRight: () => moveToken(1), ArrowLeft: () => moveToken(-1),
+      ArrowDown: () => moveRollout(1), ArrowUp: () => moveRollout(-1) });
+  }
   if (actions[event.key]) { event.preventDefault(); actions[event.key](); }
 }
 

@@ -1,6 +1,8 @@
 """The records of a run over TRL: where a resumed run goes on, and the tokens of runs that score as TRL does."""
 
+import json
 from contextlib import AbstractContextManager
+from dataclasses import fields
 from types import TracebackType
 from typing import Any, Self
 
@@ -9,21 +11,42 @@ from accelerate.utils import is_peft_model
 from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from ptdpo.runlog import RecordWriter
+from ptdpo.folders import write_json
+from ptdpo.runlog import SETTINGS_FILE, RecordWriter
 from ptdpo.train.engine import MicroBatch
 from ptdpo.train.recording import leading_positions
 from ptdpo.tutor.head import ScoreDetails, ScoredTokens, head_of, leading_tokens
 
 
 class RecordsCallback(TrainerCallback):
-    """Drops records of steps that are about to be repeated."""
+    """Drops records of steps that are about to be repeated, and says with what the run is started."""
 
     def __init__(self, records: RecordWriter, processes: int) -> None:
         self._records, self._processes = records, processes
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
+    ) -> None:
         """Go on after the last step that stands."""
         self._records.go_on_from(state.global_step, self._processes)
+        if state.is_world_process_zero and getattr(args, "record_steps", 0):
+            write_json(self._records.folder.parent / SETTINGS_FILE, started_with(args, model), indent=1)
+
+
+def started_with(args: TrainingArguments, model: Any) -> dict[str, Any]:
+    """Return the name of a model and the settings that differ from their defaults, as JSON; tokens are masked."""
+    written = args.to_dict()
+    changed = {field.name: written[field.name] for field in fields(args) if field.name in written}
+    changed = {name: value for name, value in changed.items() if not _is_default(args, name)}
+    name = getattr(getattr(model, "config", None), "_name_or_path", "")
+    return json.loads(json.dumps({"model": name, "train": changed}, default=str), parse_constant=str)
+
+
+def _is_default(args: TrainingArguments, name: str) -> bool:
+    (field,) = (field for field in fields(args) if field.name == name)
+    default = field.default_factory() if callable(field.default_factory) else field.default
+    # Where it writes is no setting.
+    return name == "output_dir" or getattr(args, name) == default
 
 
 class PlainScores(AbstractContextManager["PlainScores"]):
