@@ -13,20 +13,29 @@ from ptdpo.models.loading import image_only
 TORCHVISION = importlib.util.find_spec("torchvision") is not None
 WORDS = "red blue green top row what is in the 1 2 3 x y z a b c d hint: look at first second answer \\boxed{7}"
 IMAGE = {
-    **dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5"), "<|image_pad|>"),
-    **dict.fromkeys(("llava_next", "idefics3", "smolvlm"), "<image>"),
+    **dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5", "qwen3_5_moe"), "<|image_pad|>"),
+    **dict.fromkeys(("llava", "llava_next", "idefics3", "smolvlm"), "<image>"),
     "gemma3": "<image_soft_token>",
     "gemma4": "<|image|>",
     "internvl": "<IMG_CONTEXT>",
 }
 # What a template writes for an image, where it is not the token that stands for its pieces.
 _WRITTEN = {
-    **dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5"), "<|vision_start|><|image_pad|><|vision_end|>"),
+    **dict.fromkeys(
+        ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5", "qwen3_5_moe"), "<|vision_start|><|image_pad|><|vision_end|>"
+    ),
     "gemma3": "<start_of_image>",
 }
 _NAMED = {
     "gemma3": {"image_token": "<image_soft_token>", "boi_token": "<start_of_image>", "eoi_token": "<end_of_image>"},
-    "gemma4": {"image_token": "<|image|>", "boi_token": "<|image>", "eoi_token": "<image|>"},
+    "gemma4": {
+        "image_token": "<|image|>",
+        "boi_token": "<|image>",
+        "eoi_token": "<image|>",
+        "audio_token": "<|audio|>",
+        "boa_token": "<|audio>",
+        "eoa_token": "<audio|>",
+    },
     "internvl": {
         "start_image_token": "<img>",
         "end_image_token": "</img>",
@@ -34,14 +43,19 @@ _NAMED = {
         "video_token": "<video>",
     },
     "smolvlm": {"image_token": "<image>", "fake_image_token": "<fake_token_around_image>"},
+    "llava": {"image_token": "<image>"},
     "llava_next": {"image_token": "<image>"},
 }
-_VIDEO_PARTS = {
-    **dict.fromkeys(("qwen2_vl", "qwen2_5_vl"), "Qwen2VLVideoProcessor"),
-    **dict.fromkeys(("qwen3_vl", "qwen3_5"), "Qwen3VLVideoProcessor"),
-    "internvl": "InternVLVideoProcessor",
-    "smolvlm": "SmolVLMVideoProcessor",
-    "gemma4": "Gemma4VideoProcessor",
+# What a processor has beside images and text, where there is torchvision.
+_OTHER_PARTS = {
+    "video_processor": {
+        **dict.fromkeys(("qwen2_vl", "qwen2_5_vl"), "Qwen2VLVideoProcessor"),
+        **dict.fromkeys(("qwen3_vl", "qwen3_5", "qwen3_5_moe"), "Qwen3VLVideoProcessor"),
+        "internvl": "InternVLVideoProcessor",
+        "smolvlm": "SmolVLMVideoProcessor",
+        "gemma4": "Gemma4VideoProcessor",
+    },
+    "feature_extractor": {"gemma4": "Gemma4AudioFeatureExtractor"},
 }
 _MARKERS = (
     "<|vision_start|>",
@@ -99,7 +113,8 @@ TEXT_CONFIGS = {
 }
 
 
-def make_tokenizer(name, template=TEMPLATE):
+def make_tokenizer(name, template=TEMPLATE, words=WORDS, size=300):
+    """Bytes and what is frequent in some words: in a corpus longer than ``WORDS`` fewer tokens are a text."""
     named = _NAMED.get(name, {})
     specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *_MARKERS, *named.values()]
     if IMAGE.get(name):
@@ -109,12 +124,12 @@ def make_tokenizer(name, template=TEMPLATE):
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=len(specials) + 300,
+        vocab_size=len(specials) + size,
         special_tokens=specials,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator([WORDS] * 3, trainer)
+    tokenizer.train_from_iterator([words] * 3, trainer)
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token="<|im_start|>",
@@ -155,9 +170,9 @@ def save_text_model(folder, name, template=TEMPLATE, **changes):
     return str(folder)
 
 
-def save_vision_model(folder, name):
+def save_vision_model(folder, name, **tokenizer):
     """Make a tiny vision-language model and its processor, and save both."""
-    tokenizer = make_tokenizer(name)
+    tokenizer = make_tokenizer(name, **tokenizer)
     config, processor = _VISION_MAKERS[name](tokenizer)
     torch.manual_seed(0)
     model = _sharp(transformers.AutoModelForImageTextToText.from_config(config), tokenizer)
@@ -188,18 +203,27 @@ def _processor(name, tokenizer, image_processor, **arguments):
     kind = transformers.models.auto.processing_auto.PROCESSOR_MAPPING_NAMES[name]
     given = {"image_processor": image_processor, "tokenizer": tokenizer, "chat_template": tokenizer.chat_template}
     kind = getattr(transformers, kind)
-    given |= {part: _video_part(name) for part in kind.get_attributes() if part not in given}
+    given |= {part: _other_part(name, part) for part in kind.get_attributes() if part not in given}
     return (kind if TORCHVISION else image_only(kind))(**given, **arguments)
 
 
-def _video_part(name):
-    """Where there is torchvision a processor wants its video half."""
-    kind = _VIDEO_PARTS.get(name)
+def _other_part(name, part):
+    """Where there is torchvision a processor wants its halves for videos and sounds too."""
+    kind = _OTHER_PARTS.get(part, {}).get(name)
     return getattr(transformers, kind)() if TORCHVISION and kind else None
 
 
 def _id(tokenizer, token):
     return tokenizer.convert_tokens_to_ids(token)
+
+
+_QWEN = {
+    "qwen2_vl": "Qwen2VL",
+    "qwen2_5_vl": "Qwen2_5_VL",
+    "qwen3_vl": "Qwen3VL",
+    "qwen3_5": "Qwen3_5",
+    "qwen3_5_moe": "Qwen3_5Moe",
+}
 
 
 def _qwen(name):
@@ -217,7 +241,7 @@ def _qwen(name):
             vision |= {"intermediate_size": 64, "out_hidden_size": 32, "num_position_embeddings": 64}
         if name == "qwen3_vl":
             vision |= {"deepstack_visual_indexes": [1]}
-        if name == "qwen3_5":
+        if name.startswith("qwen3_5"):
             rope["partial_rotary_factor"] = 1.0
             text |= {
                 "layer_types": ["linear_attention", "full_attention"],
@@ -226,7 +250,9 @@ def _qwen(name):
                 "linear_num_key_heads": 2,
                 "linear_num_value_heads": 4,
             }
-        kind = {"qwen2_vl": "Qwen2VL", "qwen2_5_vl": "Qwen2_5_VL", "qwen3_vl": "Qwen3VL", "qwen3_5": "Qwen3_5"}[name]
+        if name == "qwen3_5_moe":
+            text |= {"num_experts": 4, "moe_intermediate_size": 24, "shared_expert_intermediate_size": 24, **_EXPERTS}
+        kind = _QWEN[name]
         config = getattr(transformers, f"{kind}Config")(
             text_config=text,
             vision_config=vision,
@@ -316,6 +342,27 @@ def _llava_next(tokenizer):
     )
 
 
+def _llava(tokenizer):
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    config = transformers.LlavaConfig(
+        text_config={**_text(tokenizer), "model_type": "llama"},
+        vision_config={**_VISION, "model_type": "clip_vision_model", "projection_dim": 32},
+        image_token_index=_id(tokenizer, "<image>"),
+        image_seq_length=16,
+        vision_feature_layer=-1,
+    )
+    images = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    return config, _processor(
+        "llava",
+        tokenizer,
+        images,
+        patch_size=8,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+    )
+
+
 def _idefics(name):
     def make(tokenizer):
         from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
@@ -351,9 +398,10 @@ def _internvl(tokenizer):
 
 
 _VISION_MAKERS = {
-    **{name: _qwen(name) for name in ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5")},
+    **{name: _qwen(name) for name in _QWEN},
     "gemma3": _gemma3,
     "gemma4": _gemma4,
+    "llava": _llava,
     "llava_next": _llava_next,
     "idefics3": _idefics("idefics3"),
     "smolvlm": _idefics("smolvlm"),

@@ -92,6 +92,17 @@ def test_what_was_not_graded_stays_so():
     assert values[2].isnan()
 
 
+def test_rollouts_that_are_not_graded_are_refused_where_routing_reads_them(make):
+    def partly(completions, **_):
+        return [None if n % 4 == 0 else 1.0 for n in range(len(completions))]
+
+    make([partly, right], 0.0).train()
+    with pytest.raises(
+        ValueError, match=r"the reward .partly., .* returned None for 2 of 8 rollouts: name another acc"
+    ):
+        make([partly, right], 0.5).train()
+
+
 def test_evaluation_comes_before_training_and_at_its_start(make):
     trainer = make(right, 0.5, eval_dataset=datasets.Dataset.from_list(ROWS), settings={
         "eval_on_start": True, "eval_strategy": "no", "per_device_eval_batch_size": 4})  # fmt: skip

@@ -129,9 +129,3 @@ def test_what_the_policy_said_is_recorded_token_by_token(trainer):
         assert rollout.tokens == len(line.ids) == len(line.log_probs) == len(line.student.ids)
         assert (line.divergence is not None) == rollout.tutored
         assert records.question_of(records.groups[step, group]).hint.startswith("Look: ask for cell")
-
-
-def test_several_environments_at_once_are_refused(path, tmp_path):
-    args = PTDConfig.from_preset("ptd-grpo", output_dir=str(tmp_path), **small_settings())
-    with pytest.raises(ValueError, match="environment_factory: tutoring in several environments at once"):
-        PTDTrainer(path, None, args, train_dataset=datasets.Dataset.from_list(ROWS), environment_factory={"a": Board})

@@ -87,6 +87,8 @@ def test_trl_still_has_the_attributes_that_are_read(run):
         "generation_kwargs",
         "eos_token_ids",
         "chat_template",
+        "environment_factories",
+        "_multi_environment",
     ):
         assert hasattr(trainer, name), name
     assert callable(trainer._tokenizer.batch_decode)

@@ -17,6 +17,15 @@ from ptdpo.models.family import (
 )
 
 
+def shows_images_in_responses(model: PreTrainedModel, inputs: dict[str, Tensor], length: int) -> bool:
+    """Return whether some response of a plain batch holds an image, as the answer of a tool may.
+
+    It belongs to no prompt, so ``PlainBatch`` does not know it.
+    """
+    token, width = image_token(model.config), inputs["input_ids"].size(1) - length
+    return token is not None and PIXELS in inputs and bool((inputs["input_ids"][:, width:] == token).any())
+
+
 class PlainBatch:
     """A batch in the plain layout, and what belongs to each of its rows.
 
@@ -40,12 +49,6 @@ class PlainBatch:
         self.prompts, self.responses = inputs["input_ids"][:, :width], inputs["input_ids"][:, width:]
         self.kept = inputs["attention_mask"][:, :width].bool()
         self._images = image_entries(self.family, model.config, inputs, self.prompts)
-
-    @property
-    def shows_images_in_responses(self) -> bool:
-        """Return whether some response holds an image, as the answer of a tool may: it belongs to no prompt."""
-        token = image_token(self.model.config)
-        return token is not None and PIXELS in self.inputs and bool((self.responses == token).any())
 
     def groups(self) -> list[list[int]]:
         """Return the rows of each distinct (prompt, images), in order of appearance."""

@@ -1,6 +1,6 @@
 """Prompts as tensors: rendered, tokenized, padded on the left, with their images."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -10,7 +10,11 @@ from ptdpo.data.rendering import formed, images_in, reads_parts, render
 
 
 def read_prompts(
-    processor: Any, prompts: Sequence[Prompt], images: Sequence[Sequence[Any]], **template: Any
+    processor: Any,
+    prompts: Sequence[Prompt],
+    images: Sequence[Sequence[Any]],
+    own: Sequence[Mapping[str, Any]] = (),
+    **template: Any,
 ) -> dict[str, Tensor]:
     """Return the inputs of a model for a batch of prompts.
 
@@ -20,13 +24,15 @@ def read_prompts(
         processor: the model's processor, or the tokenizer of a model of text.
         prompts: messages, or plain text, all of them alike.
         images: those of each prompt; of a prompt that holds them itself they are not put in again.
-        **template: arguments of the chat template.
+        own: arguments of the chat template for each prompt, in the place of those for all; empty: there are none.
+        **template: arguments of the chat template for all.
 
     Raises:
         ValueError: if there are images, and the model reads text only.
     """
-    ready = [formed(processor, prompt, own) for prompt, own in zip(prompts, images, strict=True)]
-    texts = [render(processor, prompt, **template) for prompt in ready]
+    ready = [formed(processor, prompt, those) for prompt, those in zip(prompts, images, strict=True)]
+    arguments = [{**template, **each} for each in own or [{}] * len(ready)]
+    texts = [render(processor, prompt, **each) for prompt, each in zip(ready, arguments, strict=True)]
     settings: dict[str, Any] = {
         "padding": True,
         "padding_side": "left",
@@ -39,3 +45,13 @@ def read_prompts(
         return {name: read[name] for name in ("input_ids", "attention_mask")}
     shown = [images_in(prompt) for prompt in ready]
     return dict(processor(text=texts, images=shown if any(shown) else None, **settings))
+
+
+def read_images(processor: Any, images: Sequence[Any]) -> dict[str, Tensor]:
+    """Return the image inputs of a model whose images follow each other, whatever rows they belong to.
+
+    Args:
+        processor: the model's.
+        images: of all rows of a batch, row by row.
+    """
+    return dict(processor.image_processor(images=list(images), return_tensors="pt"))

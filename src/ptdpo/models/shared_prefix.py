@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from ptdpo.models.family import family_of, why_not_shared
 from ptdpo.models.flash_attention import sequences_of
 from ptdpo.models.packed_attention import ATTENTION, PackedRow, lay_out
-from ptdpo.models.plain_batch import PlainBatch
+from ptdpo.models.plain_batch import PlainBatch, shows_images_in_responses
 
 _logger = logging.getLogger(__name__)
 
@@ -61,9 +61,11 @@ def shared_hidden_states(model: PreTrainedModel, inputs: dict[str, Any], respons
     inputs = {name: value for name, value in inputs.items() if value is not None}
     if set(inputs) - family_of(model.config).inputs:
         return None
+    if shows_images_in_responses(model, inputs, response_mask.size(1)):
+        return None
     plain = PlainBatch(model, inputs, response_mask.size(1))
     groups = plain.groups()
-    if len(groups) == len(response_mask) or plain.shows_images_in_responses:
+    if len(groups) == len(response_mask):
         return None
     packed, ids, positions, predictors = _pack(plain, response_mask, groups)
     arguments: dict[str, Any] = plain.images_of([rows[0] for rows in groups])

@@ -21,7 +21,7 @@ from ptdpo.runlog.lines import Line
 from ptdpo.tutor.groups import Groups
 from ptdpo.tutor.head import HeadWeights
 from ptdpo.tutor.processes import Processes
-from ptdpo.tutor.teacher import TeacherReading
+from ptdpo.tutor.teacher import TeacherReading, Turns
 
 NOT_TUTORED = TeacherReading(in_tutored_group=False)
 
@@ -60,6 +60,7 @@ class RolloutBatch:
         content: the batch as the engine keeps it; only the engine reads it.
         read_mask: [rows, T] bool, all tokens of the responses, what tools and environments answered included; ``None``:
             the policy wrote them all.
+        turns: what else each rollout has of several turns; ``None``: there are none.
     """
 
     rows: Sequence[Row]
@@ -72,6 +73,7 @@ class RolloutBatch:
     reader: str = ""
     content: object = None
     read_mask: Tensor | None = None
+    turns: Sequence[Turns] | None = None
 
     @property
     def responses(self) -> list[Tensor]:

@@ -16,7 +16,7 @@ Without tutoring and perception the last six are TRL's own code, unless ``share_
 for ours. The method itself is ``ptdpo.train.method``, which sees the trainer through ``ptdpo.train.trl.engine`` only.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -47,7 +47,7 @@ from ptdpo.train.method import Method
 from ptdpo.train.metrics import PartsClock, reconsideration_share
 from ptdpo.train.recording import leading_positions
 from ptdpo.train.settings import PTDConfig
-from ptdpo.train.trl.accuracy import accuracy_source, with_accuracy
+from ptdpo.train.trl.accuracy import accuracy_of, with_accuracy
 from ptdpo.train.trl.batches import RECORDS, records_of, replace_responses, trust_responses
 from ptdpo.train.trl.engine import TrlEngine
 from ptdpo.train.trl.engine_check import CHECKED_TOKENS, unlogged
@@ -64,19 +64,18 @@ from ptdpo.train.trl.scoring import Credited, KLFree, ScoredAgainst, ScoringMode
 from ptdpo.train.trl.setup import (
     ban_special_tokens,
     check_images,
-    check_own_prompts,
     check_prompts,
     install_scoring,
     pad_left,
     refuse_foreign_rollouts,
     refuse_missing_context,
     refuse_streams,
-    refuse_tool_images,
     with_overlong_penalty,
 )
 from ptdpo.train.trl.step_lines import say_steps_in_lines
 from ptdpo.train.trl.teachers import MovingAverage, check_vocabulary, teacher_named
 from ptdpo.train.trl.token_batches import TokenBudget, loss_in_parts
+from ptdpo.train.trl.turns import check_own_prompts, turns_of
 from ptdpo.train.trl.vllm_rollouts import set_up_vllm
 from ptdpo.train.trl.whole_checkpoints import WholeCheckpoints
 from ptdpo.tutor.teacher import Teacher
@@ -89,6 +88,7 @@ class HandedOver:
     Attributes:
         rollouts: made by resampling before TRL asks for them.
         prompts: what the policy reads, with what environments said at their start.
+        tool_images: those that tools answered with, for each rollout; empty: none.
         accuracy: [N], of all processes' rollouts, before TRL weighs the rewards.
         rewards: [N, functions], of them too.
         said: what was said of this process's rollouts, see ``said_of_rollouts``.
@@ -96,6 +96,7 @@ class HandedOver:
 
     rollouts: TrlRollouts | None = None
     prompts: Sequence[Any] = ()
+    tool_images: Sequence[Any] = ()
     accuracy: Tensor = field(default_factory=lambda: torch.zeros(0))
     rewards: Tensor = field(default_factory=lambda: torch.zeros(0))
     said: Sequence[Mapping[str, Any]] = ()
@@ -171,7 +172,7 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
         self._handed = HandedOver()
         self._plain: PlainScores | None = None
         self._clock = PartsClock()
-        self.engine = TrlEngine(self, args, accuracy_source(args, self.reward_func_names), self._clock)
+        self.engine = TrlEngine(self, args, accuracy_of(self, args), self._clock)
         teacher = None
         if args.tutors:
             teacher = teacher_named(args, self, model, given_adapter=given_adapter, share_prefix=self.shares_prefix)
@@ -182,7 +183,6 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
         self._budget = None
         if args.micro_batch_tokens is not None:
             self._budget = TokenBudget(args.micro_batch_tokens, self.shares_prefix, self.engine.processes)
-        assert self.num_generations is not None
         refuse_streams(args, self.train_dataset)
         self.add_callback(MetricsFile())
         follow_records(self, self.engine.records, self.engine.processes.count)
@@ -211,7 +211,7 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
         if images is not None:
             # TRL marks rows without an image by None, which image processors refuse in a mixed batch.
             images = [row or [] for row in images]
-        refuse_tool_images(self.args, tool_images)
+        self._handed.tool_images = tool_images or ()
         return *head, images, tool_images
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
@@ -219,20 +219,19 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
         self._log_metric("reconsideration", reconsideration_share([completion_text(c) for c in completions]))
         with self._clock("reward"):
             rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
-        self._handed.accuracy = self.engine.right.of(rewards[:, self.engine.right.column])
+        self._handed.accuracy = self.engine.right.among(rewards)
         self._handed.rewards = rewards
         if self.engine.training:
             self._handed.said = said_of_rollouts(self._feedback, inputs, prompts, completions, completion_ids_list)
         return rewards
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        engine, method = self.engine, self.method
+        engine, method, foreign = self.engine, self.method, ()
         rows: Any = [readable_row(row) for row in inputs]
-        foreign: Collection[int] = ()
         if engine.training:
             chosen = method.before_grading(rows)
             assert chosen.rollouts is None or isinstance(chosen.rollouts, TrlRollouts)
-            rows, self._handed.rollouts, foreign = list(chosen.rows), chosen.rollouts, chosen.foreign
+            rows, self._handed.rollouts, foreign = list(chosen.rows), chosen.rollouts, tuple(chosen.foreign)
         check_images(self.args, engine.processes, rows)
         if engine.training and self._engine_check is not None:
             self._repeat_first_rows(rows)
@@ -245,8 +244,9 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
         if self.rollout_func is not None and self.args.tutors:
             check_own_prompts(self, rows, columns)
         rows = with_columns(rows, self._handed.said) if engine.training else rows
-        batch = engine.rollout_batch(rows, columns, self._handed.accuracy, self._handed.rewards)
-        if not self._handed.accuracy.isnan().all():
+        turns = turns_of(self, columns, self._handed.tool_images) if self.args.tutors else None
+        batch = engine.rollout_batch(rows, columns, self._handed.accuracy, self._handed.rewards, turns)
+        if not self._handed.accuracy.isnan().any():
             method.log_groups(batch.groups)
         if not engine.training:
             return columns

@@ -14,7 +14,7 @@ from ptdpo.data.prompts import Prompt
 from ptdpo.tutor.context import images_of, privileged_prompt
 from ptdpo.tutor.groups import Groups
 from ptdpo.tutor.processes import Processes
-from ptdpo.tutor.teacher import Lesson, Teacher
+from ptdpo.tutor.teacher import Lesson, Teacher, Turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +105,11 @@ def make_lessons(
     contexts: Sequence[Prompt | None],
     responses: Sequence[Tensor],
     written: Sequence[Tensor] | None = None,
+    turns: Sequence[Turns] | None = None,
 ) -> dict[int, Lesson]:
-    """Return a lesson for each chosen rollout, by its row; one in which the policy wrote nothing is none.
+    """Return a lesson for each chosen rollout, by its row.
+
+    One in which the policy wrote nothing, or whose turns cannot be read, is none.
 
     Args:
         chosen: the rollouts that are tutored.
@@ -114,14 +117,16 @@ def make_lessons(
         contexts: what the teacher reads for each.
         responses: the ids of each response, without padding.
         written: which of them the policy wrote; ``None``: all.
+        turns: what else each has of several turns; ``None``: nothing.
     """
     lessons = {}
     for row in torch.nonzero(chosen).flatten().tolist():
         context = contexts[row]
         assert context is not None, "a rollout without a context is never routed"
         own = None if written is None else written[row]
-        if len(responses[row]) and (own is None or bool(own.any())):
-            lessons[row] = Lesson(context, images_of(rows[row]), responses[row], own)
+        others = Turns() if turns is None else turns[row]
+        if len(responses[row]) and (own is None or bool(own.any())) and others.images is not None:
+            lessons[row] = Lesson(context, images_of(rows[row]), responses[row], own, others)
     return lessons
 
 

@@ -1,6 +1,6 @@
 """Does what a model is shown stand in what it reads? Checked on the first rows of every run that tutors."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ptdpo.data.prompts import Prompt, written_parts
@@ -11,7 +11,13 @@ from ptdpo.tutor.context import images_of, privileged_prompt
 _SHOWN = 600
 
 
-def refuse_unread_prompts(processor: Any, rows: Iterable[Mapping[str, Any]], context: str, **template: Any) -> None:
+def refuse_unread_prompts(
+    processor: Any,
+    rows: Iterable[Mapping[str, Any]],
+    context: str,
+    own: Sequence[Mapping[str, Any]] = (),
+    **template: Any,
+) -> None:
     """Refuse a chat template that loses the question or what the teacher is shown besides.
 
     Templates differ in the form of content that they read, and one that does not know a form writes nothing: the
@@ -21,7 +27,8 @@ def refuse_unread_prompts(processor: Any, rows: Iterable[Mapping[str, Any]], con
         processor: the model's processor, or the tokenizer of a model of text.
         rows: the first rows of the training data.
         context: what the teacher is shown.
-        **template: arguments of the chat template.
+        own: arguments of the chat template for each row, in the place of those for all; empty: there are none.
+        **template: arguments of the chat template for all.
 
     Raises:
         ValueError: names the row, who would not read what, and shows the rendered prompt.
@@ -30,12 +37,12 @@ def refuse_unread_prompts(processor: Any, rows: Iterable[Mapping[str, Any]], con
         if "prompt" not in row:
             # An environment will write it.
             continue
-        name = f"row {row.get('id', number)}"
+        name, arguments = f"row {row.get('id', number)}", {**template, **(own[number] if own else {})}
         images = images_of(row)
-        _refuse(f"{name}: the policy", row["prompt"], _policy_reads(processor, row["prompt"], images, template))
+        _refuse(f"{name}: the policy", row["prompt"], _policy_reads(processor, row["prompt"], images, arguments))
         shown = privileged_prompt(row, context)
         if shown is not None:
-            _refuse(f"{name}: the teacher", shown, render(processor, shown, images, **template))
+            _refuse(f"{name}: the teacher", shown, render(processor, shown, images, **arguments))
 
 
 def _policy_reads(processor: Any, prompt: Prompt, images: list[Any], template: dict[str, Any]) -> str:

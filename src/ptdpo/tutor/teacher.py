@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
@@ -11,12 +11,27 @@ from torch import Tensor
 
 from ptdpo.algo.lm_head import TeacherTopK
 from ptdpo.data.prompts import Prompt
-from ptdpo.models.family import TOKEN_TYPES
-from ptdpo.models.reading import read_prompts
+from ptdpo.data.rendering import formed, images_in
+from ptdpo.models.family import TOKEN_TYPES, image_token
+from ptdpo.models.reading import read_images, read_prompts
 from ptdpo.tutor.head import HeadWeights, ScoredTokens, ScoreRequest, head_of
 
 # What is left of one lesson or several: it has an entry per token.
 _Left = TypeVar("_Left", TeacherTopK, Tensor)
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """What a rollout of several turns has besides its tokens.
+
+    Attributes:
+        template: arguments of the chat template for this rollout alone, such as the tools of its environment.
+        images: those that tools answered with, whose places are among the response's tokens; ``None``: it has some, and
+            they cannot be read, so neither can the rollout.
+    """
+
+    template: Mapping[str, Any] = field(default_factory=dict)
+    images: Sequence[Any] | None = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +43,14 @@ class Lesson:
         images: the images of the question.
         response_ids: [t], the student's own tokens, without padding; among them what tools and environments answered.
         written: [t] bool, those that the student wrote: only there does the teacher leave something; ``None``: all.
+        turns: what else it has of several turns.
     """
 
     messages: Prompt
     images: Sequence[Any]
     response_ids: Tensor
     written: Tensor | None = None
+    turns: Turns = Turns()
 
     @property
     def tokens(self) -> int:
@@ -192,8 +209,12 @@ class Teacher:
         Prompts are padded on the left and responses on the right, so the response is the last T columns.
         """
         device = lessons[0].response_ids.device
-        shown = [lesson.messages for lesson in lessons]
-        read = read_prompts(self._processor, shown, [lesson.images for lesson in lessons], **self._template)
+        shown, images = [lesson.messages for lesson in lessons], [lesson.images for lesson in lessons]
+        own = [lesson.turns.template for lesson in lessons]
+        read = read_prompts(self._processor, shown, images, own, **self._template)
+        in_responses = [bool(lesson.turns.images) for lesson in lessons]
+        if any(in_responses):
+            read |= read_images(self._processor, self._images_in_order(lessons))
         prompts = {name: value.to(device) for name, value in read.items()}
         responses = torch.nn.utils.rnn.pad_sequence([lesson.response_ids for lesson in lessons], batch_first=True)
         lengths = torch.tensor([len(lesson.response_ids) for lesson in lessons], device=device)
@@ -201,10 +222,22 @@ class Teacher:
         inputs = dict(prompts)
         inputs["input_ids"] = torch.cat([prompts["input_ids"], responses], dim=1)
         inputs["attention_mask"] = torch.cat([prompts["attention_mask"], mask.long()], dim=1)
+        config: Any = self._unwrapped.config
+        token = image_token(config) if any(in_responses) else None
+        shows = torch.zeros_like(mask) if token is None else responses == token
+        shows &= torch.tensor(in_responses, device=device).unsqueeze(1)
         for name in TOKEN_TYPES:
             if name in inputs:
-                inputs[name] = torch.cat([inputs[name], torch.zeros_like(responses)], dim=1)
+                inputs[name] = torch.cat([inputs[name], shows.to(inputs[name])], dim=1)
         return inputs, mask
+
+    def _images_in_order(self, lessons: Sequence[Lesson]) -> list[Any]:
+        """Return the images of each lesson's prompt and then of its turns, lesson by lesson."""
+        found: list[Any] = []
+        for lesson in lessons:
+            found += images_in(formed(self._processor, lesson.messages, lesson.images))
+            found += lesson.turns.images or ()
+        return found
 
 
 def _written(lessons: Sequence[Lesson], mask: Tensor) -> Tensor:

@@ -49,7 +49,11 @@ def tutor_rollouts(engine: Engine, settings: TutoringSettings, teacher: Teacher,
         settings: context, route, and whose rollouts.
         teacher: reads the lessons.
         batch: the rollouts of this process.
+
+    Raises:
+        ValueError: if nobody says of some rollouts whether they are right.
     """
+    _refuse_ungraded(batch)
     processes, rows = engine.processes, batch.rows
     contexts, contrasts = _shown(engine, settings, batch)
     own = [context is not None for context in contexts]
@@ -64,7 +68,8 @@ def tutor_rollouts(engine: Engine, settings: TutoringSettings, teacher: Teacher,
         chosen = torch.tensor([row in replaced for row in range(len(rows))], device=chosen.device)
         for row, ids in replaced.items():
             responses[row] = torch.tensor(ids, device=batch.response_ids.device)
-    lessons = make_lessons(chosen, rows, contexts, responses, None if replaced is not None else batch.written)
+    written = None if replaced is not None else batch.written
+    lessons = make_lessons(chosen, rows, contexts, responses, written, batch.turns)
     filler = Lesson(rows[0]["prompt"], images_of(rows[0]), batch.response_ids[0][:1])
     with engine.autocast():
         read = read_lessons(teacher, lessons, processes, filler)
@@ -83,6 +88,16 @@ def tutor_rollouts(engine: Engine, settings: TutoringSettings, teacher: Teacher,
     low = groups.mine((accuracy.mean(dim=1, keepdim=True) < settings.threshold).expand_as(accuracy))
     reasons = routing_reasons(routed, groups.mine(accuracy), own, low, lessons)
     return Tutored(readings, routed, replaced, reasons)
+
+
+def _refuse_ungraded(batch: RolloutBatch) -> None:
+    accuracy = batch.groups.accuracy
+    ungraded = int(accuracy.isnan().sum())
+    if ungraded:
+        raise ValueError(
+            f"the reward {batch.reader!r}, from which routing reads who is right, returned None for {ungraded} of "
+            f"{accuracy.numel()} rollouts: name another accuracy_reward, or pass accuracy=FUNCTION that grades all"
+        )
 
 
 def _shown(

@@ -1,11 +1,12 @@
 """Which rollouts are right: the reward function whose 0 and 1 routing reads."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from trl import GRPOTrainer
 
 from ptdpo.train.settings import PTDConfig
 
@@ -21,12 +22,25 @@ class AccuracySource:
         name: its name.
         needed: something reads the accuracy: values that are neither 0 nor 1 are refused.
         threshold: from what value on a rollout is right; ``None``: values are 0 and 1.
+        others: of several environments each grades its own rollouts: the columns of the rest.
     """
 
     column: int
     name: str
     needed: bool
     threshold: float | None = None
+    others: tuple[int, ...] = ()
+
+    def among(self, rewards: Tensor) -> Tensor:
+        """Return [N], 0, 1 or NaN, out of the rewards [N, functions] of a batch.
+
+        Raises:
+            ValueError: as ``of``.
+        """
+        values = rewards[:, self.column]
+        for column in self.others:
+            values = torch.where(values.isnan(), rewards[:, column], values)
+        return self.of(values)
 
     def of(self, values: Tensor) -> Tensor:
         """Return 0, 1 or NaN (not graded) for each value; all NaN if the values say nothing and nobody asks.
@@ -49,8 +63,15 @@ class AccuracySource:
         return torch.full_like(values, torch.nan)
 
 
-def accuracy_source(args: PTDConfig, reward_functions: Sequence[str]) -> AccuracySource:
+def accuracy_source(
+    args: PTDConfig, reward_functions: Sequence[str], environments: Collection[str] = ()
+) -> AccuracySource:
     """Return the reward function that ``args.accuracy_reward`` names; without a name of the user's the first one.
+
+    Args:
+        args: the settings.
+        reward_functions: their names.
+        environments: of these, the names of what environments reward themselves.
 
     Raises:
         ValueError: if the accuracy is needed and none has the name that the user gave.
@@ -63,7 +84,20 @@ def accuracy_source(args: PTDConfig, reward_functions: Sequence[str]) -> Accurac
             "needs the accuracy"
         )
     column = list(reward_functions).index(named) if named in reward_functions else 0
-    return AccuracySource(column, reward_functions[column], needed, args.accuracy_threshold)
+    name, others = reward_functions[column], ()
+    if name in environments:
+        others = tuple(at for at, other in enumerate(reward_functions) if other in environments and at != column)
+    return AccuracySource(column, name, needed, args.accuracy_threshold, others)
+
+
+def accuracy_of(trainer: GRPOTrainer, args: PTDConfig) -> AccuracySource:
+    """Return ``accuracy_source`` of a trainer, whose environments may reward themselves.
+
+    Raises:
+        ValueError: as that does.
+    """
+    pools = (trainer._environment_pool if trainer.environment_factories is not None else {}).values()
+    return accuracy_source(args, trainer.reward_func_names, {type(pool[0]).__name__ for pool in pools})
 
 
 def with_accuracy(reward_funcs: Any, accuracy: Callable[..., Any], args: PTDConfig, given: dict[str, Any]) -> Any:

@@ -29,6 +29,7 @@ from ptdpo.train.trl.token_batches import select_rows
 from ptdpo.train.trl.unlogged import metrics_kept
 from ptdpo.tutor.context import images_of
 from ptdpo.tutor.groups import Groups
+from ptdpo.tutor.teacher import Turns
 
 
 class TrlEngine:
@@ -131,7 +132,12 @@ class TrlEngine:
     # -- batches -----------------------------------------------------------------------------------------------
 
     def rollout_batch(
-        self, rows: Sequence[Row], columns: dict[str, Any], accuracy: Tensor, rewards: Tensor
+        self,
+        rows: Sequence[Row],
+        columns: dict[str, Any],
+        accuracy: Tensor,
+        rewards: Tensor,
+        turns: Sequence[Turns] | None = None,
     ) -> RolloutBatch:
         """Return what TRL made of the rows and their rollouts.
 
@@ -140,6 +146,7 @@ class TrlEngine:
             columns: TRL's batch.
             accuracy: [N], of all processes' rollouts.
             rewards: [N, functions], of them too.
+            turns: what else the rollouts have of several turns.
         """
         groups = Groups(accuracy.view(-1, self.generations), len(rows), self.processes.index)
         weights = self._trainer.reward_weights.to(rewards.device)
@@ -155,6 +162,7 @@ class TrlEngine:
             self.right.name,
             TrlContent(columns, self._trainer.model, self._args.per_device_train_batch_size),
             columns["completion_mask"].bool() if "tool_mask" in columns else None,
+            turns,
         )
 
     def micro_batch(self, columns: dict[str, Any], model: Any, share: float = 1.0) -> MicroBatch:

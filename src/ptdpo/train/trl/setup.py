@@ -13,13 +13,11 @@ from trl.rewards import get_soft_overlong_punishment
 
 from ptdpo.data.contexts import context_named
 from ptdpo.data.readable import readable_row
-from ptdpo.models.loading import tokenizer_of
-from ptdpo.models.reading import read_prompts
 from ptdpo.models.sampling import banned_token_ids
 from ptdpo.models.shared_prefill import share_prefill
 from ptdpo.models.shared_prefix import say_plain
 from ptdpo.train.settings import PTDConfig
-from ptdpo.train.trl.teachers import template_of
+from ptdpo.train.trl.turns import row_templates, template_of
 from ptdpo.tutor.context import images_of
 from ptdpo.tutor.head import add_scoring_head
 from ptdpo.tutor.processes import Processes
@@ -33,8 +31,7 @@ def refuse_foreign_rollouts(args: PTDConfig, given: Mapping[str, Any]) -> None:
     """Refuse tools, environments and rollout functions where something of ours would sample or score without them.
 
     Raises:
-        ValueError: if they are given with perception, resampling or rollouts drawn under the teacher's context, or with
-            tutoring in several environments at once.
+        ValueError: if they are given with perception, resampling or rollouts drawn under the teacher's context.
     """
     names = [name for name in ("tools", "environment_factory", "rollout_func") if given.get(name)]
     samples = {
@@ -48,43 +45,6 @@ def refuse_foreign_rollouts(args: PTDConfig, given: Mapping[str, Any]) -> None:
         raise ValueError(
             f"{names[0]}: not supported with what samples or scores again: set {used[0][0]} to {used[0][1]}"
         )
-    if args.tutors and isinstance(given.get("environment_factory"), dict):
-        raise ValueError(
-            "environment_factory: tutoring in several environments at once is not supported, each has tools of its own "
-            "in the prompt: give one environment, or set tutoring_weight=0"
-        )
-
-
-def refuse_tool_images(args: PTDConfig, tool_images: Any) -> None:
-    """Refuse images in what tools answer, which the teacher would not see.
-
-    Raises:
-        ValueError: if there are any, and tutoring.
-    """
-    if args.tutors and any(tool_images or ()):
-        raise ValueError(
-            "a tool answered with an image: tutoring does not show those to the teacher yet; answer in text, or set "
-            "tutoring_weight=0"
-        )
-
-
-def check_own_prompts(trainer: GRPOTrainer, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, Any]) -> None:
-    """Refuse a rollout function that writes prompts otherwise than the chat template: the teacher reads that.
-
-    Raises:
-        ValueError: names the row and shows both.
-    """
-    tokenizer: Any = tokenizer_of(trainer.processing_class)
-    for number, row in enumerate(rows):
-        prompt = row["prompt"]
-        read = read_prompts(trainer.processing_class, [prompt], [images_of(row)], **template_of(trainer))
-        ids = columns["prompt_ids"][number][columns["prompt_mask"][number].bool()].tolist()
-        if read["input_ids"][0].tolist() != ids:
-            theirs, ours = tokenizer.decode(ids), tokenizer.decode(read["input_ids"][0])
-            raise ValueError(
-                f"row {row.get('id', number)}: rollout_func wrote the prompt as {theirs!r}, the chat template of the "
-                f"teacher as {ours!r}: use the trainer's chat_template and chat_template_kwargs in rollout_func"
-            )
 
 
 def refuse_missing_context(args: PTDConfig, rows: Any, *, told: bool = False) -> None:
@@ -139,8 +99,9 @@ def check_prompts(trainer: GRPOTrainer, args: PTDConfig) -> None:
         ValueError: as ``refuse_unread_prompts``, or if a row cannot be read, see ``readable_row``.
     """
     data: Any = trainer.train_dataset
-    rows = map(readable_row, itertools.islice(data, _CHECKED_ROWS))
-    refuse_unread_prompts(trainer.processing_class, rows, args.tutoring_context, **template_of(trainer))
+    rows = list(map(readable_row, itertools.islice(data, _CHECKED_ROWS)))
+    own = row_templates(trainer, [row.get("environment") for row in rows])
+    refuse_unread_prompts(trainer.processing_class, rows, args.tutoring_context, own, **template_of(trainer))
 
 
 def pad_left(processor: Any) -> None:

@@ -41,11 +41,12 @@ def step_line(logs: Mapping[str, Any], step: int, steps: int, seconds: float) ->
         steps: how many the run has.
         seconds: mean seconds of a step so far.
     """
-    shown = _SHOWN if "accuracy" in logs else _SHOWN_OF_SFT
+    shown = _SHOWN if "accuracy" in logs or "reward" in logs else _SHOWN_OF_SFT
     parts = [
         f"{words} {float(logs[name]):{form}}"
         for name, words, form in shown
-        if name in logs and not (name in _UNLESS_ZERO and float(logs[name]) == 0)
+        # A mean that is no number is logged as None.
+        if logs.get(name) is not None and not (name in _UNLESS_ZERO and float(logs[name]) == 0)
     ]
     left = duration(seconds * (steps - step))
     return "  ".join([f"step {step}/{steps}", *parts, f"{seconds:.1f} s", f"{left} left"])

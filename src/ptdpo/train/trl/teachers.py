@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from accelerate.utils import is_peft_model
@@ -17,6 +17,7 @@ from ptdpo.models.adapters import refuse_adapter
 from ptdpo.models.loading import load_processor
 from ptdpo.train.settings import PTDConfig
 from ptdpo.train.trl.reference import check_reference, load_for_scoring, origin_of
+from ptdpo.train.trl.turns import template_of
 from ptdpo.tutor.head import add_scoring_head
 from ptdpo.tutor.teacher import Teacher
 
@@ -83,13 +84,6 @@ def teacher_named(
         template=template_of(trainer),
         with_entropy=args.reads_teacher_entropy,
     )
-
-
-def template_of(trainer: GRPOTrainer) -> dict[str, Any]:
-    """Return the arguments of the chat template with which the trainer writes the policy's prompts."""
-    given = cast(dict[str, Any], trainer.chat_template_kwargs)
-    # Without any, templates of Llama 3 would write that there are tools.
-    return {"chat_template": trainer.chat_template, "tools": trainer.tools or None, **given}
 
 
 def check_vocabulary(args: PTDConfig, processor: Any, model: Any) -> None:

@@ -1,0 +1,53 @@
+"""What stands in the place of ``from trl import GRPOConfig, GRPOTrainer`` in TRL's tests, chosen by ``PTDPO_ARM``."""
+
+import dataclasses
+import os
+
+import trl
+from datasets import Dataset
+
+from ptdpo.train import PTDConfig, PTDTrainer
+
+ARMS = ("TRL", "lambda 0", "tutoring")
+ARM = os.environ.get("PTDPO_ARM", ARMS[0])
+HINT = {"look": "at the first word", "reason": "then say the last"}
+# Only of tutoring: TRL's tests have no reward of 0 and 1, so a threshold says who is right: nobody.
+TUTORED = {"tutoring_k": 10, "accuracy_threshold": 1e6}
+
+
+def config(**changes):
+    """Return ``PTDConfig`` with TRL's defaults where ours differ (docs/presets.md lists them), and some changes."""
+    theirs = {f.name: f.default for f in dataclasses.fields(trl.GRPOConfig)}
+    ours = {f.name: f for f in dataclasses.fields(PTDConfig)}
+    restored = {name: default for name, default in theirs.items() if default != ours[name].default}
+    fields = [(name, ours[name].type, value) for name, value in (restored | changes).items()]
+    return dataclasses.make_dataclass("Config", fields, bases=(PTDConfig,))
+
+
+class Plain(PTDTrainer):
+    """``PTDTrainer`` whose settings, where a test gives none, are this arm's too."""
+
+    def __init__(self, *args, **kwargs):
+        if len(args) < 3 and kwargs.get("args") is None:
+            kwargs["args"] = GRPOConfig("trl-suite-output")
+        super().__init__(*args, **kwargs)
+
+
+class Hinted(Plain):
+    """The same with a hint in every row."""
+
+    def __init__(self, *args, **kwargs):
+        rows = kwargs.get("train_dataset")
+        if isinstance(rows, Dataset):
+            kwargs["train_dataset"] = rows.add_column("hint", [HINT] * len(rows))
+        elif rows is not None:
+            kwargs["train_dataset"] = rows.map(lambda row: {**row, "hint": HINT})
+        super().__init__(*args, **kwargs)
+
+
+if ARM == "TRL":
+    GRPOConfig, GRPOTrainer = trl.GRPOConfig, trl.GRPOTrainer
+elif ARM == "lambda 0":
+    GRPOConfig, GRPOTrainer = config(tutoring_weight=0.0), Plain
+else:
+    GRPOConfig, GRPOTrainer = config(**TUTORED), Hinted
