@@ -6,12 +6,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import ttest_1samp
 
 from ptdpo.statistics import (
+    Estimate,
     estimate,
+    holm,
     interval,
     majority_vote,
     mean_interval,
+    p_value,
     pass_at_k,
     powers_of_two,
     resampled_means,
@@ -98,3 +102,24 @@ def test_majority_vote():
     assert (tie.accuracy, tie.tied) == (0.5, True), "one of two tied answers is right"
     silent = majority_vote([None, None], [0.0, 0.0])
     assert (silent.accuracy, silent.tied) == (0.0, False)
+
+
+def test_holm_by_hand():
+    """m = 4: 4 x 0.01, 3 x 0.02, 2 x 0.03 falls below the one before it, 1 x 0.5."""
+    assert holm([0.03, 0.01, 0.5, 0.02], 4) == pytest.approx([0.06, 0.04, 0.5, 0.06])
+
+
+def test_holm_counts_comparisons_that_are_only_planned():
+    assert holm([0.01], 10) == pytest.approx([0.1])
+    assert holm([0.4], 10) == [1.0]
+    assert holm([], 3) == []
+    with pytest.raises(ValueError, match="2 p-values, but only 1"):
+        holm([0.1, 0.2], 1)
+
+
+def test_the_p_value_is_that_of_the_t_test():
+    values = [0.1, 0.3, -0.05, 0.2, 0.15]
+    expected = ttest_1samp(values, 0.0).pvalue
+    assert p_value(mean_interval(values), 5) == pytest.approx(expected)
+    assert p_value(Estimate(0.0, 0.0, 0.0), 5) == 1.0
+    assert p_value(Estimate(0.1, 0.1, 0.1), 5) == 0.0

@@ -16,6 +16,7 @@ from ptdpo.commands.plan import plan
 from ptdpo.commands.report import report
 from ptdpo.commands.screen import quiet_screen
 from ptdpo.commands.solutions import solutions_app
+from ptdpo.commands.study import study
 from ptdpo.commands.train import sft, train
 from ptdpo.commands.watch import watch
 from ptdpo.signals import REQUEUE, StoppedBySignal, ending_on_signals
@@ -27,7 +28,7 @@ app = typer.Typer(
     help="Privileged tutoring distillation for RLVR: post-train vision-language models when most rollouts fail.",
 )
 INTERRUPTED = 130
-for command in (demo, plan, train, sft, merge, compare, report, analyze, watch):
+for command in (demo, plan, train, sft, merge, compare, study, report, analyze, watch):
     app.command()(command)
 app.add_typer(data_app, name="data")
 app.add_typer(evaluate_app, name="evaluate")

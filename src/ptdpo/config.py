@@ -139,8 +139,23 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         ValueError: if the file is missing or not YAML, a key is unknown, or a value has the wrong type; names
             the file and the key.
     """
-    path = Path(path)
-    regular_file(path, "recipe")
+    content = read_yaml(Path(path), "recipe")
+    for override in overrides:
+        _override(content, override)
+    return _recipe(_with_seed(content), str(path))
+
+
+def read_yaml(path: Path, kind: str) -> dict[str, Any]:
+    """Read a YAML file that maps keys to values, numbers such as 1e-6 as numbers.
+
+    Args:
+        path: of the file.
+        kind: what it should be, for messages.
+
+    Raises:
+        ValueError: if it is missing, no text, not YAML or no mapping; names the file.
+    """
+    regular_file(path, kind)
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except UnicodeDecodeError as error:
@@ -148,10 +163,8 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path}: a recipe is a mapping of keys to values")
-    for override in overrides:
-        _override(content, override)
-    return _recipe(_with_seed(content), str(path))
+        raise ValueError(f"{path}: a {kind} is a mapping of keys to values")
+    return content
 
 
 def _with_seed(content: dict[str, Any]) -> dict[str, Any]:

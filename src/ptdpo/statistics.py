@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy.special import stdtrit
+from scipy.special import stdtr, stdtrit
 
 RESAMPLES = 10_000
 LEVEL = 0.95
@@ -116,6 +116,39 @@ def mean_interval(values: Sequence[float], level: float = LEVEL) -> Estimate:
 def t_quantile(samples: int, level: float = LEVEL) -> float:
     """Return how many standard errors a two-sided t-interval of so many values reaches from their mean."""
     return float(stdtrit(samples - 1, (1 + level) / 2))
+
+
+def p_value(estimate: Estimate, samples: int) -> float:
+    """Return the two-sided p-value of no difference that a 95 % t-interval of so many values stands for.
+
+    A mean with an interval without width differs from 0 for certain, unless it is 0.
+    """
+    error = (estimate.high - estimate.low) / 2 / t_quantile(samples)
+    if error == 0:
+        return float(estimate.mean == 0)
+    return float(2 * stdtr(samples - 1, -abs(estimate.mean) / error))
+
+
+def holm(p_values: Sequence[float], comparisons: int) -> list[float]:
+    """Return p-values corrected for the number of comparisons by Holm's step-down procedure (1979).
+
+    With p_(1) <= p_(2) <= ... of m comparisons, the corrected p_(i) is max over j <= i of min(1, (m - j + 1) p_(j)).
+
+    Args:
+        p_values: of the comparisons that were made.
+        comparisons: m, those that are planned; of those not made yet p counts as 1.
+
+    Raises:
+        ValueError: if there are more p-values than comparisons.
+    """
+    if len(p_values) > comparisons:
+        raise ValueError(f"{len(p_values)} p-values, but only {comparisons} comparisons")
+    order = sorted(range(len(p_values)), key=lambda n: p_values[n])
+    corrected, largest = [0.0] * len(p_values), 0.0
+    for place, number in enumerate(order):
+        largest = max(largest, min(1.0, (comparisons - place) * p_values[number]))
+        corrected[number] = largest
+    return corrected
 
 
 def pass_at_k(*, right: int, samples: int, k: int) -> float:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ptdpo.compare.run import ComparisonResult, TestedRun
+from ptdpo.compare.run import ComparisonResult
+from ptdpo.evaluate.scoring import Scores
 from ptdpo.statistics import LEVEL, Estimate, mean_interval, t_quantile
 
 # Logged by training, by their names in ``TestedRun``.
@@ -43,7 +44,7 @@ def gains_over_first(result: ComparisonResult) -> list[GainOverFirst]:
     gains = []
     for name in others:
         pairs = list(zip(result.runs[name], result.runs[first], strict=True))
-        worlds = [_by_question(run, base) for run, base in pairs]
+        worlds = [differences_by_question(run.scores, base.scores) for run, base in pairs]
         logged = {key: _over_seeds([getattr(run, key) - getattr(base, key) for run, base in pairs]) for key in LOGGED}
         gains.append(GainOverFirst(name, worlds_interval(worlds), worlds_interval(worlds, level), logged))
     return gains
@@ -94,9 +95,8 @@ def _clustered(residuals: Iterable[tuple[Hashable, float]]) -> float:
     return correction * sum(value * value for value in sums.values())
 
 
-def _by_question(run: TestedRun, base: TestedRun) -> dict[Hashable, float]:
+def differences_by_question(ours: Scores, theirs: Scores) -> dict[Hashable, float]:
     """Return the difference at each question; questions of files with the same content are the same in all worlds."""
-    ours, theirs = run.scores, base.scores
     assert ours.by_question.keys() == theirs.by_question.keys(), "a plan asks all recipes of a seed the same"
     return {(ours.fingerprint, key): value - theirs.by_question[key] for key, value in ours.by_question.items()}
 

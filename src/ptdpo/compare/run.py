@@ -83,18 +83,18 @@ def _run(folder: Path, plan: ComparePlan) -> ComparisonResult:
     for warning in plan.warnings:
         console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
     tuning = {arm.name: _tune(folder, arm, plan, console) for arm in plan.arms}
-    chosen = {arm.name: _choice(arm, tuning[arm.name]) for arm in plan.arms}
+    chosen = {arm.name: best_setting(arm, tuning[arm.name]) for arm in plan.arms}
     runs: dict[str, list[TestedRun]] = {arm.name: [] for arm in plan.arms}
     start = {}
     for seed in plan.seeds:
         for arm in plan.arms:
             console.print(f"seed {seed}: {arm.name}, {setting_name(chosen[arm.name])}")
-            home = _home(folder, seed, arm, chosen[arm.name])
+            home = run_folder(folder, seed, arm, chosen[arm.name])
             recipe = plan.recipe(arm, seed, chosen[arm.name], home)
-            questions = _questions(folder, recipe, TEST)
+            questions = questions_of(folder, recipe, TEST)
             if seed not in start:
-                start[seed] = _scores(folder / f"seed-{seed}" / START, recipe.model, recipe, questions).accuracy
-            runs[arm.name].append(_tested(home, recipe, seed, questions))
+                start[seed] = answered_scores(folder / f"seed-{seed}" / START, recipe.model, recipe, questions).accuracy
+            runs[arm.name].append(tested_run(home, recipe, seed, questions))
     result = ComparisonResult(plan, tuning, chosen, start, runs)
     _write_curves(folder, result)
     return result
@@ -116,14 +116,14 @@ def check_comparison(folder: Path, plan: ComparePlan) -> None:
         tuned = plan.tuning_seeds if chooses else ()
         for setting in arm.candidates:
             for n, seed in enumerate((*tuned, *plan.seeds)):
-                home = _home(folder, seed, arm, setting)
+                home = run_folder(folder, seed, arm, setting)
                 recipe = plan.recipe(arm, seed, setting, home)
                 split = VALIDATION if n < len(tuned) else TEST
                 questions[split, _file(recipe, split)] = recipe
                 _check_run(home, recipe, arm.path, in_full=n == 0)
     for (split, _), recipe in questions.items():
         check_sampling(_sampling(recipe), section="evaluate")
-        _questions(folder, recipe, split, processor_if_local(recipe.model))
+        questions_of(folder, recipe, split, processor_if_local(recipe.model))
 
 
 def _check_run(home: Path, recipe: Recipe, path: Path, *, in_full: bool) -> None:
@@ -157,25 +157,27 @@ def _tune(folder: Path, arm: ComparedRecipe, plan: ComparePlan, console: Console
         name = setting_name(setting)
         for seed in plan.tuning_seeds:
             console.print(f"tuning seed {seed}: {arm.name}, {name}")
-            home = _home(folder, seed, arm, setting)
+            home = run_folder(folder, seed, arm, setting)
             recipe = plan.recipe(arm, seed, setting, home)
-            _train(home, recipe)
-            scores = _scores(home / ANSWERS, str(home), recipe, _questions(folder, recipe, VALIDATION))
+            train_once(home, recipe)
+            scores = answered_scores(home / ANSWERS, str(home), recipe, questions_of(folder, recipe, VALIDATION))
             found.setdefault(name, []).append(scores.accuracy)
     return found
 
 
-def _choice(arm: ComparedRecipe, tuning: Mapping[str, list[float]]) -> Setting:
+def best_setting(arm: ComparedRecipe, tuning: Mapping[str, list[float]]) -> Setting:
+    """Return the candidate with the best mean over the tuning seeds; the only one if nothing was to be chosen."""
     if not tuning:
         return arm.candidates[0]
     return max(arm.candidates, key=lambda setting: statistics.fmean(tuning[setting_name(setting)]))
 
 
-def _home(folder: Path, seed: int, arm: ComparedRecipe, setting: Setting) -> Path:
+def run_folder(folder: Path, seed: int, arm: ComparedRecipe, setting: Setting) -> Path:
+    """Return the folder of one run of a comparison."""
     return folder / f"seed-{seed}" / f"{arm.name}-{setting_name(setting)}"
 
 
-def _train(home: Path, recipe: Recipe) -> None:
+def train_once(home: Path, recipe: Recipe) -> None:
     """Train unless that was finished before; an interrupted run goes on from its newest checkpoint, or starts anew."""
     _check_provenance(home, recipe)
     if not (home / FINISHED).exists():
@@ -187,9 +189,10 @@ def _check_provenance(home: Path, recipe: Recipe) -> None:
         check_same(home / name, provenance_of(recipe), ANOTHER_FOLDER)
 
 
-def _tested(home: Path, recipe: Recipe, seed: int, questions: LoadedBenchmark) -> TestedRun:
-    _train(home, recipe)
-    scores = _scores(home / ANSWERS, str(home), recipe, questions)
+def tested_run(home: Path, recipe: Recipe, seed: int, questions: LoadedBenchmark) -> TestedRun:
+    """Train and answer the test questions, or take both from the folder, and return the numbers of the run."""
+    train_once(home, recipe)
+    scores = answered_scores(home / ANSWERS, str(home), recipe, questions)
     rows = read_metrics(home / METRICS_FILE)
     steps = step_seconds(rows)
     return TestedRun(
@@ -202,12 +205,13 @@ def _tested(home: Path, recipe: Recipe, seed: int, questions: LoadedBenchmark) -
     )
 
 
-def _scores(out: Path, model: str, recipe: Recipe, questions: LoadedBenchmark) -> Scores:
+def answered_scores(out: Path, model: str, recipe: Recipe, questions: LoadedBenchmark) -> Scores:
     """Answer with a model whatever ``out`` has no answer to yet."""
     return score_file(out, model, questions, _sampling(recipe), Grading(recipe.data.grading))
 
 
-def _questions(folder: Path, recipe: Recipe, split: str, processor: Any = None) -> LoadedBenchmark:
+def questions_of(folder: Path, recipe: Recipe, split: str, processor: Any = None) -> LoadedBenchmark:
+    """Return the questions of ``VALIDATION`` or ``TEST`` of a recipe, read and checked."""
     path = Path(_file(recipe, split))
     return load_problems(path, split, instruction_of(recipe.data), folder / "images", processor)
 
@@ -232,7 +236,7 @@ def _write_curves(folder: Path, result: ComparisonResult) -> None:
     """Write one SVG per metric that is logged: the mean over the final seeds, one line per arm."""
     means = {}
     for arm in result.plan.arms:
-        homes = [_home(folder, seed, arm, result.chosen[arm.name]) for seed in result.plan.seeds]
+        homes = [run_folder(folder, seed, arm, result.chosen[arm.name]) for seed in result.plan.seeds]
         means[arm.name] = mean_over_runs([read_metrics(home / METRICS_FILE) for home in homes], [c.key for c in CURVES])
     for curve in CURVES:
         logged = {name: rows for name, rows in means.items() if any(curve.key in row for row in rows)}

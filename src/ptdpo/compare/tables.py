@@ -46,9 +46,11 @@ def comparison_tables(result: ComparisonResult) -> Iterator[NamedTable]:
 
 
 def _means(result: ComparisonResult) -> NamedTable:
-    rows: list[tuple[str, ...]] = [("start", "", _spread(list(result.start.values())), *[""] * len(_REPORTED))]
+    rows: list[tuple[str, ...]] = [("start", "", with_deviation(list(result.start.values())), *[""] * len(_REPORTED))]
     for name, runs in result.runs.items():
-        cells = [_spread([getattr(run, field) for run in runs]) for field in (*_REPORTED.values(), "seconds_per_step")]
+        cells = [
+            with_deviation([getattr(run, field) for run in runs]) for field in (*_REPORTED.values(), "seconds_per_step")
+        ]
         rows.append((name, setting_name(result.chosen[name]), *cells))
     title = f"Mean and standard deviation over seeds {', '.join(map(str, result.plan.seeds))}"
     return NamedTable(title, ("", "chosen setting", *_REPORTED, _SECONDS), rows, " ".join(result.plan.warnings))
@@ -63,9 +65,9 @@ def _differences(result: ComparisonResult) -> NamedTable:
     rows = [
         (
             f"{gain.name} - {first}",
-            _with_interval(gain.accuracy),
-            *([_with_interval(gain.corrected)] if several else []),
-            *("-" if found is None else _with_interval(found) for found in gain.logged.values()),
+            with_interval(gain.accuracy),
+            *([with_interval(gain.corrected)] if several else []),
+            *("-" if found is None else with_interval(found) for found in gain.logged.values()),
         )
         for gain in gains
     ]
@@ -80,7 +82,7 @@ def _differences(result: ComparisonResult) -> NamedTable:
 
 
 def _of_source(runs: Sequence[TestedRun], source: str) -> str:
-    return _spread([run.scores.by_source[source] for run in runs if source in run.scores.by_source])
+    return with_deviation([run.scores.by_source[source] for run in runs if source in run.scores.by_source])
 
 
 def _tuning(result: ComparisonResult) -> NamedTable:
@@ -97,7 +99,7 @@ def _tuning(result: ComparisonResult) -> NamedTable:
 def write_tables(folder: Path, result: ComparisonResult) -> None:
     """Write comparison.md and comparison.json, which has null for what a method does not log."""
     tables = list(comparison_tables(result))
-    write_text(folder / "comparison.md", "\n\n".join(_markdown(table) for table in tables) + "\n")
+    write_text(folder / "comparison.md", "\n\n".join(markdown_of(table) for table in tables) + "\n")
     content = {
         "seeds": result.plan.seeds,
         "tuning_seeds": result.plan.tuning_seeds,
@@ -128,17 +130,20 @@ def _known(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _markdown(table: NamedTable) -> str:
+def markdown_of(table: NamedTable) -> str:
+    """Return a table with its title and note as Markdown."""
     lines = [f"**{table.title}**", "", f"| {' | '.join(table.columns)} |", f"|{'---|' * len(table.columns)}"]
     note = ["", table.note] if table.note else []
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in table.rows), *note])
 
 
-def _with_interval(value: Estimate) -> str:
+def with_interval(value: Estimate) -> str:
+    """Return a mean with its interval as text."""
     return f"{value.mean:+.3f} [{value.low:+.3f}, {value.high:+.3f}]"
 
 
-def _spread(values: Sequence[float]) -> str:
+def with_deviation(values: Sequence[float]) -> str:
+    """Return the mean of the values that are known, and their standard deviation, as text."""
     known = [value for value in values if not math.isnan(value)]
     if not known:
         return "-"

@@ -168,15 +168,15 @@ def make_scenes(
         key = f"mosaic-{split}-{seed}-{number}"
         images, asked = (), f"{written_cells(cells)}. {question(name)}"
         if not in_words:
-            images, asked = (_drawn(folder / f"{key}.png", draw_mosaic(cells, tiles, rng)),), question(name)
+            images, asked = (drawn(folder / f"{key}.png", draw_mosaic(cells, tiles, rng)),), question(name)
         problem = Problem(key, images, asked, str(rule.score(cells)), f"mosaic-{name}")
         solution = Solution(key, solution_text(name, rule, cells))
         scenes.append(Scene(problem, name, rule, cells, hint(rule), solution))
     return scenes
 
 
-def _drawn(path: Path, mosaic: Image.Image) -> str:
-    """Write an image unless it is there; returns its path."""
+def drawn(path: Path, mosaic: Image.Image) -> str:
+    """Write a mosaic to a file unless one is there; returns its path."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         save_image(mosaic, path)

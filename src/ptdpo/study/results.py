@@ -1,0 +1,157 @@
+"""What a study has found so far: only what is finished."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ptdpo.compare.differences import differences_by_question, worlds_interval
+from ptdpo.compare.plan import Setting
+from ptdpo.evaluate.scoring import Scores
+from ptdpo.runlog import METRICS_FILE
+from ptdpo.statistics import Estimate, holm, mean_interval, p_value
+from ptdpo.study.gains import GAINS_FILE, read_gains
+from ptdpo.study.jobs import chosen, gains_folder, read_scores, start_folder, tested_folder, tuned
+from ptdpo.study.plan import Study
+from ptdpo.train.metrics import last_steps_mean, read_metrics
+
+# Logged by training: name in tables -> metric, a mean over the last steps.
+LOGGED = {"all-fail groups": "groups/all_fail", "entropy": "entropy", "KL": "kl"}
+FEWEST = 2
+
+
+@dataclass(frozen=True, slots=True)
+class FinalRun:
+    """An arm's final run in one world: what it answered, and the means over its last steps (NaN: not logged)."""
+
+    scores: Scores
+    logged: Mapping[str, float]
+    generated: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One arm minus another, over the worlds in which both are finished.
+
+    Attributes:
+        arm: compared.
+        other: with.
+        worlds: how many.
+        accuracy: difference with its 95 % interval over worlds and questions; ``None`` below two worlds.
+        p: of no difference; NaN below two worlds.
+        corrected: p by Holm among all comparisons that are planned.
+        logged: differences of ``LOGGED``, their t-intervals over worlds; ``None`` where a run logs none.
+    """
+
+    arm: str
+    other: str
+    worlds: int
+    accuracy: Estimate | None
+    p: float
+    corrected: float
+    logged: Mapping[str, Estimate | None]
+
+
+@dataclass(frozen=True, slots=True)
+class GainOverQuestion:
+    """A context over all validation worlds: pass@1 without and with it, the gain, and distances in nats per token."""
+
+    shown: str
+    worlds: int
+    without: float
+    accuracy: float
+    gain: Estimate
+    divergence: float
+    kl: float
+
+
+@dataclass(frozen=True, slots=True)
+class StudyResult:
+    """Everything that is finished."""
+
+    study: Study
+    gains: Sequence[GainOverQuestion]
+    tuning: Mapping[str, Mapping[str, Mapping[int, float]]]
+    chosen: Mapping[str, Setting | None]
+    start: Mapping[int, Scores]
+    runs: Mapping[str, Mapping[int, FinalRun]]
+    comparisons: Sequence[Comparison]
+
+
+def read_study_results(study: Study) -> StudyResult:
+    """Read what a study's folder holds; trains and answers nothing."""
+    names, worlds = study.in_order(), study.settings.worlds.test
+    starts = {world: read_scores(start_folder(study, world)) for world in worlds}
+    runs: dict[str, dict[int, FinalRun]] = {name: {} for name in names}
+    for name in names:
+        for world in worlds:
+            home = tested_folder(study, name, world)
+            scores = None if home is None else read_scores(home)
+            if home is not None and scores is not None:
+                runs[name][world] = _final_run(home, scores, study)
+    return StudyResult(
+        study,
+        _gains(study),
+        {name: tuned(study, name) for name in names},
+        {name: chosen(study, name) for name in names},
+        {world: scores for world, scores in starts.items() if scores is not None},
+        runs,
+        _comparisons(study, runs),
+    )
+
+
+def _final_run(home: Path, scores: Scores, study: Study) -> FinalRun:
+    rows = read_metrics(home / METRICS_FILE)
+    rollouts = study.settings.shared.get("train", {}).get("per_device_train_batch_size", 0)
+    generated = sum(row["completions/mean_length"] for row in rows if "completions/mean_length" in row) * rollouts
+    logged = {name: last_steps_mean(rows, metric) for name, metric in LOGGED.items()}
+    return FinalRun(scores, logged, generated, rows[-1]["elapsed"])
+
+
+def _comparisons(study: Study, runs: Mapping[str, Mapping[int, FinalRun]]) -> list[Comparison]:
+    found = [_compared(arm, other, runs[arm], runs[other]) for arm, other in study.pairs]
+    made = [one.p for one in found if one.accuracy is not None]
+    corrected = iter(holm(made, len(found)))
+    return [one if one.accuracy is None else replace(one, corrected=next(corrected)) for one in found]
+
+
+def _compared(arm: str, other: str, ours: Mapping[int, FinalRun], theirs: Mapping[int, FinalRun]) -> Comparison:
+    both = [world for world in ours if world in theirs]
+    nothing = float("nan")
+    if len(both) < FEWEST:
+        return Comparison(arm, other, len(both), None, nothing, nothing, dict.fromkeys(LOGGED))
+    worlds = [differences_by_question(ours[world].scores, theirs[world].scores) for world in both]
+    accuracy = worlds_interval(worlds)
+    logged = {
+        name: _interval([ours[world].logged[name] - theirs[world].logged[name] for world in both]) for name in LOGGED
+    }
+    return Comparison(arm, other, len(both), accuracy, p_value(accuracy, len(both)), nothing, logged)
+
+
+def _interval(values: Sequence[float]) -> Estimate | None:
+    return None if any(value != value for value in values) else mean_interval(values)
+
+
+def _gains(study: Study) -> list[GainOverQuestion]:
+    folders = [gains_folder(study, world) for world in study.settings.worlds.validation]
+    read = [read_gains(folder) for folder in folders if (folder / GAINS_FILE).exists()]
+    if len(read) < FEWEST:
+        return []
+    count, found = len(read), []
+    for place, first in enumerate(read[0][1]):
+        every = [gains[place] for _, gains in read]
+        worlds: list[Mapping[Hashable, float]] = [
+            {(world, key): value for key, value in one.gain.items()} for world, one in enumerate(every)
+        ]
+        found.append(
+            GainOverQuestion(
+                first.shown,
+                count,
+                sum(without for without, _ in read) / count,
+                sum(one.accuracy for one in every) / count,
+                worlds_interval(worlds),
+                sum(one.divergence for one in every) / count,
+                sum(one.kl for one in every) / count,
+            )
+        )
+    return found

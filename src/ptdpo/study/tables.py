@@ -1,0 +1,137 @@
+"""The tables of a study, for the terminal and as Markdown; a study that is not finished has them of what is."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+from ptdpo.compare.plan import FEWEST_SEEDS, setting_name
+from ptdpo.compare.tables import NamedTable, markdown_of, with_deviation, with_interval
+from ptdpo.folders import write_json, write_text
+from ptdpo.study.results import LOGGED, Comparison, StudyResult
+
+
+def study_tables(result: StudyResult) -> Iterator[NamedTable]:
+    """Yield the tables: gains before training, arms, comparisons, every world, what was tuned, what is left."""
+    if result.gains:
+        yield _gains(result)
+    yield _arms(result)
+    if any(one.accuracy for one in result.comparisons):
+        yield _comparisons(result)
+    yield _per_world(result)
+    if any(result.tuning.values()):
+        yield _tuning(result)
+
+
+def write_study_tables(folder: Path, result: StudyResult) -> None:
+    """Write study.md and study.json."""
+    write_text(folder / "study.md", "\n\n".join(markdown_of(table) for table in study_tables(result)) + "\n")
+    worlds = {
+        name: {
+            str(world): {"accuracy": run.scores.accuracy, "by_source": dict(run.scores.by_source),
+                         "generated": run.generated, "seconds": run.seconds,
+                         **{key: None if math.isnan(value) else value for key, value in run.logged.items()}}
+            for world, run in runs.items()
+        }
+        for name, runs in result.runs.items()
+    }  # fmt: skip
+    start = {str(world): scores.accuracy for world, scores in result.start.items()}
+    write_json(folder / "study.json", {"start": start, "runs": worlds}, indent=1)
+
+
+def _gains(result: StudyResult) -> NamedTable:
+    rows = [
+        (
+            one.shown,
+            f"{one.without:.3f}",
+            f"{one.accuracy:.3f}",
+            with_interval(one.gain),
+            f"{one.divergence:.4f}",
+            f"{one.kl:.3f}",
+        )
+        for one in result.gains
+    ]
+    worlds = result.gains[0].worlds
+    return NamedTable(
+        f"Before training: what the start models of {worlds} validation worlds gain from each context",
+        ("context", "pass@1 without", "with", "gain, 95 % interval", "JSD, Top-K", "KL(context ‖ question)"),
+        rows,
+        "Divergences in nats per token along failed responses to the question alone.",
+    )
+
+
+def _arms(result: StudyResult) -> NamedTable:
+    wanted = len(result.study.settings.worlds.test)
+    starts = [scores.accuracy for scores in result.start.values()]
+    empty = [""] * (len(LOGGED) + 2)
+    rows: list[tuple[str, ...]] = [("start", "", f"{len(starts)}", with_deviation(starts), *empty)]
+    for name, runs in result.runs.items():
+        setting = result.chosen[name]
+        cells = [[run.logged[key] for run in runs.values()] for key in LOGGED]
+        rows.append(
+            (
+                name,
+                "not chosen yet" if setting is None else setting_name(setting),
+                f"{len(runs)}",
+                with_deviation([run.scores.accuracy for run in runs.values()]),
+                *(with_deviation(values) for values in cells),
+                _mean([run.generated / 1000 for run in runs.values()]),
+                _mean([run.seconds for run in runs.values()]),
+            )
+        )
+    return NamedTable(
+        f"Test accuracy, mean and standard deviation over the worlds that are finished, of {wanted}",
+        ("", "chosen setting", "worlds", "test accuracy", *LOGGED, "thousand tokens generated", "seconds"),
+        rows,
+        "All-fail groups, entropy and KL are means over the last 20 steps; tokens are those of responses trained on.",
+    )
+
+
+def _comparisons(result: StudyResult) -> NamedTable:
+    rows = [_comparison(one) for one in result.comparisons if one.accuracy is not None]
+    planned = len(result.comparisons)
+    few = any(one.worlds < FEWEST_SEEDS for one in result.comparisons if one.accuracy is not None)
+    warning = f" Fewer than {FEWEST_SEEDS} worlds say little." if few else ""
+    return NamedTable(
+        "Paired differences, 95 % interval",
+        ("", "worlds", "test accuracy", "p", f"p, Holm of {planned}", *LOGGED),
+        rows,
+        "Intervals of the test accuracy count worlds and questions as draws, each by itself; the others count worlds. "
+        f"The corrected p is that of all {planned} planned comparisons, of those not made yet p counts as 1.{warning}",
+    )
+
+
+def _comparison(one: Comparison) -> tuple[str, ...]:
+    assert one.accuracy is not None
+    logged = ("-" if found is None else with_interval(found) for found in one.logged.values())
+    found = with_interval(one.accuracy), f"{one.p:.3g}", f"{one.corrected:.3g}"
+    return f"{one.arm} - {one.other}", f"{one.worlds}", *found, *logged
+
+
+def _per_world(result: StudyResult) -> NamedTable:
+    names = [name for name, runs in result.runs.items() if runs]
+    rows = []
+    for world in result.study.settings.worlds.test:
+        runs = [result.runs[name].get(world) for name in names]
+        start = result.start.get(world)
+        cells = ["" if run is None else f"{run.scores.accuracy:.3f}" for run in runs]
+        rows.append((str(world), "" if start is None else f"{start.accuracy:.3f}", *cells))
+    return NamedTable("Test accuracy per world", ("world", "start", *names), rows)
+
+
+def _tuning(result: StudyResult) -> NamedTable:
+    worlds = result.study.settings.worlds.validation
+    rows = []
+    for name, found in result.tuning.items():
+        setting = result.chosen[name]
+        choice = None if setting is None else setting_name(setting)
+        for candidate, accuracies in found.items():
+            cells = [f"{accuracies[world]:.3f}" if world in accuracies else "" for world in worlds]
+            mean = f"{sum(accuracies.values()) / len(accuracies):.3f}"
+            rows.append((name, candidate, *cells, mean, "chosen" if candidate == choice else ""))
+    return NamedTable(
+        "Validation accuracy", ("", "candidate", *(f"world {world}" for world in worlds), "mean", ""), rows
+    )
+
+
+def _mean(values: list[float]) -> str:
+    return f"{sum(values) / len(values):.0f}" if values else "-"

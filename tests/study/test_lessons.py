@@ -1,0 +1,80 @@
+"""Start models learn to read what teachers are shown: the same texts, by rules that no world has."""
+
+from collections import Counter
+
+import pytest
+
+from ptdpo.data.contexts import Material, context_row
+from ptdpo.data.mosaic import NAMES
+from ptdpo.data.prompts import conversation, question_text
+from ptdpo.data.two_step import TwoSteps, graded_hint, hidden_rules, make_puzzles, other_rules, reserved_rules
+from ptdpo.study.lessons import QUESTION, SHOWN, Habits, Lessons, habit_rows, lesson_rows, shown_text
+from ptdpo.tutor.context import privileged_prompt
+
+RULE = TwoSteps(beginning=7, line="middle row", step="take twice", cell=7)
+(PUZZLE,) = make_puzzles([("a.png", ("red",) * 9)], [("alpha", RULE)], "key")
+FEW = Lessons(mosaics=8, naming_rows=4, adding_rows=4, rule_rows=100, reading_rows=400)
+
+
+@pytest.mark.parametrize("shown", SHOWN)
+def test_a_lesson_shows_what_the_trainer_shows(shown):
+    hint = graded_hint(RULE, shown) if shown in ("look", "order", "whole") else None
+    material = Material(PUZZLE.problem, hint, PUZZLE.solution.response, instruction="")
+    row = {**context_row(material), "prompt": conversation(question_text(PUZZLE.problem, ""))}
+    context = "hint" if hint else shown
+    assert privileged_prompt(row, context, PUZZLE.solution.response) == conversation(shown_text(PUZZLE, shown))
+
+
+def test_a_question_alone_shows_nothing_and_a_sibling_its_work():
+    assert shown_text(PUZZLE, QUESTION) == PUZZLE.problem.problem
+    assert "take twice" in shown_text(PUZZLE, "sibling")
+    assert "<think>" not in shown_text(PUZZLE, "sibling")
+    assert "16" not in shown_text(PUZZLE, "whole")
+
+
+def kind_of(text):
+    starts = {"Hint. Look": "hint", "The right answer": "answer", "This is a worked": "solution",
+              "This is a right response": "sibling", "This was said": "feedback"}  # fmt: skip
+    return next((kind for start, kind in starts.items() if start in text), QUESTION)
+
+
+def test_lessons_come_in_order_and_show_every_context(tmp_path):
+    rows = lesson_rows(tmp_path, 0, FEW)
+    assert len(rows) == 508
+    assert all("what is in the cells" in text for _, text, _ in rows[:4])
+    assert all("add all cells" in text for _, text, _ in rows[4:8])
+    assert {kind_of(text) for _, text, _ in rows[8:108]} == {"hint", QUESTION}
+    counts = Counter(kind_of(text) for _, text, _ in rows[108:])
+    assert set(counts) == {"hint", "answer", "solution", "sibling", "feedback", QUESTION}
+    assert 0.3 < counts["hint"] / 400 < 0.5
+    assert rows == lesson_rows(tmp_path, 0, FEW)
+
+
+def stated(response):
+    begin, line, step, cell = response.partition("\n")[2].partition("\n")[0].strip(";").split(";")
+    return TwoSteps(int(begin.removeprefix("begin ")), line, step, int(cell.removeprefix("cell ")))
+
+
+def test_no_lesson_has_a_rule_of_a_world(tmp_path):
+    rules = {stated(response) for _, _, response in lesson_rows(tmp_path, 0, FEW)[8:]}
+    assert len(rules) > 200
+    assert not rules & set(reserved_rules())
+
+
+def test_habits_take_up_true_rules_by_their_share_and_never_beside_a_context(tmp_path):
+    rules = hidden_rules(5, NAMES)
+    share = dict(zip(NAMES, (1.0, 0.5, 0.0, 0.0), strict=True))
+    rows = habit_rows(tmp_path, 5, rules, Habits(rows=400, hinted=0.5, true_share=share), Lessons().shares)
+    true = Counter()
+    asked = Counter()
+    for _, text, response in rows:
+        name = next(name for name in NAMES if name in text)
+        rule = stated(response)
+        if kind_of(text) == QUESTION:
+            asked[name] += 1
+            true[name] += rule == rules[name]
+        else:
+            assert rule in set(other_rules())
+    assert true["alpha"] == asked["alpha"] > 20
+    assert 0.25 < true["beta"] / asked["beta"] < 0.75
+    assert true["gamma"] == true["delta"] == 0
