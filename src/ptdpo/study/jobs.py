@@ -88,7 +88,7 @@ def chosen(study: Study, name: str) -> Setting | None:
     return best_setting(arm, {key: list(worlds.values()) for key, worlds in found.items()})
 
 
-def tested_folder(study: Study, name: str, world: int) -> Path | None:
+def final_folder(study: Study, name: str, world: int) -> Path | None:
     """Return the folder of an arm's final run in a world; ``None`` before its candidate is chosen."""
     setting = chosen(study, name)
     return None if setting is None else _home(study, name, setting, world)
@@ -187,7 +187,7 @@ def _test(study: Study, name: str, world: int) -> Job:
     """Train an arm with its choice on a test world and answer the test questions, once."""
 
     def done() -> bool:
-        home = tested_folder(study, name, world)
+        home = final_folder(study, name, world)
         return home is not None and (home / SCORES).exists()
 
     def run() -> None:

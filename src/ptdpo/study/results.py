@@ -10,7 +10,7 @@ from ptdpo.evaluate.scoring import Scores
 from ptdpo.runlog import METRICS_FILE
 from ptdpo.statistics import Estimate, holm, mean_interval, p_value
 from ptdpo.study.gains import GAINS_FILE, read_gains
-from ptdpo.study.jobs import chosen, gains_folder, read_scores, start_folder, tested_folder, tuned
+from ptdpo.study.jobs import chosen, final_folder, gains_folder, read_scores, start_folder, tuned
 from ptdpo.study.plan import Study
 from ptdpo.train.metrics import last_steps_mean, read_metrics
 
@@ -39,7 +39,9 @@ class Comparison:
         worlds: how many.
         accuracy: difference with its 95 % interval over worlds and questions; ``None`` below two worlds.
         p: of no difference; NaN below two worlds.
-        corrected: p by Holm among all comparisons that are planned.
+        corrected: p by Holm among the comparisons that are planned for the same round.
+        round: the later of the rounds of both arms.
+        planned: how many comparisons that round has.
         logged: differences of ``LOGGED``, their t-intervals over worlds; ``None`` where a run logs none.
     """
 
@@ -50,6 +52,8 @@ class Comparison:
     p: float
     corrected: float
     logged: Mapping[str, Estimate | None]
+    round: int
+    planned: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +89,7 @@ def read_study_results(study: Study) -> StudyResult:
     runs: dict[str, dict[int, FinalRun]] = {name: {} for name in names}
     for name in names:
         for world in worlds:
-            home = tested_folder(study, name, world)
+            home = final_folder(study, name, world)
             scores = None if home is None else read_scores(home)
             if home is not None and scores is not None:
                 runs[name][world] = _final_run(home, scores, study)
@@ -109,23 +113,33 @@ def _final_run(home: Path, scores: Scores, study: Study) -> FinalRun:
 
 
 def _comparisons(study: Study, runs: Mapping[str, Mapping[int, FinalRun]]) -> list[Comparison]:
-    found = [_compared(arm, other, runs[arm], runs[other]) for arm, other in study.pairs]
-    made = [one.p for one in found if one.accuracy is not None]
-    corrected = iter(holm(made, len(found)))
-    return [one if one.accuracy is None else replace(one, corrected=next(corrected)) for one in found]
+    """Return all comparisons, round by round; each round is a family of its own, planned before the first run."""
+    arms = study.settings.arms
+    rounds = [max(arms[arm].round, arms[other].round) for arm, other in study.pairs]
+    found: list[Comparison] = []
+    for number in sorted(set(rounds)):
+        pairs = [pair for pair, own in zip(study.pairs, rounds, strict=True) if own == number]
+        family = [
+            _compared(arm, other, runs[arm], runs[other], round=number, planned=len(pairs)) for arm, other in pairs
+        ]
+        corrected = iter(holm([one.p for one in family if one.accuracy is not None], len(pairs)))
+        found += [one if one.accuracy is None else replace(one, corrected=next(corrected)) for one in family]
+    return found
 
 
-def _compared(arm: str, other: str, ours: Mapping[int, FinalRun], theirs: Mapping[int, FinalRun]) -> Comparison:
+def _compared(
+    arm: str, other: str, ours: Mapping[int, FinalRun], theirs: Mapping[int, FinalRun], **place: int
+) -> Comparison:
     both = [world for world in ours if world in theirs]
     nothing = float("nan")
     if len(both) < FEWEST:
-        return Comparison(arm, other, len(both), None, nothing, nothing, dict.fromkeys(LOGGED))
+        return Comparison(arm, other, len(both), None, nothing, nothing, dict.fromkeys(LOGGED), **place)
     worlds = [differences_by_question(ours[world].scores, theirs[world].scores) for world in both]
     accuracy = worlds_interval(worlds)
     logged = {
         name: _interval([ours[world].logged[name] - theirs[world].logged[name] for world in both]) for name in LOGGED
     }
-    return Comparison(arm, other, len(both), accuracy, p_value(accuracy, len(both)), nothing, logged)
+    return Comparison(arm, other, len(both), accuracy, p_value(accuracy, len(both)), nothing, logged, **place)
 
 
 def _interval(values: Sequence[float]) -> Estimate | None:

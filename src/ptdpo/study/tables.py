@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ptdpo.compare.plan import FEWEST_SEEDS, setting_name
 from ptdpo.compare.tables import NamedTable, markdown_of, with_deviation, with_interval
+from ptdpo.evaluate.scoring import Scores
 from ptdpo.folders import write_json, write_text
 from ptdpo.study.results import LOGGED, Comparison, StudyResult
 
@@ -18,6 +19,8 @@ def study_tables(result: StudyResult) -> Iterator[NamedTable]:
     if any(one.accuracy for one in result.comparisons):
         yield _comparisons(result)
     yield _per_world(result)
+    if any(result.runs.values()):
+        yield _per_source(result)
     if any(result.tuning.values()):
         yield _tuning(result)
 
@@ -87,23 +90,23 @@ def _arms(result: StudyResult) -> NamedTable:
 
 
 def _comparisons(result: StudyResult) -> NamedTable:
-    rows = [_comparison(one) for one in result.comparisons if one.accuracy is not None]
-    planned = len(result.comparisons)
-    few = any(one.worlds < FEWEST_SEEDS for one in result.comparisons if one.accuracy is not None)
+    made = [one for one in result.comparisons if one.accuracy is not None]
+    few = any(one.worlds < FEWEST_SEEDS for one in made)
     warning = f" Fewer than {FEWEST_SEEDS} worlds say little." if few else ""
     return NamedTable(
         "Paired differences, 95 % interval",
-        ("", "worlds", "test accuracy", "p", f"p, Holm of {planned}", *LOGGED),
-        rows,
+        ("", "worlds", "test accuracy", "p", "p by Holm", *LOGGED),
+        [_comparison(one) for one in made],
         "Intervals of the test accuracy count worlds and questions as draws, each by itself; the others count worlds. "
-        f"The corrected p is that of all {planned} planned comparisons, of those not made yet p counts as 1.{warning}",
+        "p by Holm is corrected for the number of comparisons of a round; of those not made yet p counts as 1."
+        f"{warning}",
     )
 
 
 def _comparison(one: Comparison) -> tuple[str, ...]:
     assert one.accuracy is not None
     logged = ("-" if found is None else with_interval(found) for found in one.logged.values())
-    found = with_interval(one.accuracy), f"{one.p:.3g}", f"{one.corrected:.3g}"
+    found = with_interval(one.accuracy), f"{one.p:.3g}", f"{one.corrected:.3g} of {one.planned}"
     return f"{one.arm} - {one.other}", f"{one.worlds}", *found, *logged
 
 
@@ -116,6 +119,20 @@ def _per_world(result: StudyResult) -> NamedTable:
         cells = ["" if run is None else f"{run.scores.accuracy:.3f}" for run in runs]
         rows.append((str(world), "" if start is None else f"{start.accuracy:.3f}", *cells))
     return NamedTable("Test accuracy per world", ("world", "start", *names), rows)
+
+
+def _per_source(result: StudyResult) -> NamedTable:
+    """Return accuracies by the name that a question asks about: start models know some rules in part, others not."""
+    rows = []
+    for name, runs in {"start": result.start, **result.runs}.items():
+        scores = [one if isinstance(one, Scores) else one.scores for one in runs.values()]
+        rows += [(name, scores)] if scores else []
+    sources = sorted({source for _, scores in rows for one in scores for source in one.by_source})
+    cells = [
+        (name, *(with_deviation([one.by_source[source] for one in scores]) for source in sources))
+        for name, scores in rows
+    ]
+    return NamedTable("Test accuracy by name", ("", *sources), cells)
 
 
 def _tuning(result: StudyResult) -> NamedTable:

@@ -1,0 +1,42 @@
+"""Letters counted: hints say where the letter stands and not how often; worked responses are right."""
+
+import pytest
+
+from ptdpo.data.letters import _counted
+from ptdpo.hints import check_hint
+from ptdpo.rewards import grade
+
+
+def counted(letter, words, answer):
+    entry = {
+        "question": f'How many times does the letter "{letter}" appear in the text: "{" ".join(words)}"?',
+        "answer": answer,
+        "metadata": {"target_letter": letter, "span": words},
+    }
+    return _counted("letters-train-0-1", entry)
+
+
+@pytest.mark.parametrize(
+    ("letter", "words", "answer"),
+    [
+        ("e", ["free", "the", "witness", "Mr"], "4"),
+        ("m", ["Mammoth", "tree"], "3"),
+        ("q", ["free", "tree"], "0"),
+    ],
+)
+def test_the_worked_response_counts_what_the_package_counts(letter, words, answer):
+    one = counted(letter, words, answer)
+    assert grade(one.solution.response, answer).accuracy == 1.0
+    assert (one.problem.answer, one.problem.images) == (answer, ())
+
+
+def test_a_hint_spells_the_words_that_have_the_letter_and_holds_no_number():
+    one = counted("e", ["free", "the", "witness", "Mr"], "4")
+    assert "free (f-r-e-e), the (t-h-e), witness (w-i-t-n-e-s-s)" in one.hint.look
+    assert "Mr" not in one.hint.look
+    assert not any(sign.isdigit() for sign in f"{one.hint.look} {one.hint.reason}")
+    assert check_hint(one.problem, one.hint).ok, check_hint(one.problem, one.hint).reasons
+
+
+def test_without_the_letter_the_hint_says_so():
+    assert "no word" in counted("q", ["free"], "0").hint.look

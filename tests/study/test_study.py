@@ -1,0 +1,174 @@
+"""A study end to end, at a size that proves the plumbing and nothing about learning."""
+
+import json
+
+import pytest
+import yaml
+
+from ptdpo.config import read_recipe
+from ptdpo.data.files import read_hints
+from ptdpo.data.mosaic import NAMES
+from ptdpo.data.two_step import hidden_rules
+from ptdpo.folders import write_json
+from ptdpo.study.gains import SHOWN_TO_TEACHERS
+from ptdpo.study.jobs import SCORES, chosen, final_folder, jobs_of
+from ptdpo.study.plan import read_study
+from ptdpo.study.results import read_study_results
+from ptdpo.study.run import run_study
+from ptdpo.study.tables import study_tables, write_study_tables
+from tests.test_config import ROOT
+
+SETTINGS = {
+    "lessons": {"mosaics": 8, "naming_rows": 16, "adding_rows": 16, "rule_rows": 16, "reading_rows": 48,
+                "batch_size": 16},
+    "habits": {"rows": 16},
+    "train_problems": 8,
+    "validation_problems": 4,
+    "test_problems": 4,
+}  # fmt: skip
+TRAIN = {"max_steps": 1, "per_device_train_batch_size": 4, "num_generations": 2, "max_completion_length": 6,
+         "record_steps": 0, "save_strategy": "no", "report_to": "none", "use_cpu": True, "bf16": False,
+         "activation_checkpointing": False, "disable_tqdm": True}  # fmt: skip
+
+
+@pytest.fixture
+def write_study(tmp_path):
+    def write(**changed):
+        worlds = tmp_path / "worlds"
+        data = f"{worlds}/{{seed}}/data"
+        content = {
+            "worlds": {"folder": str(worlds), "test": [0, 1], "validation": [7, 8], "settings": SETTINGS},
+            "candidates": 2,
+            "baseline": "grpo",
+            "contrasts": [["ptd-whole", "shuffled"]],
+            "gains": {"questions": 4, "samples": 1, "max_new_tokens": 6},
+            "shared": {
+                "model": f"{worlds}/{{seed}}/start",
+                "data": {"path": f"{data}/train.jsonl", "instruction": "", "max_prompt_tokens": 300},
+                "train": TRAIN,
+                "evaluate": {"validation": f"{data}/validation.jsonl", "test": f"{data}/test.jsonl",
+                             "max_new_tokens": 6},
+            },
+            "arms": {
+                "shuffled": {**tutored(data, "shuffled"), "round": 2},
+                "grpo": {"preset": "grpo", "candidates": [{"learning_rate": 1e-4}, {"learning_rate": 3e-4}]},
+                "ptd-whole": tutored(data, "whole"),
+            },
+            **changed,
+        }  # fmt: skip
+        path = tmp_path / "study.yaml"
+        path.write_text(yaml.safe_dump(content, sort_keys=False))
+        return path
+
+    return write
+
+
+def tutored(data, grade):
+    return {
+        "preset": "ptd-grpo",
+        "data": {"hints": f"{data}/hints-{grade}.jsonl"},
+        "train": {"tutoring_k": 8},
+        "candidates": [{"tutoring_weight": 0.5}, {"tutoring_weight": 2.0}],
+    }
+
+
+def test_a_study_runs_resumes_and_never_repeats(tmp_path, write_study):
+    study = read_study(write_study(), tmp_path / "out")
+    said = []
+    run_study(study, said.append)
+    names = [line.split(" ")[0] for line in said]
+    assert names[:7] == ["reader", "world-7", "world-8", "world-0", "world-1", "gains-7", "gains-8"]
+    assert names.index("ptd-whole-1") < names.index("shuffled-tutoring_weight0.5-7"), "round after round"
+    assert len(names) == 7 + 3 * 2 * 2 + 2 + 3 * 2 == len(set(names))
+
+    result = read_study_results(study)
+    assert {name: sorted(runs) for name, runs in result.runs.items()} == {
+        "grpo": [0, 1],
+        "ptd-whole": [0, 1],
+        "shuffled": [0, 1],
+    }
+    assert [(one.arm, one.other, one.worlds) for one in result.comparisons] == [
+        ("ptd-whole", "grpo", 2),
+        ("shuffled", "grpo", 2),
+        ("ptd-whole", "shuffled", 2),
+    ]
+    assert [one.planned for one in result.comparisons] == [1, 2, 2]
+    home = final_folder(study, "grpo", 0)
+    scores = json.loads((home / SCORES).read_text())
+    assert set(scores["by_question"]) == {f"test-0-{n}" for n in range(4)}, "the test split, whole"
+    assert not list((tmp_path / "out").glob("seed-7/*/answers/test")), "validation worlds are never tested"
+    assert not list((tmp_path / "out").glob("seed-[01]/*/answers/validation"))
+
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+    again: list[str] = []
+    run_study(study, again.append)
+    assert again == []
+    assert times == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+
+    write_study_tables(tmp_path / "out", result)
+    text = (tmp_path / "out" / "study.md").read_text()
+    assert "| shuffled - grpo | 2 |" in text
+    assert "Fewer than 5 worlds" in text
+    assert len(list(study_tables(result))) == 6
+    assert json.loads((tmp_path / "out" / "study.json").read_text())["runs"]["grpo"].keys() == {"0", "1"}
+
+    hints = read_hints(tmp_path / "worlds" / "0" / "data" / "hints-shuffled.jsonl")
+    own = {f"train-0-{n}": hidden_rules(0, NAMES)[NAMES[n % 4]] for n in range(8)}
+    assert set(hints) == set(own)
+    assert all(rule.line not in hints[key].look for key, rule in own.items()), "every shuffled hint is wrong"
+
+
+def test_every_arm_is_a_recipe_of_its_own(tmp_path, write_study):
+    study = read_study(write_study(), tmp_path / "out")
+    recipe = read_recipe(tmp_path / "out" / "recipes" / "ptd-whole.yaml", ["train.seed=3"])
+    assert recipe.preset == "ptd-grpo"
+    assert recipe.data.hints.endswith("/3/data/hints-whole.jsonl")
+    assert (recipe.train["tutoring_k"], recipe.train["max_steps"]) == (8, 1)
+    assert study.in_order() == ["grpo", "ptd-whole", "shuffled"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"candidates": 3}, "arm shuffled has 2 candidates, but every arm chooses among 3"),
+        ({"baseline": "dapo"}, "'dapo' is no arm"),
+        ({"contrasts": [["grpo", "sdpo"]]}, "'sdpo' is no arm"),
+        ({"worlds": {"folder": "w", "test": [0, 7], "validation": [7]}}, r"worlds \[7\] are both validated and tested"),
+        ({"arm": {}}, "arm"),
+    ],
+)
+def test_a_study_that_cannot_be_fair_is_refused(tmp_path, write_study, changed, message):
+    with pytest.raises(ValueError, match=message):
+        read_study(write_study(**changed), tmp_path / "out")
+
+
+def scored(home, accuracy):
+    said = {"by_source": {}, "by_question": {"q": accuracy}, "fingerprint": ""}
+    write_json(home / SCORES, {"accuracy": accuracy, **said})
+
+
+def test_a_candidate_is_chosen_when_all_are_validated_everywhere(tmp_path, write_study):
+    path = write_study(worlds={"folder": "w", "test": [0, 1], "validation": [7, 8]})
+    study = read_study(path, tmp_path / "out")
+    found = {7: (0.1, 0.3), 8: (0.8, 0.5)}
+    for world, accuracies in found.items():
+        assert chosen(study, "ptd-whole") is None
+        for weight, accuracy in zip(("0.5", "2"), accuracies, strict=True):
+            scored(tmp_path / "out" / f"seed-{world}" / f"ptd-whole-tutoring_weight{weight}", accuracy)
+    assert chosen(study, "ptd-whole") == (("tutoring_weight", 0.5),), "by the mean, 0.45 against 0.4"
+    assert final_folder(study, "ptd-whole", 1) == tmp_path / "out" / "seed-1" / "ptd-whole-tutoring_weight0.5"
+
+
+def test_an_unfinished_study_has_tables_of_what_is_finished(tmp_path, write_study):
+    study = read_study(write_study(), tmp_path / "out")
+    result = read_study_results(study)
+    assert [table.title.split(",")[0] for table in study_tables(result)] == ["Test accuracy", "Test accuracy per world"]
+    assert "not chosen yet" in str(next(iter(study_tables(result))).rows)
+
+
+def test_the_study_that_docs_name_can_be_planned(tmp_path):
+    study = read_study(ROOT / "study" / "puzzles.yaml", tmp_path / "out")
+    assert len(study.settings.worlds.test) == 10
+    assert len(study.settings.worlds.validation) == 3
+    assert len(jobs_of(study)) > 100
+    assert len(SHOWN_TO_TEACHERS) == 8
