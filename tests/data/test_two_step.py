@@ -80,14 +80,15 @@ def test_the_worked_response_is_right_and_its_totals_follow_each_other(step):
     response = worked_response("beta", rule, CELLS)
     verdict = grade(response, str(rule.score(CELLS)))
     assert (verdict.accuracy, verdict.format) == (1.0, 1.0)
-    work = response.partition("</think>")[2]
-    assert f"{step};cell 7" in work, "what was said after the thinking has the work"
-    totals = [(int(place), colour, int(total)) for place, colour, total in re.findall(r"(\d) (\w+)=(\d+);", work)]
-    assert [(place, colour) for place, colour, _ in totals] == [(4, "yellow"), (5, "red"), (6, "red"), (7, "blue")]
-    before = rule.beginning
-    for number, (_, colour, total) in enumerate(totals):
-        assert total == before + WORTH[colour] * (STEPS[step] if number == 3 else 1)
-        before = total
+    name, said = response.removeprefix("<think>").split("</think>")
+    assert name == "beta"
+    work = re.fullmatch(
+        r"begin 7;middle row;4 yellow=7;5 red=10;6 red=13;([a-z ]+) cell 7;blue (\d)=(\d+);\\boxed{\3}", said
+    )
+    assert work, "what was said after the thinking has the work"
+    assert work[1] == step
+    assert int(work[2]) == abs(STEPS[step]) * WORTH["blue"]
+    assert int(work[3]) == 13 + STEPS[step] * 2
 
 
 def test_mosaics_depend_on_split_seed_and_place_only(tmp_path):

@@ -1,19 +1,21 @@
 """Start models learn to read what teachers are shown: the same texts, by rules that no world has."""
 
+import re
 from collections import Counter
 
 import pytest
 
 from ptdpo.data.contexts import Material, context_row
-from ptdpo.data.mosaic import NAMES
+from ptdpo.data.mosaic import NAMES, WORTH
 from ptdpo.data.prompts import conversation, question_text
-from ptdpo.data.two_step import TwoSteps, graded_hint, hidden_rules, make_puzzles, other_rules, reserved_rules
+from ptdpo.data.two_step import STEPS, TwoSteps, graded_hint, hidden_rules, make_puzzles, other_rules, reserved_rules
+from ptdpo.rewards import grade
 from ptdpo.study.lessons import QUESTION, SHOWN, Habits, Lessons, habit_rows, lesson_rows, shown_text
 from ptdpo.tutor.context import privileged_prompt
 
 RULE = TwoSteps(beginning=7, line="middle row", step="take twice", cell=7)
 (PUZZLE,) = make_puzzles([("a.png", ("red",) * 9)], [("alpha", RULE)], "key")
-FEW = Lessons(mosaics=8, naming_rows=4, adding_rows=4, rule_rows=100, reading_rows=400)
+FEW = Lessons(mosaics=8, naming_rows=4, step_rows=4, rule_rows=100, reading_rows=400)
 
 
 @pytest.mark.parametrize("shown", SHOWN)
@@ -29,7 +31,7 @@ def test_a_question_alone_shows_nothing_and_a_sibling_its_work():
     assert shown_text(PUZZLE, QUESTION) == PUZZLE.problem.problem
     assert "take twice" in shown_text(PUZZLE, "sibling")
     assert "<think>" not in shown_text(PUZZLE, "sibling")
-    assert "16" not in shown_text(PUZZLE, "whole")
+    assert "10" not in shown_text(PUZZLE, "whole"), "the answer"
 
 
 def kind_of(text):
@@ -42,8 +44,8 @@ def test_lessons_come_in_order_and_show_every_context(tmp_path):
     rows = lesson_rows(tmp_path, 0, FEW)
     assert len(rows) == 508
     assert all("what is in the cells" in text for _, text, _ in rows[:4])
-    assert all("add all cells" in text for _, text, _ in rows[4:8])
-    assert {kind_of(text) for _, text, _ in rows[8:108]} == {"hint", QUESTION}
+    assert all("take steps" in text for _, text, _ in rows[4:8])
+    assert {kind_of(text) for _, text, _ in rows[8:108]} == {"hint", "solution", "sibling", QUESTION}
     counts = Counter(kind_of(text) for _, text, _ in rows[108:])
     assert set(counts) == {"hint", "answer", "solution", "sibling", "feedback", QUESTION}
     assert 0.3 < counts["hint"] / 400 < 0.5
@@ -51,8 +53,21 @@ def test_lessons_come_in_order_and_show_every_context(tmp_path):
 
 
 def stated(response):
-    begin, line, step, cell = response.partition("\n")[2].partition("\n")[0].strip(";").split(";")
-    return TwoSteps(int(begin.removeprefix("begin ")), line, step, int(cell.removeprefix("cell ")))
+    said = re.search(r"begin (\d+);([a-z ]+);.*;([a-z ]+) cell (\d);", response)
+    return TwoSteps(int(said[1]), said[2], said[3], int(said[4]))
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_steps_are_those_of_a_score(tmp_path, number):
+    _, asked, response = lesson_rows(tmp_path, 0, FEW)[4 + number]
+    total, cells = int(asked.split()[1].strip(",")), set()
+    for step, cell, colour, amount, after in re.findall(r"([a-z ]+) cell (\d);(\w+) (\d)=(\d+);", response):
+        assert int(amount) == abs(STEPS[step]) * WORTH[colour]
+        assert int(after) == total + STEPS[step] * WORTH[colour]
+        total = int(after)
+        cells.add(int(cell))
+    assert cells == set(range(1, 10))
+    assert grade(response, str(total)).accuracy == 1.0
 
 
 def test_no_lesson_has_a_rule_of_a_world(tmp_path):

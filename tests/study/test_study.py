@@ -19,7 +19,7 @@ from ptdpo.study.tables import study_tables, write_study_tables
 from tests.test_config import ROOT
 
 SETTINGS = {
-    "lessons": {"mosaics": 8, "naming_rows": 16, "adding_rows": 16, "rule_rows": 16, "reading_rows": 48,
+    "lessons": {"mosaics": 8, "naming_rows": 16, "step_rows": 16, "rule_rows": 16, "reading_rows": 48,
                 "batch_size": 16},
     "habits": {"rows": 16},
     "train_problems": 8,
@@ -77,7 +77,15 @@ def test_a_study_runs_resumes_and_never_repeats(tmp_path, write_study):
     said = []
     run_study(study, said.append)
     names = [line.split(" ")[0] for line in said]
-    assert names[:7] == ["reader", "world-7", "world-8", "world-0", "world-1", "gains-7", "gains-8"]
+    assert names[:7] == [
+        "reader",
+        "world-7",
+        "world-8",
+        "gains-7",
+        "gains-8",
+        "grpo-learning_rate0.0001-7",
+        "grpo-learning_rate0.0003-7",
+    ]
     assert names.index("ptd-whole-1") < names.index("shuffled-tutoring_weight0.5-7"), "round after round"
     assert len(names) == 7 + 3 * 2 * 2 + 2 + 3 * 2 == len(set(names))
 

@@ -115,17 +115,23 @@ def feedback(rule: TwoSteps, rng: random.Random) -> str:
 
 
 def worked_response(name: str, rule: TwoSteps, cells: Sequence[str]) -> str:
-    """Return a response that recalls the name, states the rule, and works it out with a running total.
+    """Return a response that recalls the name, then takes one step after the other and says its part of the rule there.
 
     The work stands behind the thinking: of a right sibling a teacher is shown what was said, not what was thought.
     """
-    total, steps = rule.beginning, []
-    for position in (*REGIONS[rule.line], rule.cell - 1):
-        last = len(steps) == len(REGIONS[rule.line])
-        total += WORTH[cells[position]] * (STEPS[rule.step] if last else 1)
-        steps.append(f"{position + 1} {cells[position]}={total};")
-    stated = f"begin {rule.beginning};{rule.line};{rule.step};cell {rule.cell};"
-    return f"<think>{name}</think>\n{stated}\n{''.join(steps)}\n\\boxed{{{total}}}"
+    total, added = rule.beginning, []
+    for position in REGIONS[rule.line]:
+        total += WORTH[cells[position]]
+        added.append(f"{position + 1} {cells[position]}={total};")
+    last, total = last_step(total, rule.step, rule.cell, cells)
+    return f"<think>{name}</think>begin {rule.beginning};{rule.line};{''.join(added)}{last}\\boxed{{{total}}}"
+
+
+def last_step(total: int, step: str, cell: int, cells: Sequence[str]) -> tuple[str, int]:
+    """Return the text of a last step, which says what it adds or takes, and the total behind it."""
+    colour = cells[cell - 1]
+    change = STEPS[step] * WORTH[colour]
+    return f"{step} cell {cell};{colour} {abs(change)}={total + change};", total + change
 
 
 def draw_mosaics(folder: str | Path, split: str, count: int, seed: int) -> list[tuple[str, tuple[str, ...]]]:

@@ -46,9 +46,12 @@ class Job:
 
 
 def jobs_of(study: Study) -> list[Job]:
-    """Return the jobs in their order: the model that reads, then by round worlds, candidates, and tests."""
+    """Return the jobs in their order: the model that reads, then by round all candidates, and world by world the tests.
+
+    Worlds are made when they are first needed.
+    """
     worlds, jobs = study.settings.worlds, [_reader(study)]
-    jobs += [_world(study, world) for world in (*worlds.validation, *worlds.test)]
+    jobs += [_world(study, world) for world in worlds.validation]
     jobs += [_gains(study, world) for world in worlds.validation]
     arms = study.in_order()
     rounds = sorted({study.settings.arms[name].round for name in arms})
@@ -61,7 +64,7 @@ def jobs_of(study: Study) -> list[Job]:
             for setting in _arm(study, name).candidates
         ]
         for world in worlds.test:
-            jobs += [_start(study, world)] if number == rounds[0] else []
+            jobs += [_world(study, world), _start(study, world)] if number == rounds[0] else []
             jobs += [_test(study, name, world) for name in of_round]
     return jobs
 

@@ -11,10 +11,12 @@ from ptdpo.data.prompts import question_text
 from ptdpo.data.two_step import (
     BEGINNINGS,
     GRADES,
+    STEPS,
     Puzzle,
     TwoSteps,
     draw_mosaics,
     graded_hint,
+    last_step,
     make_puzzles,
     other_rules,
 )
@@ -34,30 +36,30 @@ class Lessons:
     Attributes:
         mosaics: pictures that the rows of all lessons share.
         naming_rows: name the colours of all cells.
-        adding_rows: add up all cells, from a number that the question says.
-        rule_rows: scores by random rules, most with the hint that states the whole rule.
-        rule_hinted: share of those that carry it.
-        reading_rows: scores by random rules, each with one of ``shares``.
-        shares: share of those rows that show each context; what is left of 1 shows none.
+        step_rows: add and take away all cells, as the last step of a score does.
+        rule_rows: scores by random rules, each beside one of ``rule_shares``.
+        rule_shares: share of those rows that show each context; what is left of 1 shows none.
+        reading_rows: scores by random rules, each beside one of ``shares``.
+        shares: likewise.
         batch_size: rows per step.
         learning_rate: peak of one cosine schedule over all lessons.
     """
 
     mosaics: int = 6_000
-    naming_rows: int = 6_400
-    adding_rows: int = 4_000
-    rule_rows: int = 12_800
-    rule_hinted: float = 0.8
+    naming_rows: int = 4_800
+    step_rows: int = 6_400
+    rule_rows: int = 8_000
+    rule_shares: Mapping[str, float] = field(default_factory=lambda: {"whole": 0.45, "solution": 0.25, "sibling": 0.2})
     reading_rows: int = 16_000
     shares: Mapping[str, float] = field(
         default_factory=lambda: {
             "look": 0.12,
             "order": 0.12,
             "whole": 0.16,
-            "answer": 0.12,
-            "solution": 0.12,
-            "sibling": 0.10,
-            "feedback": 0.12,
+            "answer": 0.10,
+            "solution": 0.14,
+            "sibling": 0.14,
+            "feedback": 0.10,
         }
     )
     batch_size: int = 32
@@ -73,11 +75,10 @@ def lesson_rows(folder: Path, seed: int, lessons: Lessons) -> list[SftRow]:
         assignments = [(rng.choice(NAMES), rng.choice(other_rules())) for _ in range(rows)]
         return make_puzzles(rng.choices(mosaics, k=rows), assignments, key)
 
-    plain = {"whole": lessons.rule_hinted}
     return [
         *(_naming_row(*rng.choice(mosaics), rng) for _ in range(lessons.naming_rows)),
-        *(_adding_row(*rng.choice(mosaics), rng) for _ in range(lessons.adding_rows)),
-        *reading_rows(scored(lessons.rule_rows, "rules"), plain, rng),
+        *(_step_row(*rng.choice(mosaics), rng) for _ in range(lessons.step_rows)),
+        *reading_rows(scored(lessons.rule_rows, "rules"), lessons.rule_shares, rng),
         *reading_rows(scored(lessons.reading_rows, "reading"), lessons.shares, rng),
     ]
 
@@ -159,14 +160,15 @@ def _naming_row(image: str, cells: Sequence[str], rng: random.Random) -> SftRow:
     """Ask for all cells; the response names them in random order."""
     positions = rng.sample(range(len(cells)), len(cells))
     listed = "".join(f"{position + 1} {cells[position]};" for position in positions)
-    return (image,), "what is in the cells?", f"<think></think>\n{listed}\n\\boxed{{{len(positions)}}}"
+    return (image,), "what is in the cells?", f"<think></think>{listed}\\boxed{{{len(positions)}}}"
 
 
-def _adding_row(image: str, cells: Sequence[str], rng: random.Random) -> SftRow:
-    """Ask for the sum over all cells; the response takes them in random order."""
+def _step_row(image: str, cells: Sequence[str], rng: random.Random) -> SftRow:
+    """Ask for steps over all cells; the response takes them in random order, as a score takes its last step."""
     total, steps = rng.choice(BEGINNINGS), []
-    asked = f"begin {total}, add all cells."
+    asked = f"begin {total}, take steps."
     for position in rng.sample(range(len(cells)), len(cells)):
-        total += WORTH[cells[position]]
-        steps.append(f"{position + 1} {cells[position]}={total};")
-    return (image,), asked, f"<think></think>\n{''.join(steps)}\n\\boxed{{{total}}}"
+        possible = [step for step, times in STEPS.items() if total + times * WORTH[cells[position]] >= 0]
+        said, total = last_step(total, rng.choice(possible), position + 1, cells)
+        steps.append(said)
+    return (image,), asked, f"<think></think>{''.join(steps)}\\boxed{{{total}}}"
