@@ -1,8 +1,11 @@
 """Letters counted: hints say where the letter stands and not how often; worked responses are right."""
 
+import sys
+from types import SimpleNamespace
+
 import pytest
 
-from ptdpo.data.letters import _counted
+from ptdpo.data.letters import _counted, letter_problems
 from ptdpo.hints import check_hint
 from ptdpo.rewards import grade
 
@@ -40,3 +43,23 @@ def test_a_hint_spells_the_words_that_have_the_letter_and_holds_no_number():
 
 def test_without_the_letter_the_hint_says_so():
     assert "no word" in counted("q", ["free"], "0").hint.look
+
+
+def test_the_package_is_named_where_it_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "reasoning_gym", None)
+    with pytest.raises(ValueError, match="pip install reasoning-gym"):
+        letter_problems("train", 2, 0)
+
+
+def test_splits_and_seeds_are_drawn_apart(monkeypatch):
+    asked = []
+
+    def create_dataset(task, *, size, seed, **_):
+        asked.append((task, seed))
+        entry = {"question": "q", "answer": "1", "metadata": {"target_letter": "a", "span": ["a"]}}
+        return [entry] * size
+
+    monkeypatch.setitem(sys.modules, "reasoning_gym", SimpleNamespace(create_dataset=create_dataset))
+    made = [letter_problems(split, 2, seed) for seed in (0, 1) for split in ("train", "validation", "test")]
+    assert len(set(asked)) == 6
+    assert len({one.problem.id for split in made for one in split}) == 12

@@ -4,6 +4,7 @@ A small language model mostly fails: it reads tokens, not letters. The hint says
 them out; how often it stands in them, and the sum, are left to the reader.
 """
 
+import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ def letter_problems(split: str, count: int, seed: int) -> list[Counted]:
         ValueError: if the package is not installed.
     """
     try:
-        import reasoning_gym
+        reasoning_gym = importlib.import_module("reasoning_gym")
     except ImportError as error:
         raise ValueError(f"{error}: pip install reasoning-gym, and what it needs") from error
     place = {"train": 0, "validation": 1, "test": 2}[split]
