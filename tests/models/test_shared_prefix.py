@@ -11,7 +11,6 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from ptdpo.data.prompts import attach_images, conversation
 from ptdpo.models import load_model, packed_attention
-from ptdpo.models.packed_attention import ATTENTION
 from ptdpo.models.shared_prefix import enable_shared_prefix, say_plain, shared_hidden_states
 
 NOISE, OTHER = (Image.effect_noise((48, 48), sigma).convert("RGB") for sigma in (40, 90))
@@ -171,11 +170,12 @@ def test_unsupported_models_fall_back_with_one_line(tiny_path, caplog):
         assert not enable_shared_prefix(model)
         assert not enable_shared_prefix(model), "as for a reference of the same kind"
     assert [r.getMessage() for r in caplog.records] == [
-        "Qwen3VLForConditionalGeneration is scored without a shared prefix: attention 'eager' is not 'sdpa'"
+        "Qwen3VLForConditionalGeneration is scored without a shared prefix: "
+        "attention 'eager' has no packed form; 'sdpa' has"
     ]
     model.config.model_type = "martian_vl"
     assert not enable_shared_prefix(model)
-    assert model.config.get_text_config()._attn_implementation != ATTENTION
+    assert model.config.get_text_config()._attn_implementation == "eager"
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])

@@ -8,7 +8,6 @@ import torch
 from peft import LoraConfig
 
 from ptdpo.models import shared_prefill, shared_prefix
-from ptdpo.models.packed_attention import ATTENTION
 from ptdpo.train import PTDConfig, PTDTrainer
 from ptdpo.train.trl.setup import install_scoring
 from tests.train.helpers import (
@@ -141,7 +140,8 @@ def test_a_model_that_cannot_share_is_scored_in_the_plain_layout(tmp_path, tiny_
     with caplog.at_level("WARNING", logger="ptdpo"):
         trainer = make_trainer(tmp_path, tiny_path, processor, train_rows, micro_batch_tokens=200, **settings)
     assert [r.getMessage() for r in caplog.records if "shared prefix" in r.getMessage()] == [
-        "Qwen3VLForConditionalGeneration is scored without a shared prefix: attention 'eager' is not 'sdpa'"
+        "Qwen3VLForConditionalGeneration is scored without a shared prefix: "
+        "attention 'eager' has no packed form; 'sdpa' has"
     ]
     assert trainer.args.shares_prefix
     assert not trainer.shares_prefix
@@ -161,7 +161,7 @@ def test_continuous_batching_keeps_its_attention(tmp_path, tiny_path, processor,
     # TRL refuses it for models that see; with a text model it would come this far.
     trainer.args.share_prefix = trainer.args.use_transformers_continuous_batching = True
     assert not install_scoring(trainer, trainer.args)
-    assert trainer.model.config.get_text_config()._attn_implementation != ATTENTION
+    assert trainer.model.config.get_text_config()._attn_implementation == "sdpa"
 
 
 def test_micro_batches_hold_whole_groups_whose_prompts_are_read_once(run, monkeypatch):

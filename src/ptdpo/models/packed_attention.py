@@ -6,6 +6,7 @@ On a GPU and in 16 bits one call of a FlashAttention kernel takes their place (`
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -13,15 +14,32 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from ptdpo.models import flash_attention
 from ptdpo.models.flash_attention import Sequences
 
-ATTENTION = "ptdpo_shared_prefix"
+# The attentions of transformers that a model may go on with for all other calls. Each has a name of its own, under
+# which activation checkpointing finds the packed row's attention again. (``eager`` is a function of each model's file.)
+_NAMES = {
+    base: f"ptdpo_shared_prefix_{base}"
+    for base in ("sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4", "flex_attention")
+    if base in ALL_ATTENTION_FUNCTIONS and base in ALL_MASK_ATTENTION_FUNCTIONS
+}
 # A kernel with a mask computes what the mask hides. In blocks of queries, each against the keys up to its end, less is
 # hidden; but every block is a call of its own and adds a gradient to all keys.
 LEAST_BLOCK, MOST_BLOCKS = 128, 4
+
+
+def packing(attention: str | None) -> str | None:
+    """Return the name of the attention that also takes packed rows; ``None`` if this one cannot be gone on with."""
+    return attention if attention in _NAMES.values() else _NAMES.get(attention or "")
+
+
+def unpacked(attention: str) -> str:
+    """Return transformers' name of an attention, whether or not it takes packed rows."""
+    return next((base for base, name in _NAMES.items() if name == attention), attention)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,11 +205,12 @@ def shared_prefix_attention(
     value: Tensor,
     attention_mask: Tensor | None,
     packed: PackedRow | None = None,
+    base: str = "sdpa",
     **kwargs: Any,
-) -> tuple[Tensor, None]:
-    """Attend within a packed row [1, heads, L, d]; without one this is transformers' ``sdpa``."""
+) -> tuple[Tensor, Tensor | None]:
+    """Attend within a packed row [1, heads, L, d]; without one this is transformers' attention ``base``."""
     if packed is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+        return ALL_ATTENTION_FUNCTIONS[base](module, query, key, value, attention_mask, **kwargs)
     window, dropout, scaling = kwargs.get("sliding_window"), kwargs.get("dropout", 0.0), kwargs.get("scaling")
     if packed.sequences is not None and packed.is_causal(window) and flash_attention.takes(query):
         return flash_attention.attend(query, key, value, packed.sequences, dropout, scaling), None
@@ -255,5 +274,6 @@ def _one_row_each(states: Tensor, group: Group) -> Tensor:
     return own.unflatten(1, group.shape).transpose(0, 1)
 
 
-AttentionInterface.register(ATTENTION, shared_prefix_attention)
-AttentionMaskInterface.register(ATTENTION, sdpa_mask)
+for _base, _name in _NAMES.items():
+    AttentionInterface.register(_name, partial(shared_prefix_attention, base=_base))
+    AttentionMaskInterface.register(_name, ALL_MASK_ATTENTION_FUNCTIONS[_base])

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from ptdpo.models.family import family_of, why_not_shared
 from ptdpo.models.flash_attention import sequences_of
-from ptdpo.models.packed_attention import ATTENTION, PackedRow, lay_out
+from ptdpo.models.packed_attention import PackedRow, lay_out, packing
 from ptdpo.models.plain_batch import PlainBatch, shows_images_in_responses
 
 _logger = logging.getLogger(__name__)
@@ -25,15 +25,14 @@ _logger = logging.getLogger(__name__)
 def enable_shared_prefix(model: PreTrainedModel) -> bool:
     """Let a model read packed rows; other calls stay as they are. Returns whether it can; if not, logs why."""
     text = model.config.get_text_config()
-    if text._attn_implementation == ATTENTION:
-        return True
-    reason = why_not_shared(model.config)
-    if reason is None and text._attn_implementation != "sdpa":
-        reason = f"attention {text._attn_implementation!r} is not 'sdpa'"
+    attention, reason = packing(text._attn_implementation), why_not_shared(model.config)
+    if reason is None and attention is None:
+        reason = f"attention {text._attn_implementation!r} has no packed form; 'sdpa' has"
     if reason is not None:
         say_plain(type(model).__name__, reason)
         return False
-    model.set_attn_implementation(ATTENTION if text is model.config else {"text_config": ATTENTION})
+    # Not by set_attn_implementation: it would ask again whether the package of the attention in use is there.
+    text._attn_implementation = attention
     return True
 
 
@@ -55,7 +54,8 @@ def shared_hidden_states(model: PreTrainedModel, inputs: dict[str, Any], respons
         ``None`` if nothing can be shared: no two rows have a prompt in common, there are inputs of other kinds, images
         in responses, or the model was given another attention since.
     """
-    if model.config.get_text_config()._attn_implementation != ATTENTION:
+    attention = model.config.get_text_config()._attn_implementation
+    if packing(attention) != attention or attention is None:
         say_plain(type(model).__name__, "its attention was changed")
         return None
     inputs = {name: value for name, value in inputs.items() if value is not None}

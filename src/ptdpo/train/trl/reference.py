@@ -8,7 +8,7 @@ from trl import GRPOTrainer
 from trl.models import prepare_deepspeed, prepare_fsdp
 from trl.trainer.utils import create_model_from_path, disable_dropout_in_model, get_config_model_id
 
-from ptdpo.models.packed_attention import ATTENTION
+from ptdpo.models.packed_attention import unpacked
 from ptdpo.models.sharded import gathered
 
 
@@ -36,8 +36,7 @@ def load_for_scoring(trainer: GRPOTrainer, path: str | None = None) -> Any:
         settings["device_map"] = None
     settings.setdefault("trust_remote_code", args.trust_remote_code)
     settings.setdefault("dtype", policy.dtype)
-    attention = policy.config._attn_implementation
-    settings.setdefault("attn_implementation", "sdpa" if attention == ATTENTION else attention)
+    settings.setdefault("attn_implementation", unpacked(policy.config._attn_implementation))
     model = create_model_from_path(path or get_config_model_id(policy.config), **settings)
     model.requires_grad_(False)
     if args.disable_dropout:
