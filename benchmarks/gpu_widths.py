@@ -19,6 +19,9 @@ from ptdpo.data.dataset import rl_dataset
 from ptdpo.models import TinyVLMSettings, load_processor, make_tiny_vlm
 from ptdpo.records import Hint
 from ptdpo.train import PTDConfig, PTDTrainer
+from ptdpo.train.layout import layout_of
+from ptdpo.train.memory.sizes import sizes_of
+from ptdpo.train.memory.terms import BESIDE, Run, Workload, memory_plan
 from ptdpo.train.metrics import read_metrics
 from ptdpo.tutor.head import ScoreRequest, add_scoring_head
 from step import Replay, StepTimes, half_right, problems, prompt_tokens  # type: ignore[import-not-found]
@@ -196,7 +199,7 @@ def steps(device: torch.device, names: Sequence[str]) -> Iterator[dict[str, obje
                 for arm in ARMS:
                     row: dict[str, object] = {"what": arm, "model": width.name, "prompt": prompt, "response": length}
                     try:
-                        found = _train(arm, path, rows, length, device)
+                        found = _train(arm, path, rows, Workload(prompt, length, (width.side // 16) ** 2), device)
                     except Exception as error:
                         yield row | {"fault": f"{type(error).__name__}: {str(error)[:300]}", "right": False}
                         continue
@@ -207,8 +210,8 @@ def steps(device: torch.device, names: Sequence[str]) -> Iterator[dict[str, obje
     logging.disable(logging.NOTSET)
 
 
-def _train(arm: str, path: str, rows: Any, length: int, device: torch.device) -> dict[str, object]:
-    preset, settings = ARMS[arm]
+def _train(arm: str, path: str, rows: Any, load: Workload, device: torch.device) -> dict[str, object]:
+    (preset, settings), length = ARMS[arm], load.response
     known = {field.name for field in dataclasses.fields(PTDConfig)}
     checkpointing = "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
     args = PTDConfig.from_preset(
@@ -237,7 +240,15 @@ def _train(arm: str, path: str, rows: Any, length: int, device: torch.device) ->
         "peak GB": _peak(device) / 1e9,
         "GB before": before / 1e9,
         "parameters": sum(parameter.numel() for parameter in trainer.model.parameters()),
+        "planned GB": _planned(trainer, load) / 1e9,
     } | {name.removeprefix("seconds/"): parts[name] for name in parts if name in ("seconds/teacher", "seconds/score")}
+
+
+def _planned(trainer: Any, load: Workload) -> float:
+    """Return what ``ptdpo plan`` expects the peak to be, without CUDA's context; nothing is generated here."""
+    sizes = sizes_of(trainer.model.config)
+    plan = memory_plan(Run(sizes, trainer.args, layout_of(trainer.args, 1), "one", load, torch.inf))
+    return max(plan.phases[1:]) - BESIDE
 
 
 def _reset(device: torch.device) -> int:
