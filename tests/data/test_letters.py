@@ -1,6 +1,7 @@
 """Letters counted: hints say where the letter stands and not how often; worked responses are right."""
 
 import sys
+from collections import Counter
 from types import SimpleNamespace
 
 import pytest
@@ -56,10 +57,14 @@ def test_splits_and_seeds_are_drawn_apart(monkeypatch):
 
     def create_dataset(task, *, size, seed, **_):
         asked.append((task, seed))
-        entry = {"question": "q", "answer": "1", "metadata": {"target_letter": "a", "span": ["a"]}}
-        return [entry] * size
+        return [
+            {"question": "q", "answer": f"{n % 7}", "metadata": {"target_letter": "a", "span": ["a"]}}
+            for n in range(size)
+        ]
 
     monkeypatch.setitem(sys.modules, "reasoning_gym", SimpleNamespace(create_dataset=create_dataset))
-    made = [letter_problems(split, 2, seed) for seed in (0, 1) for split in ("train", "validation", "test")]
+    made = [letter_problems(split, 12, seed) for seed in (0, 1) for split in ("train", "validation", "test")]
     assert len(set(asked)) == 6
-    assert len({one.problem.id for split in made for one in split}) == 12
+    assert len({one.problem.id for split in made for one in split}) == 72
+    counts = Counter(one.problem.answer for one in made[0])
+    assert counts == {"1": 3, "2": 3, "3": 2, "4": 2, "5": 2}, "guessing one answer is right a fifth of the time"

@@ -5,7 +5,7 @@ them out; how often it stands in them, and the sum, are left to the reader.
 """
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,11 @@ from ptdpo.data.files import write_hints, write_problems, write_solutions
 from ptdpo.records import Hint, Problem, Solution
 
 # Texts of so many words; the package's own default is 5 to 15.
-_FEWEST_WORDS, _MOST_WORDS = 3, 6
+_FEWEST_WORDS, _MOST_WORDS = 4, 8
+# Of these answers equally many: as they are drawn, two in five are 1, and guessing it would pay.
+ANSWERS = ("1", "2", "3", "4", "5")
+# Five in a text is one in thirty.
+_DRAWN = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +41,28 @@ def letter_problems(split: str, count: int, seed: int) -> list[Counted]:
     except ImportError as error:
         raise ValueError(f"{error}: pip install reasoning-gym, and what it needs") from error
     place = {"train": 0, "validation": 1, "test": 2}[split]
-    data = reasoning_gym.create_dataset(
-        "letter_counting", size=count, seed=3 * seed + place, min_words=_FEWEST_WORDS, max_words=_MOST_WORDS
+    drawn = reasoning_gym.create_dataset(
+        "letter_counting",
+        size=_DRAWN * count,
+        seed=3 * seed + place,
+        min_words=_FEWEST_WORDS,
+        max_words=_MOST_WORDS,
     )
-    return [_counted(f"letters-{split}-{seed}-{number}", entry) for number, entry in enumerate(data)]
+    return [_counted(f"letters-{split}-{seed}-{number}", entry) for number, entry in enumerate(_balanced(drawn, count))]
+
+
+def _balanced(drawn: Iterable[Mapping[str, Any]], count: int) -> list[Mapping[str, Any]]:
+    """Return the first so many with each answer equally often, up to one."""
+    left = {answer: (count + len(ANSWERS) - 1 - n) // len(ANSWERS) for n, answer in enumerate(ANSWERS)}
+    kept = []
+    for entry in drawn:
+        if left.get(entry["answer"], 0):
+            left[entry["answer"]] -= 1
+            kept.append(entry)
+        if len(kept) == count:
+            break
+    assert len(kept) == count, f"{count} problems need more than {_DRAWN} draws each"
+    return kept
 
 
 SIZES = {"train": 480, "validation": 64, "test": 192}
