@@ -125,10 +125,11 @@ def analysis_of(usefulness: Usefulness, distances: Sequence[float], norms: Norms
     ks = powers_of_two(draws)
     for shown, label in ((False, "without"), (True, "with")):
         left.plot(ks, [usefulness.mean_pass(k, shown) for k in ks], "o-", label=label)
-    left.set(xlabel="n", ylabel="pass@n", ylim=(-0.02, 1.02))
+    left.set(xlabel="n", ylabel="pass@n", ylim=(-0.02, 1.02), xticks=ks)
     for values, label in ((norms.policy, "policy"), (norms.tutoring, "tutoring, lambda 1")):
         right.plot(range(1, len(values) + 1), values, "o-", label=label)
-    right.set(xlabel="batch of the start model", ylabel="gradient norm")
+    batches = range(1, len(norms.policy) + 1)
+    right.set(xlabel="batch of the start model", ylabel="gradient norm", xticks=batches)
     for axes in (left, right):
         axes.legend(frameon=False)
     sentence = (

@@ -88,7 +88,10 @@ def counted(size: HeadSize, most: int, say: Callable[[str], None] = print) -> An
         if peaks:
             axes.plot(*zip(*peaks, strict=True), "x:", color=line.get_color(), label=f"{way}: peak, measured")
     axes.set(xlabel="tutored tokens", ylabel="MiB", xscale="log", yscale="log")
-    axes.legend(frameon=False, fontsize=7)
+    axes.set_xticks(tokens, [str(one) for one in tokens])
+    axes.minorticks_off()
+    # Beside the curves, of which it would hide some.
+    axes.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
     full, parts, top = (size.kept(way, most) / MIB for way in get_args(Way))
     sentence = (
         f"For the {most} tokens that one generation may tutor (V={size.vocabulary}, H={size.hidden}, K={size.k}) the "

@@ -8,6 +8,8 @@ from ptdpo.analysis.result import Analysis, mean, plot, said
 from ptdpo.analysis.sampling import QUESTION, Sampler
 
 SIZES = (1, 5, 10, 20, 50, 100, 200)
+# Below this a difference of two JSDs in single precision is rounding, and may be negative.
+SMALLEST = 1e-8
 
 
 def support(sampler: Sampler, context: str = "hint", rollouts: int = 2) -> Analysis:
@@ -62,12 +64,13 @@ def _analysis(found: dict[tuple[int, str], list[tuple[float, float, float, float
             rows.append([kind, k, len(own), overlap, student, teacher, full, near, error])
             errors.setdefault(kind, []).append(error)
     for kind, values in errors.items():
-        axes.plot(sizes[: len(values)], values, "o-", label=kind)
-    axes.set_xscale("log")
-    axes.set_xlabel("K")
-    axes.set_ylabel("share of the full JSD that is lost")
+        axes.plot(sizes, [max(value, SMALLEST) for value in values], "o-", label=kind)
+    axes.set(xlabel="K", ylabel="share of the full JSD that is lost", xscale="log", yscale="log")
+    axes.set_xticks(sizes, [str(k) for k in sizes])
+    axes.minorticks_off()
     axes.legend(frameon=False, fontsize=8)
-    least, most = errors["all"][0], errors["all"][-1]
-    sentence = f"With K={sizes[0]} the Top-K loses {said(least)} of the full JSD, with K={sizes[-1]} {said(most)}."
+    lost = [f"{100 * max(value, SMALLEST):.2g} % at K={k}" for k, value in zip(sizes, errors["all"], strict=True)]
+    full = said(rows[-1][6], 5)
+    sentence = f"Of the full JSD, {full} nats in the mean, the Top-K loses {', '.join(lost)}."
     columns = ["kind", "K", "tokens", "overlap", "student tail", "teacher tail", "full JSD", "Top-K JSD", "lost"]
     return Analysis("support", sentence, columns, rows, figure)

@@ -27,8 +27,9 @@ def watch(
     seconds: Annotated[float, typer.Option(min=0.2, help="Between two looks.")] = 2.0,
     once: Annotated[bool, typer.Option("--once", help="Look once and end.")] = False,
 ) -> None:
-    """Watch a run in the terminal: its newest step, its groups, one rollout coloured by divergence, or by entropy if none is
-    tutored; Ctrl-C ends.
+    """Watch a run in the terminal: its newest step, its groups, one rollout coloured by divergence; Ctrl-C ends.
+
+    A run that tutors nothing shows a rollout by entropy.
 
     Example: `ptdpo watch runs/ptd-grpo`
     """
