@@ -7,10 +7,10 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from ptdpo.analysis import OfRecipe
 from ptdpo.analysis.divergence import compare_trainings, divergence
 from ptdpo.analysis.gap import Norms, analysis_of, gap
 from ptdpo.analysis.memory import HeadSize, counted, measure, memory, peak_bytes
+from ptdpo.analysis.of_recipe import OfRecipe
 from ptdpo.cli import app
 from ptdpo.config import Recipe, read_recipe
 from ptdpo.data.files import write_hints, write_problems

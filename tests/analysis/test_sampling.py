@@ -1,16 +1,20 @@
 """Analyses by sampling, on a tiny model whose gold is known by construction."""
 
+import json
 import math
+from dataclasses import asdict
 from typing import ClassVar
 
 import pytest
 import torch
 
-from ptdpo.analysis import Draws, Sampler
 from ptdpo.analysis.contexts import contexts
+from ptdpo.analysis.gap import on_failed, with_and_without
+from ptdpo.analysis.of_recipe import Draws, Sampler
 from ptdpo.analysis.recovery import recovery
-from ptdpo.analysis.sampling import Drawn
+from ptdpo.analysis.sampling import SAMPLED, Drawn
 from ptdpo.analysis.support import support
+from ptdpo.tutor.head import Divergence
 
 DRAWS = Draws(questions=2, samples=2, max_new_tokens=6)
 
@@ -33,6 +37,48 @@ def test_a_second_call_draws_nothing_anew(tmp_path, sampler, model, processor, t
     assert third.draw(third.rows[1], "hint") == drawn, "a line after one that a kill cut is read"
     with pytest.raises(ValueError, match="samples=2, but now samples=3"):
         Sampler(model, processor, train_rows, Draws(2, 3, 6), tmp_path, {"model": "tiny"})
+
+
+DAMAGED = [
+    {"texts": None}, {"texts": ["a"]}, {"texts": ["a", None]}, {"tokens": 3}, {"tokens": ["a", "b"]}, {"right": [1, 0]},
+    {"right": [True]}, {"right": "ab"},
+]  # fmt: skip
+
+
+def test_what_is_damaged_is_drawn_again_and_only_that(tmp_path, sampler, model, processor, train_rows):
+    """Lines of another shape, cut ones and zeros that a crash left; a later version's keys are passed over."""
+    first, second = (sampler.draw(row, "question") for row in sampler.rows)
+    line = {**asdict(second), "of a later version": 1}
+    file = tmp_path / "samples.jsonl"
+    for damage in (*DAMAGED, {"id": None}, {"context": None}):
+        file.write_text("".join(json.dumps(one) + "\n" for one in (line, {**asdict(first), **damage})))
+        told = []
+        again = Sampler(model, processor, train_rows, DRAWS, tmp_path, {"model": "tiny"}, told.append)
+        assert [again.draw(row, "question") for row in again.rows] == [first, second]
+        assert told == [f"question 1 of 2, question: {first.id}"]
+    for text in ("[1]\n", "{" * 20_000 + "\n", "null\n", "\0" * 512 + "\n", '{"id": "x", "texts": ["\ud800"'):
+        file.write_bytes(json.dumps(asdict(first)).encode() + b"\n" + text.encode("utf-8", "surrogatepass"))
+        again = Sampler(model, processor, train_rows, DRAWS, tmp_path, {"model": "tiny"}, lambda _: None)
+        assert again.draw(again.rows[0], "question") == first
+        assert again.draw(again.rows[1], "question") == second
+
+
+def test_odd_and_huge_responses_are_read_along(tmp_path, model, processor, train_rows):
+    """What a model may have said: a megabyte, HTML, control characters, nothing."""
+    texts = ["x" * 1_000_000, "</script><b>\x00\x1b[31m\u202e", "", "\x00"]
+    draws = Draws(questions=1, samples=4, max_new_tokens=6)
+    folder = tmp_path / "odd"
+    made = Sampler(model, processor, train_rows, draws, folder, {}, lambda _: None)
+    row = made.rows[0]
+    lines = [Drawn(str(row["id"]), one, texts, [6] * 4, [False, False, False, one == "hint"]) for one in SAMPLED]
+    (folder / "samples.jsonl").write_text("".join(json.dumps(asdict(line)) + "\n" for line in lines))
+    read = Sampler(model, processor, train_rows, draws, folder, {}, pytest.fail)
+    assert read.draw(row, "question").texts == texts
+    assert with_and_without(read, "hint").gain.mean == 0.25
+    assert len(on_failed(read, "hint", Divergence(k=5), rollouts=4)) <= 3 * 6
+    assert contexts(read, rollouts=4).rows[0][1] <= 3 * 6
+    assert support(read, rollouts=4).rows
+    assert {row[0]: row[4] for row in recovery(read).rows}["hint"] == 1, "recovered in part"
 
 
 def test_a_row_without_a_context_has_no_draw(sampler):

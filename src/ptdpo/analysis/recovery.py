@@ -35,8 +35,9 @@ def recovery(sampler: Sampler) -> Analysis:
         failed.plot(ks, plotted(curve), "o-", label=context)
         every.plot(ks, plotted(of_all), "o-", label=context)
     _bars(parts, rows)
-    failed.set(xlabel="n", ylabel="pass@n on questions that always fail", ylim=(-0.02, 1.02))
-    every.set(xlabel="n", ylabel="pass@n on all questions", ylim=(-0.02, 1.02))
+    ticks = powers_of_two(sampler.samples)
+    failed.set(xlabel="n", ylabel="pass@n on questions that always fail", ylim=(-0.02, 1.02), xticks=ticks)
+    every.set(xlabel="n", ylabel="pass@n on all questions", ylim=(-0.02, 1.02), xticks=ticks)
     for axes in (failed, parts, every):
         axes.legend(frameon=False, fontsize=8)
     n = sampler.samples

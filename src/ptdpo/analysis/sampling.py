@@ -82,7 +82,7 @@ class Sampler:
         self._model, self._processor, self._draws, self._say = model, processor, draws, say
         self._file = folder / "samples.jsonl"
         repair_last_line(self._file)
-        self._drawn = {(one.id, one.context): one for one in _read(self._file)}
+        self._drawn = {(one.id, one.context): one for one in _read(self._file, draws.samples)}
         self._scores = False
 
     def draw(self, row: Row, context: str) -> Drawn | None:
@@ -142,12 +142,17 @@ def hash_of(seed: int, *names: str) -> int:
     return int(hashlib.sha256(json.dumps([seed, *names]).encode()).hexdigest()[:7], 16)
 
 
-def _read(path: Path) -> Iterator[Drawn]:
+def _read(path: Path, samples: int) -> Iterator[Drawn]:
+    """Yield what was drawn before; a line that is not whole, such as one that a kill cut, is drawn again."""
     if not path.exists():
         return
+    kinds = {"texts": str, "tokens": int, "right": bool}
     for line in path.read_bytes().splitlines():
         try:
-            yield Drawn(**json.loads(line))
-        except (ValueError, TypeError):
-            # Cut by a kill: drawn again.
+            row = json.loads(line)
+            drawn = Drawn(row["id"], row["context"], *(row[name] for name in kinds))
+        except (ValueError, TypeError, KeyError, RecursionError):
             continue
+        lists = [isinstance(row[name], list) and len(row[name]) == samples for name in kinds]
+        if all(lists) and all(type(value) is kind for name, kind in kinds.items() for value in row[name]):
+            yield drawn

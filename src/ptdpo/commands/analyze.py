@@ -12,15 +12,19 @@ from ptdpo.commands.report import names_of, run_view
 from ptdpo.folders import sole_writer
 
 if TYPE_CHECKING:
-    from ptdpo.analysis import Draws, OfRecipe
+    from ptdpo.analysis.of_recipe import Draws, OfRecipe
 
 
 def _known(name: str) -> str:
-    from ptdpo.analysis import ANALYSES, OF_RECIPE
+    from ptdpo.analysis import ANALYSES
 
-    known = (*ANALYSES, *OF_RECIPE)
-    if name not in known:
-        raise typer.BadParameter(f"{name!r}: choose among {', '.join(known)}")
+    if name in ANALYSES:
+        return name
+    # With torch, which the analyses of records do without.
+    from ptdpo.analysis.of_recipe import OF_RECIPE
+
+    if name not in OF_RECIPE:
+        raise typer.BadParameter(f"{name!r}: choose among {', '.join((*ANALYSES, *OF_RECIPE))}")
     return name
 
 
@@ -51,7 +55,7 @@ def analyze(
 
     Example: `ptdpo analyze groups runs/grpo runs/ptd-grpo --out analysis`
     """
-    from ptdpo.analysis import ANALYSES, OF_RECIPE, Draws
+    from ptdpo.analysis import ANALYSES
 
     makes = (f"{name}.*", "sampling.json", "samples.jsonl", "images")
     refuse_foreign_folder("--out", folder, "analyze", makes=makes, inputs=paths, overwrite=overwrite)
@@ -60,6 +64,8 @@ def analyze(
             views = [run_view(path, named) for path, named in zip(paths, names_of(paths), strict=True)]
             analysis = ANALYSES[name](views)
         else:
+            from ptdpo.analysis.of_recipe import OF_RECIPE, Draws
+
             draws = Draws(questions, samples, max_new_tokens, seed=seed)
             analysis = OF_RECIPE[name](_asked(name, paths, assign or [], draws, steps, folder))
         written = analysis.write(folder)
@@ -71,7 +77,7 @@ def analyze(
 def _asked(
     name: str, paths: Sequence[Path], assign: Sequence[str], draws: "Draws", steps: int | None, folder: Path
 ) -> "OfRecipe":
-    from ptdpo.analysis import OfRecipe
+    from ptdpo.analysis.of_recipe import OfRecipe
     from ptdpo.config import given_once, read_recipe
 
     if len(paths) != 1 or paths[0].is_dir():
