@@ -36,6 +36,9 @@ METHODS = {
     "hdpo": {"preset": "hdpo"},
     "dapo": {"preset": "dapo", "tutoring_weight": 0.0},
     "rlcsd": {"preset": "rlcsd", "tutoring_shift_scale": 0.5},
+    "idle": {"preset": "ptd-gspo", "skip_idle_rows": True, "record_tokens": 0},
+    "idle_grpo": {"preset": "gspo", "skip_idle_rows": True, "record_tokens": 0, "tutoring_weight": 0.0},
+    "idle_dapo": {"preset": "ptd-dapo", "resampling_rounds": 0, "skip_idle_rows": True, "record_tokens": 0},
     "scaf": {"preset": "scaf-grpo", "hinted_after": 0, "tutoring_weight": 0.0},
 }
 

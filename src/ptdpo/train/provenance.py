@@ -34,7 +34,7 @@ _BESIDE = {
         "disable_tqdm", "ds3_gather_for_generation", "fsdp", "fsdp_config", "gradient_checkpointing",
         "gradient_checkpointing_kwargs", "head", "micro_batch_tokens", "num_completions_to_print",
         "per_device_eval_batch_size", "project", "push_to_hub", "record_groups", "record_steps", "record_tokens",
-        "report_to", "run_name", "share_prefix", "teacher_batch_size", "teacher_on_cpu", "use_cpu",
+        "report_to", "run_name", "share_prefix", "skip_idle_rows", "teacher_batch_size", "teacher_on_cpu", "use_cpu",
         "vllm_enable_sleep_mode", "vllm_gpu_memory_utilization", "vllm_group_port", "vllm_mode",
         "vllm_tensor_parallel_size",
     )

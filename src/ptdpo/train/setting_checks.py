@@ -41,6 +41,23 @@ def _check_splitting(args: SettingFields) -> None:
         )
 
 
+def _check_skipping(args: SettingFields) -> None:
+    """Refuse to leave rows out where the gradient of the others, or of the whole, would be another."""
+    reason = (
+        f"beta={args.beta}: every row has a reference KL"
+        if args.beta != 0
+        else "perception terms look at every row"
+        if args.perceives
+        else "entropy_coef, use_adaptive_entropy and top_entropy_quantile look at every row"
+        if args.entropy_coef != 0 or args.use_adaptive_entropy or args.top_entropy_quantile < 1
+        else f"loss_type={args.loss_type!r} is no sum over rows; {', '.join(SPLITTABLE_LOSSES)} are"
+        if args.loss_type not in SPLITTABLE_LOSSES
+        else ""
+    )
+    if reason:
+        raise ValueError(f"skip_idle_rows=True: {reason}; set skip_idle_rows=false")
+
+
 def check_combinations(args: SettingFields) -> None:
     """Refuse answers that make no sense together.
 
@@ -59,6 +76,8 @@ def check_combinations(args: SettingFields) -> None:
         )
     if args.micro_batch_tokens is not None:
         _check_splitting(args)
+    if args.skip_idle_rows:
+        _check_skipping(args)
     check_correction(args)
     if args.perceives:
         _check_perception(args)

@@ -84,6 +84,7 @@ class SettingFields(GRPOConfig):
     head: Literal["fused", "torch", "dense"] = setting("fused", "fused, torch or dense; the numbers are the same.")
     share_prefix: bool | None = setting(None, "Read a group's prompt once; None: if tutoring.")
     micro_batch_tokens: Size | None = setting(None, "Tokens per forward and backward.")
+    skip_idle_rows: bool = setting(False, "Do not read rows that nothing is learnt from.")
     teacher_on_cpu: bool = setting(False, "Keep teacher states in CPU memory.")
     engine_check_nats: Annotated[float, NOT_NEGATIVE] | None = setting(None, "Most that vLLM may differ, in nats.")
     record_steps: Annotated[int, NOT_NEGATIVE] = setting(1, "Steps between kept records; 0: none.")

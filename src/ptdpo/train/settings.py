@@ -109,6 +109,10 @@ class PTDConfig(SettingFields):
             each micro-batch is split into parts of whole groups; a group that exceeds the budget alone is read as a
             whole. The step is the same; only memory changes. For loss types grpo, dapo, dr_grpo. The teacher's
             forwards are bounded by ``teacher_batch_size``.
+        skip_idle_rows: leave rows out of the update from which nothing is learnt, with the same gradient: their
+            advantage is exactly 0 (groups that all pass or all fail) and the teacher did not read them. Only without
+            terms that look at every row (beta, entropy, perception, experts' balance); logged means over tokens
+            (entropy, clip_ratio) are then over the rows that are read, and rows/idle is the share of the others.
         teacher_on_cpu: keep what the teacher left in CPU memory between scoring and training.
         engine_check_nats: with vLLM, stop at the start or after the first update if its log-probabilities differ from
             the trainer's by more in the mean; ``None``: 0.02 in half precision or with a truncated distribution, else

@@ -8,12 +8,13 @@ TRL's own code runs between these overrides, in this order:
 - ``_generate``: hands over rollouts that exist already.
 - ``_calculate_rewards``: keeps the rewards of every rollout.
 - ``_get_per_token_logps_and_entropies``: scores through ``ptdpo.tutor.head``.
-- ``compute_loss``: splits a micro-batch by tokens.
+- ``compute_loss``: splits a micro-batch by tokens, and leaves rows out from which nothing is learnt.
 - ``_compute_loss``: adds the method's terms.
 - ``training_step``: ends an optimiser step.
 
-Without tutoring and perception the last six are TRL's own code, unless ``share_prefix`` or ``micro_batch_tokens`` ask
-for ours. The method itself is ``ptdpo.train.method``, which sees the trainer through ``ptdpo.train.trl.engine`` only.
+Without tutoring and perception the last six are TRL's own code, unless ``share_prefix``, ``micro_batch_tokens`` or
+``skip_idle_rows`` ask for ours. The method is ``ptdpo.train.method``, which sees the trainer through
+``ptdpo.train.trl.engine`` only.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -54,6 +55,7 @@ from ptdpo.train.trl.engine_check import CHECKED_TOKENS, unlogged
 from ptdpo.train.trl.feedback import Feedback, refuse_unread_feedback, said_of_rollouts, with_columns
 from ptdpo.train.trl.floor_state import FloorState
 from ptdpo.train.trl.grouping import groups_kept_together
+from ptdpo.train.trl.idle_rows import parts_of_micro_batches, refuse_unequal_skipping
 from ptdpo.train.trl.method_settings import method_settings
 from ptdpo.train.trl.metrics_file import MetricsFile
 from ptdpo.train.trl.record_files import PlainScores
@@ -74,7 +76,7 @@ from ptdpo.train.trl.setup import (
 )
 from ptdpo.train.trl.step_lines import say_steps_in_lines
 from ptdpo.train.trl.teachers import MovingAverage, check_vocabulary, teacher_named
-from ptdpo.train.trl.token_batches import TokenBudget, loss_in_parts
+from ptdpo.train.trl.token_batches import loss_in_parts
 from ptdpo.train.trl.turns import check_own_prompts, turns_of
 from ptdpo.train.trl.vllm_rollouts import set_up_vllm
 from ptdpo.train.trl.whole_checkpoints import WholeCheckpoints
@@ -180,9 +182,8 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
         self.method = Method(self.engine, method_settings(args), teacher)
         if (floor := self.method.floor) is not None:
             self.add_callback(FloorState(floor))
-        self._budget = None
-        if args.micro_batch_tokens is not None:
-            self._budget = TokenBudget(args.micro_batch_tokens, self.shares_prefix, self.engine.processes)
+        refuse_unequal_skipping(args, self.accelerator.unwrap_model(self.model), has_aux_loss=self.aux_loss_enabled)
+        self._parts = parts_of_micro_batches(args, self.engine.processes, shared=self.shares_prefix)
         refuse_streams(args, self.train_dataset)
         self.add_callback(MetricsFile())
         follow_records(self, self.engine.records, self.engine.processes.count)
@@ -255,7 +256,7 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
         if prepared.replaced is not None:
             padding: Any = self._tokenizer.pad_token_id
             replace_responses(columns, prepared.replaced, padding, engine.processes)
-        if method.terms or self._budget is not None or any(record.kept for record in prepared.records):
+        if method.terms or self._parts is not None or any(record.kept for record in prepared.records):
             columns[RECORDS] = prepared.records
         return columns
 
@@ -312,9 +313,8 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Score old, reference and current policy through one head, so that they round alike."""
-        if batch_size is not None and self._budget is not None:
-            generations = self.engine.generations
-            batch_size = self._budget.rows_within(attention_mask, logits_to_keep, generations, batch_size)
+        if batch_size is not None and self._parts is not None and (budget := self._parts.budget) is not None:
+            batch_size = budget.rows_within(attention_mask, logits_to_keep, self.engine.generations, batch_size)
         score = partial(super()._get_per_token_logps_and_entropies, batch_size=batch_size)
         if not self._own_scoring:
             scores = score(
@@ -337,11 +337,10 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Tensor:
         """The loss of a micro-batch; with ``micro_batch_tokens`` all parts but the last are differentiated here."""
-        if self._budget is None or not self.engine.training:
+        if self._parts is None or not self.engine.training:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        parts = self._budget.parts(inputs, by_rows=self.args.loss_type != "dapo")
-        loss_of = partial(self._loss, model)
-        return loss_in_parts(parts, loss_of, self.accelerator, model, self._metrics["train"])
+        parts = self._parts.of(inputs, self.engine.log)
+        return loss_in_parts(parts, partial(self._loss, model), self.accelerator, model, self._metrics["train"])
 
     def _compute_loss(self, model: Any, inputs: Any) -> Tensor:
         """-J + lambda L_PTD, (12), and the perception terms."""

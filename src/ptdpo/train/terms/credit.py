@@ -52,11 +52,11 @@ class Credit:
         own, evidence = of_tokens[tutored], self._against(micro, log_probs[tutored])
         if self.settings.use == "reweight":
             clip = self.settings.reweight_clip
-            of_tokens[tutored] = own * evidence_weights(evidence, own, weight=self._weight(), clip=clip)
+            moved = own * evidence_weights(evidence, own, weight=self._weight(), clip=clip)
         else:
-            moved = self._shifts(evidence)
-            scales = torch.where(moved == 0, step.unmoved_scale, step.moved_scale)
-            of_tokens[tutored] = shifted(own, moved) * scales
+            shift = self._shifts(evidence)
+            moved = shifted(own, shift) * torch.where(shift == 0, step.unmoved_scale, step.moved_scale)
+        of_tokens[tutored] = moved.to(of_tokens.dtype)
         return of_tokens
 
     def _shifts(self, evidence: Tensor) -> Tensor:
