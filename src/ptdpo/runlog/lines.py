@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 FOLDER = "records"
@@ -146,12 +146,16 @@ Line = QuestionLine | GroupLine | TokenLine
 KINDS: dict[type, str] = {QuestionLine: "questions", GroupLine: "groups", TokenLine: "tokens"}
 
 
+def _row(line: Line | RolloutLine) -> dict[str, Any]:
+    # ``asdict`` would copy every number.
+    return {field.name: getattr(line, field.name) for field in fields(line)}
+
+
 def as_json(line: Line) -> dict[str, Any]:
     """Return a line as JSON has it; ``step`` is its first key."""
-    # ``asdict`` would copy every number.
-    row = {field.name: getattr(line, field.name) for field in fields(line)}
+    row = _row(line)
     if isinstance(line, GroupLine):
-        row["rollouts"] = [asdict(rollout) for rollout in line.rollouts]
+        row["rollouts"] = [_row(rollout) for rollout in line.rollouts]
     if isinstance(line, TokenLine):
         for name in ("student", "teacher"):
             leading = row[name]

@@ -88,15 +88,17 @@ function writeWhy() {
   currentCard().querySelector(".because input").focus();
 }
 
+const rounded = (value) => String(Number(value.toPrecision(3)));
+
 function measures(row) {
   const lines = [];
   if (row.guessed) {
     const { right, of, chance, p } = row.guessed;
-    lines.push(["Guessed from the hint alone", `${right} of ${of} (chance ${chance}, p ${p})`]);
+    lines.push(["Guessed from the hint alone", `${right} of ${of} (chance ${rounded(chance)}, p ${rounded(p)})`]);
   }
   if (row.answered) {
     const { without, with: shown, of, gain } = row.answered;
-    lines.push(["Answered right", `${without} of ${of} without, ${shown} of ${of} with: ${gain < 0 ? "" : "+"}${gain}`]);
+    lines.push(["Answered right", `${without} of ${of} without, ${shown} of ${of} with: ${gain < 0 ? "" : "+"}${rounded(gain)}`]);
   }
   return element("dl", { class: "measures" }, ...lines.map(([name, text]) =>
     element("div", {}, element("dt", {}, name), element("dd", {}, text))));
@@ -112,7 +114,7 @@ const ORDERS = {
 function orders() {
   const found = [["file", "Order of the file"]];
   if (rows.some((row) => row.answered)) found.push(["gain", "Least useful first"]);
-  if (rows.some((row) => row.guessed)) found.push(["guessed", "Least by chance first"], ["right", "Most guessed first"]);
+  if (rows.some((row) => row.guessed)) found.push(["guessed", "Surest giveaway first"], ["right", "Most guessed first"]);
   return found;
 }
 
