@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -151,6 +152,32 @@ def test_gap_measures_the_start_model_and_its_gradients(tmp_path, recipe):
     assert values["lambda of equal norms"] == pytest.approx(sum(row["grad_norm"] for row in policy) / 2 / norm)
     assert 0 < values["divergence on failed rollouts"] < 0.694
     assert not list(out.rglob("*.safetensors")), "no model is kept"
+
+
+def test_a_gap_that_was_cut_off_ends_as_if_it_was_not(tmp_path, recipe):
+    """A kill leaves half a line of draws, and a measurement of gradients that is not finished."""
+    out = tmp_path / "out"
+    command = ["analyze", "gap", str(recipe), "--steps", "2", "--questions", "2", "--samples", "2", "--max-new-tokens",
+               "4", "--out", str(out)]  # fmt: skip
+    assert CliRunner().invoke(app, command).exit_code == 0
+    whole, drawn = (out / "gap.json").read_bytes(), (out / "samples.jsonl").read_bytes()
+    (out / "gap.json").unlink()
+    (out / "samples.jsonl").write_bytes(drawn[:-40])
+    (out / "gradients/tutoring/finished.json").unlink()
+    (out / "gradients/tutoring/metrics.jsonl").write_text('{"step": 1, "grad_norm": 1e9}\n{"step": 2, "gra')
+    found = CliRunner().invoke(app, command)
+    assert found.exit_code == 0, found.output
+    assert (out / "gap.json").read_bytes() == whole
+    assert (out / "samples.jsonl").read_bytes() == drawn
+
+
+def test_a_gap_of_data_without_its_image_is_refused_by_name(tmp_path, recipe, scenes):
+    problem = scenes[1].problem
+    write_problems(tmp_path / "problems.jsonl", [scenes[0].problem, replace(problem, images=(f"{tmp_path}/gone.png",))])
+    found = CliRunner().invoke(app, ["analyze", "gap", str(recipe), "--steps", "1", "--out", str(tmp_path / "out")])
+    assert isinstance(found.exception, ValueError)
+    assert problem.id in str(found.exception)
+    assert "gone.png" in str(found.exception)
 
 
 def test_the_tutoring_gradient_grows_with_lambda():

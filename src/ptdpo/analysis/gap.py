@@ -143,7 +143,7 @@ def analysis_of(usefulness: Usefulness, distances: Sequence[float], norms: Norms
 def expectation(gain: Estimate) -> str:
     """Return what to expect of tutoring, from the gain of pass@1 with its interval."""
     if gain.low > 0:
-        return "the teacher knows more than the student, expect tutoring to help, the more the larger the gain"
+        return "the teacher knows more than the student, expect tutoring to help; how much, this does not tell"
     if gain.high < 0:
         return "the teacher does worse than the student, expect tutoring to harm"
     return "the teacher does not tell itself apart from the student, expect little of tutoring"
