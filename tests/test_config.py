@@ -210,6 +210,11 @@ def test_every_preset_has_a_page_and_a_recipe(preset):
             {"tutoring_weight": 0.5, "tutoring_shift_scale": 0.02, "tutoring_shift_least": 0.02, "epsilon": 0.2}
             | {"tutoring_contrast_siblings": 4, "tutoring_ema_interval": 10, "tutoring_ema_rate": 1.0, "beta": 0.0},
         ),
+        (
+            "v-zero",
+            {"tutoring_evidence_gate": 0.5, "tutoring_evidence_penalty": 1.0, "tutoring_evidence_most": 2.0}
+            | {"tutoring_advantage_clip": 10.0, "tutoring_ratio_clip": 1.2, "rl_weight": 0.0, "beta": 0.0},
+        ),
         ("scaf-grpo", {"hinted_rollouts": 1, "hinted_after": 50, "tutoring_weight": 0.0, "epsilon": 0.2, "beta": 0.0}),
         ("papo-printed", {"perception_weight": 0.02, "perception_entropy_weight": 0.05, "masked_entropy_weight": 0.05}),
         ("papo", {"perception_weight": 0.02, "perception_entropy_weight": 0.05, "masked_entropy_weight": 0.0}),

@@ -150,6 +150,21 @@ _RLCSD: dict[str, Any] = {
     "tutoring_shift_least": 0.02,
     "tutoring_shift_apart": True,
 }
+# Another model, or the start, looks at a crop that shows what the question asks about; a rollout weighs more that it
+# expects more so than when it looks at another crop. No rewards.
+_V_ZERO: dict[str, Any] = {
+    **_DISTILL,
+    "tutoring_context": "question",
+    "tutoring_images": "teacher",
+    "tutoring_contrast": "images",
+    "tutoring_select": "every",
+    "tutoring_use": "advantage",
+    "tutoring_advantage_clip": 10.0,
+    "tutoring_ratio_clip": 1.2,
+    "tutoring_evidence_gate": 0.5,
+    "tutoring_evidence_penalty": 1.0,
+    "tutoring_evidence_most": 2.0,
+}
 # Groups that fail as a whole answer with a hint, and one right response takes the place of a failed one.
 _SCAF_GRPO: dict[str, Any] = {
     **_NO_TUTOR,
@@ -203,6 +218,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "srpo": _SRPO,
     "antisd": _ANTISD,
     "rlcsd": _RLCSD,
+    "v-zero": _V_ZERO,
     "scaf-grpo": _SCAF_GRPO,
     "papo": _PAPO,
     "papo-printed": _PAPO_PRINTED,

@@ -22,6 +22,10 @@ class Problem:
         prompt_with_hint: the whole question with its hint, as data sets of the reference implementation store
             it; ``None`` or empty when there is none.
         feedback: what a verifier or an environment says of failed answers to it; ``None`` or empty when there is none.
+        hints: from vague to explicit, each a text that stands alone; empty when there are none.
+        teacher_images: paths of what a teacher may see in the place of the images, or beside them: crops, marked
+            regions, higher resolution; may be empty.
+        contrast_images: paths of what it may see in the place of those to be contrasted with: other regions.
         where: it stands, for messages, where its id does not tell; no part of what it is.
     """
 
@@ -32,6 +36,9 @@ class Problem:
     source: str = ""
     prompt_with_hint: str | None = None
     feedback: str | None = None
+    hints: tuple[str, ...] = ()
+    teacher_images: tuple[str, ...] = ()
+    contrast_images: tuple[str, ...] = ()
     where: str = field(default="", compare=False, repr=False)
 
     def bad(self, reason: str) -> BadRow:

@@ -92,6 +92,8 @@ def test_sampled_distillation_is_minus_the_advantage_and_its_gradient():
     value.sum().backward()
     assert own.grad.tolist() == [-0.5, 1.0, 0.0]
     assert teacher.grad is None
+    kept = sampled_distillation(own.detach().requires_grad_(), teacher, most=0.75)
+    assert kept.tolist() == [-0.5, 0.75, 0.0]
 
 
 def test_the_gradient_of_sampled_distillation_is_that_of_the_reverse_kl():

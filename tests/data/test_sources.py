@@ -304,6 +304,7 @@ def test_the_columns_of_the_trainer(scenes):
         "answer",
         "hint",
         "prompt_with_hint",
+        "hints",
         "solution",
         "feedback",
         "instruction",

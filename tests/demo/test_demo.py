@@ -8,7 +8,9 @@ import pytest
 
 from ptdpo.config import read_recipe
 from ptdpo.data.files import read_hints
+from ptdpo.data.images import open_image
 from ptdpo.data.mosaic import hidden_rules
+from ptdpo.data.scan import read_problems
 from ptdpo.demo.run import run_demo
 from ptdpo.demo.setting import (
     Arm,
@@ -72,11 +74,16 @@ def test_a_world_is_made_once_and_holds_what_the_recipes_name(tmp_path):
         *named,
         "runs/worlds/3/data/solutions.jsonl",
         "runs/worlds/3/data/plain_hints.jsonl",
+        "runs/worlds/3/data/train_views.jsonl",
         "runs/worlds/3/expert",
     ]:
         assert (tmp_path / path.removeprefix("runs/")).exists()
     hints, plain = (read_hints(folder / "data" / f"{name}.jsonl") for name in ("hints", "plain_hints"))
     assert all(plain[key].reason == hint.reason and plain[key].look != hint.look for key, hint in hints.items())
+    for problem in read_problems(folder / "data" / "train_views.jsonl"):
+        seen, other = (open_image(path[0]).getbbox() for path in (problem.teacher_images, problem.contrast_images))
+        assert seen != other
+        assert {tuple(sorted((right - left, low - top))) for left, top, right, low in (seen, other)} == {(16, 48)}
     times = [path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")]
     assert make_world(folder, 3, MINI, expert_rows=16) == start
     assert times == [path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")]

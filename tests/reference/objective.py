@@ -52,6 +52,11 @@ class Objective:
     shift_apart: bool = False
     contrast: str = "none"
     contrasts: int = 4
+    images: str = "question"
+    most_sampled: float = math.inf
+    evidence_gate: float = 0.0
+    evidence_penalty: float = 1.0
+    evidence_most: float = 2.0
     bounded: bool = False
     standardised: bool = False
     gate: str = "none"
@@ -84,6 +89,8 @@ class Question:
     text: str
     image: Image.Image
     told: Mapping[str, str]
+    teacher_image: Image.Image | None = None
+    contrast_image: Image.Image | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,7 @@ class Row:
     sibling: str = ""
     contrasts: tuple[str, ...] = ()
     asked: str = ""
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -162,22 +170,20 @@ class Reader:
     def __init__(self, processor, temperature: float) -> None:
         self._processor, self._temperature = processor, temperature
 
-    def __call__(self, model: torch.nn.Module, text: str, image: Image.Image | None, response: Sequence[int]) -> Tensor:
-        """Return log pi(. | text, image, response so far) [t, V] at each token of the response."""
-        shown = [] if image is None else [{"type": "image", "image": image}]
-        parts = [*shown, {"type": "text", "text": text}]
+    def __call__(self, model: torch.nn.Module, text: str, seen, response: Sequence[int]) -> Tensor:
+        """Return log pi(. | text, image or images seen, response so far) [t, V] at each token of the response."""
+        image = list(seen) if isinstance(seen, tuple) else [seen]
+        parts = [*({"type": "image", "image": one} for one in image), {"type": "text", "text": text}]
         prompt = self._processor.apply_chat_template(
             [{"role": "user", "content": parts}], tokenize=False, add_generation_prompt=True
         )
-        images = None if image is None else [[image]]
-        inputs = self._processor(text=[prompt], images=images, return_tensors="pt", add_special_tokens=False)
+        inputs = self._processor(text=[prompt], images=[image], return_tensors="pt", add_special_tokens=False)
         told = torch.tensor([response])
         inputs["input_ids"] = torch.cat([inputs["input_ids"], told], dim=1)
         inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
         if "mm_token_type_ids" in inputs:
             inputs["mm_token_type_ids"] = torch.cat([inputs["mm_token_type_ids"], torch.zeros_like(told)], dim=1)
-        if image is not None:
-            inputs["pixel_values"] = inputs["pixel_values"].double()
+        inputs["pixel_values"] = inputs["pixel_values"].double()
         logits = model(**inputs).logits[0, -1 - len(response) : -1]
         return (logits / self._temperature).log_softmax(dim=-1)
 
@@ -194,6 +200,48 @@ def teacher_text(row: Row, context: str) -> str:
         return f"{row.question.text}\n\n{row.question.told['hint']}"
     told = row.sibling if context == "sibling" else row.question.told[context]
     return row.question.text + TOLD[context].format(told)
+
+
+def teacher_sees(row: Row, objective: Objective, other: Image.Image | None = None) -> tuple[Image.Image, ...]:
+    """Return the images that the teacher sees, the others of which are the teacher's, or those given."""
+    question = row.question
+    other = other or question.teacher_image
+    if objective.images == "question" and other is question.teacher_image:
+        return (question.image,)
+    return (question.image, other) if objective.images == "both" else (other,)
+
+
+def contrast_sees(row: Row, objective: Objective) -> tuple[Image.Image, ...]:
+    """Return the images of what the teacher's context is contrasted with."""
+    if objective.contrast == "question":
+        return (row.question.image,)
+    other = row.question.contrast_image if objective.contrast == "images" else None
+    return teacher_sees(row, objective, other)
+
+
+def evidence_of(objective: Objective, row: Row, teacher: torch.nn.Module, read: Reader) -> Tensor:
+    """Return [t], log q of the sampled tokens less the log of the mean of q over the contrasts."""
+    ids = torch.tensor(row.response).unsqueeze(1)
+
+    def expected(text: str, seen) -> Tensor:
+        return read.without_gradient(teacher, text, seen, row.response).gather(1, ids).squeeze(1)
+
+    log_q = expected(teacher_text(row, objective.context), teacher_sees(row, objective))
+    against = contrast_sees(row, objective)
+    return log_q - (sum(expected(text, against).exp() for text in row.contrasts) / len(row.contrasts)).log()
+
+
+def evidence_score(objective: Objective, evidence: Tensor) -> float:
+    """V-Zero's score of a rollout: the mean of max(e, 0) - gamma max(-e, 0)."""
+    return math.fsum(e if e > 0 else objective.evidence_penalty * e for e in evidence.tolist()) / len(evidence)
+
+
+def evidence_weights(objective: Objective, scores: Sequence[float]) -> list[float]:
+    """The weights of a group's rollouts: clip(1 + alpha z, 0, most), z with the deviation of n."""
+    mean = math.fsum(scores) / len(scores)
+    deviation = math.sqrt(math.fsum((score - mean) ** 2 for score in scores) / len(scores))
+    apart = [objective.evidence_gate * (score - mean) / (deviation + 1e-6) for score in scores]
+    return [min(max(1.0 + one, 0.0), objective.evidence_most) for one in apart]
 
 
 def divergence(log_p: Tensor, log_q: Tensor, objective: Objective) -> Tensor:
@@ -286,19 +334,14 @@ def _policy_gradient(objective: Objective, advantage: Tensor, log_ratio: Tensor)
 
 def _credit(objective: Objective, row: Row, weights: Weights, read: Reader, chosen: Tensor, step: Step) -> Tensor:
     """Return the advantage of each sampled token where the teacher redistributes that of the response."""
-    ids = torch.tensor(row.response).unsqueeze(1)
-
-    def expected(text: str) -> Tensor:
-        log_q = read.without_gradient(weights.teacher, text, row.question.image, row.response)
-        return log_q.gather(1, ids).squeeze(1)
-
     if not row.tutored:
         return torch.full_like(chosen, row.advantage)
-    log_q = expected(teacher_text(row, objective.context))
     if objective.contrast == "none":
-        evidence = log_q - chosen
+        text, seen = teacher_text(row, objective.context), teacher_sees(row, objective)
+        log_q = read.without_gradient(weights.teacher, text, seen, row.response)
+        evidence = log_q.gather(1, torch.tensor(row.response).unsqueeze(1)).squeeze(1) - chosen
     else:
-        evidence = log_q - sum(expected(text).exp() / len(row.contrasts) for text in row.contrasts).log()
+        evidence = evidence_of(objective, row, weights.teacher, read)
     if objective.reweighted is not None:
         # RLSD: A (1 - lambda + lambda clip((q / p)^sign(A), 1 - eps, 1 + eps)).
         sign = ((row.advantage > 0) - (row.advantage < 0)) * (1 if objective.weight > 0 else -1)
@@ -323,20 +366,23 @@ def _tutoring(
     objective: Objective, row: Row, teacher: torch.nn.Module, read: Reader, log_p: Tensor, chosen: Tensor, old: Tensor
 ) -> Tensor:
     text = teacher_text(row, objective.context)
-    log_q = read.without_gradient(teacher, text, row.question.image, row.response)
+    log_q = read.without_gradient(teacher, text, teacher_sees(row, objective), row.response)
+    off_policy = torch.ones_like(chosen)
+    if objective.ratio_clip is not None:
+        off_policy = (chosen.detach() - old).exp().clamp_max(objective.ratio_clip)
     if objective.sampled:
         advantage = log_q.gather(1, torch.tensor(row.response).unsqueeze(1)).squeeze(1) - chosen.detach()
         if objective.bounded:
             advantage = ((1 + advantage.exp()) / 2).log() / 2
+        advantage = advantage.clamp(-objective.most_sampled, objective.most_sampled)
         if objective.standardised:
             mean = advantage.mean()
             advantage = (advantage - mean) / ((advantage - mean) ** 2).mean().sqrt().clamp_min(1e-6)
         # Its value is -A, its gradient that of -A log p.
-        return -advantage * (1 + chosen - chosen.detach()) * gate(objective, row, log_p, log_q)
+        apart = -advantage * (1 + chosen - chosen.detach())
+        return row.weight * off_policy * apart * gate(objective, row, log_p, log_q)
     apart = torch.stack([divergence(p, q, objective) for p, q in zip(log_p, log_q, strict=True)])
-    if objective.ratio_clip is not None:
-        apart = apart * (chosen.detach() - old).exp().clamp_max(objective.ratio_clip)
-    return apart * gate(objective, row, log_p, log_q)
+    return row.weight * off_policy * apart * gate(objective, row, log_p, log_q)
 
 
 def gate(objective: Objective, row: Row, log_p: Tensor, log_q: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ class Recomputed:
     def __init__(self, objective: Objective, start, expert, questions, watched: Watched, accuracy: Accuracy):
         self.objective, self.questions, self.watched, self.accuracy = objective, questions, watched, accuracy
         self.processor, self.exchanged = load_processor(start), 0
+        self.weights_seen: list[float] = []
         self.read = Reader(self.processor, TEMPERATURE)
         self.start, self.expert = load_model(start).double(), load_model(expert).double()
         # Copies share their configurations: copying those takes longer than the rest of a tiny model.
@@ -39,6 +40,7 @@ class Recomputed:
         weights = Weights(policy, old, self.start, self._teacher(sampled))
         first = generation * GENERATION
         batches = [self._rows(batch, generation) for batch, _ in self.watched.batches[first : first + GENERATION]]
+        batches = self._weighed(batches, weights.teacher)
         mine = batches[number * WINDOW - first :][:WINDOW]
         # DAPO divides by the tokens of the mean step of the generation; the tutored tokens are those of this one.
         responses = sum(len(row.response) for rows in batches for row in rows) / per_generation
@@ -67,12 +69,28 @@ class Recomputed:
         found = []
         for row in (row for rows in batches for row in rows if row.tutored):
             shown = reference.teacher_text(row, self.objective.context)
-            read = [
-                self.read.without_gradient(model, text, row.question.image, row.response)
-                for model, text in ((weights.policy, row.question.text), (weights.teacher, shown))
-            ]
+            seen = reference.teacher_sees(row, self.objective)
+            sides = (weights.policy, row.question.text, row.question.image), (weights.teacher, shown, seen)
+            read = [self.read.without_gradient(*side, row.response) for side in sides]
             found += reference.gate(self.objective, row, *read).tolist()
         return sum(found) / len(found)
+
+    def _weighed(self, batches: list[list[Row]], teacher: torch.nn.Module) -> list[list[Row]]:
+        """Return the rows of a generation with their weights by evidence, group by group."""
+        if not self.objective.evidence_gate:
+            return batches
+        groups: dict[str, list[Row]] = {}
+        for row in (row for rows in batches for row in rows if row.tutored):
+            groups.setdefault(row.question.text, []).append(row)
+        weights = {}
+        for rows in groups.values():
+            evidence = (reference.evidence_of(self.objective, row, teacher, self.read) for row in rows)
+            found = reference.evidence_weights(
+                self.objective, [reference.evidence_score(self.objective, one) for one in evidence]
+            )
+            weights |= {id(row): weight for row, weight in zip(rows, found, strict=True)}
+            self.weights_seen += found
+        return [[replace(row, weight=weights.get(id(row), 1.0)) for row in rows] for rows in batches]
 
     def _scales(self, batches: list[list[Row]], weights: Weights, divisor: float) -> dict[str, float]:
         """Return what makes means of their own of the step's tokens whose advantage moves, and of the others."""
@@ -80,15 +98,7 @@ class Recomputed:
             return {}
         moved = 0
         for row in (row for rows in batches for row in rows if row.tutored):
-            ids = torch.tensor(row.response).unsqueeze(1)
-            shown = (reference.teacher_text(row, self.objective.context), *row.contrasts)
-            right, *wrong = (
-                self.read.without_gradient(weights.teacher, text, row.question.image, row.response)
-                .gather(1, ids)
-                .squeeze(1)
-                for text in shown
-            )
-            evidence = right - torch.stack(wrong).exp().mean(dim=0).log()
+            evidence = reference.evidence_of(self.objective, row, weights.teacher, self.read)
             moved += int((reference.moves_of(self.objective, evidence) != 0).sum())
         others = sum(len(row.response) for rows in batches for row in rows if row.tutored) - moved
         return {name: divisor / count for name, count in (("moved_scale", moved), ("unmoved_scale", others)) if count}
@@ -127,9 +137,11 @@ class Recomputed:
         sibling = next(iter(self._siblings(group, right, member, wanted=1.0)), "")
         wrong = self._siblings(group, right, member, wanted=0.0)[: objective.contrasts]
         told = {"question": True, "sibling": bool(sibling)}.get(objective.context, TOLD[int(name) % 4])
-        contrasts = self._contrasts(question, wrong)
+        contrasts = self._contrasts(question, wrong, sibling)
         if objective.contrast != "none":
             told = told and bool(contrasts)
+        if objective.images != "question":
+            told = told and question.teacher_image is not None
         chosen = [told and reference.is_tutored(right, n, objective.tutored) for n in range(len(group))]
         if not objective.weight:
             chosen = [False] * len(group)
@@ -157,10 +169,13 @@ class Recomputed:
         ]
         return [text.split("</think>")[-1].strip() for text in texts]
 
-    def _contrasts(self, question: Question, wrong: Sequence[str]) -> tuple[str, ...]:
+    def _contrasts(self, question: Question, wrong: Sequence[str], sibling: str) -> tuple[str, ...]:
         """Return what the teacher reads to be contrasted with its context."""
         if self.objective.contrast == "failed_siblings":
             return tuple(question.text + reference.TOLD[self.objective.context].format(text) for text in wrong if text)
+        if self.objective.contrast == "images" and question.contrast_image is not None:
+            row = Row(question, (), 0.0, True, True, sibling)
+            return (reference.teacher_text(row, self.objective.context),)
         return (question.text,) if self.objective.contrast == "question" else ()
 
     def _exchanged(self, name, response, generation, rewards, right) -> Row:

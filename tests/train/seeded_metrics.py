@@ -20,8 +20,9 @@ import torch
 from ptdpo.config import read_recipe
 from ptdpo.data.dataset import rl_dataset
 from ptdpo.data.files import write_problems, write_solutions
-from ptdpo.data.mosaic import NAMES, Scene, hidden_rules, make_scenes
+from ptdpo.data.mosaic import NAMES, Scene, hidden_rules, make_scenes, with_views
 from ptdpo.models import TinyVLMSettings, load_model, load_processor, make_tiny_vlm
+from ptdpo.records import Problem
 from ptdpo.train import PTDConfig, PTDTrainer
 from ptdpo.train.run import train_recipe
 
@@ -117,12 +118,12 @@ def run_case(name: str, world: World, folder: Path) -> list[dict[str, float]]:
 def _run_rl(path: Path, world: World, folder: Path, changes: dict) -> None:
     recipe = read_recipe(path)
     settings = {**recipe.train, **SHORT, **changes, "output_dir": str(folder)}
-    if "tutoring_teacher" in recipe.train or recipe.preset.startswith("opd"):
+    if "tutoring_teacher" in recipe.train:
         settings["tutoring_teacher"] = world.expert
     args = PTDConfig.from_preset(recipe.preset, **settings)
     plain = "plain" in recipe.data.hints
     rows = rl_dataset(
-        [scene.problem for scene in world.scenes],
+        [_problem(scene, world, recipe.data.path) for scene in world.scenes],
         {s.problem.id: replace(s.hint, look="the picture.") if plain else s.hint for s in world.scenes},
         instruction=recipe.data.instruction or "",
         solutions={scene.problem.id: scene.solution.response for scene in world.scenes},
@@ -130,6 +131,10 @@ def _run_rl(path: Path, world: World, folder: Path, changes: dict) -> None:
     processor = load_processor(world.start)
     trainer = PTDTrainer(world.start, accuracy_reward, args, train_dataset=rows, processing_class=processor)
     trainer.train()
+
+
+def _problem(scene: Scene, world: World, path: str) -> Problem:
+    return with_views(scene, world.folder / "images") if path.endswith("views.jsonl") else scene.problem
 
 
 def _run_sft(path: Path, world: World, folder: Path) -> None:

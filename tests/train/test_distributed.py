@@ -5,6 +5,8 @@ import json
 import pytest
 from safetensors.torch import load_file
 
+from ptdpo.data.dataset import rl_dataset
+from ptdpo.data.mosaic import with_views
 from ptdpo.runlog import read_records
 from tests.processes import gloo_processes as on_two_processes
 from tests.train.helpers import largest_difference, make_trainer, parameters
@@ -34,19 +36,31 @@ PATTERNS = {
     "idle_dapo-on-second": [1, 1, 1, 1, 0, 0, 1, 0],
     "idle_dapo-in-parts": [1, 1, 1, 1, 0, 0, 1, 0],
     "idle-none": [1] * 8,
+    # Only the second process has images for the teacher.
+    "seen-everywhere": [0] * 8,
+    "v_zero-everywhere": [0] * 8,
 }
 # Only the second process has a group to exchange; which prompts are drawn depends on the process.
 RESAMPLED = {"dapo": [0, 0, 1, 0, 1, 1, 1, 1]}
 TUTORED = {"papo": 0, "papo_dapo-in-parts": 0, "hdpo-on-second": 2, "hdpo-everywhere": 4}
 TUTORED |= {"idle_grpo-on-second": 0}
-TUTORED |= {"rlcsd-on-second": 4, "scaf-on-second": 0}
+TUTORED |= {"rlcsd-on-second": 4, "scaf-on-second": 0, "seen-everywhere": 4, "v_zero-everywhere": 4}
 
 
 @pytest.fixture(scope="module")
-def two_processes(tmp_path_factory, tiny_path, train_rows):
+def rows(tmp_path_factory, scenes):
+    """As ``train_rows``; only the second process has problems with images for the teacher."""
+    hints = {s.problem.id: s.hint for s in scenes}
+    folder = tmp_path_factory.mktemp("views")
+    problems = [s.problem if n == 0 else with_views(s, folder) for n, s in enumerate(scenes)]
+    return rl_dataset(problems, hints, instruction="")
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory, tiny_path, rows):
     """Parameters and metrics after one optimiser step on two processes, per pattern."""
     folder = tmp_path_factory.mktemp("ddp")
-    train_rows.with_format(None).save_to_disk(str(folder / "rows"))
+    rows.with_format(None).save_to_disk(str(folder / "rows"))
     job = {"model": tiny_path, "rows": str(folder / "rows"), "out": str(folder), "patterns": PATTERNS | RESAMPLED}
     (folder / "job.json").write_text(json.dumps(job))
     on_two_processes(WORKER, folder / "job.json", said=folder / "said.txt")
@@ -55,14 +69,14 @@ def two_processes(tmp_path_factory, tiny_path, train_rows):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(PATTERNS))
-def test_two_processes_equal_one(two_processes, tmp_path, tiny_path, processor, train_rows, name):
+def test_two_processes_equal_one(two_processes, tmp_path, tiny_path, processor, rows, name):
     from tests.train.distributed_worker import fixed_rollouts, settings_of
 
     result = json.loads((two_processes / f"{name}.json").read_text())
     tutored = TUTORED.get(name, PATTERNS[name].count(0))
     assert result.get("tutored/rollouts", 0) == tutored, "the count is that of both processes"
     settings = {**settings_of(name), "per_device_train_batch_size": 8}
-    trainer = make_trainer(tmp_path, tiny_path, processor, train_rows, **settings)
+    trainer = make_trainer(tmp_path, tiny_path, processor, rows, **settings)
     fixed_rollouts(trainer, PATTERNS[name])
     start = parameters(trainer)
     trainer.train()

@@ -179,13 +179,13 @@ def test_groups_stay_on_one_process():
 
 
 def test_data_without_hints_are_refused(tmp_path, tiny_path, processor, train_rows):
-    rows = train_rows.remove_columns(["hint", "prompt_with_hint"])
-    with pytest.raises(ValueError, match="hinted_rollouts=1: train_dataset has no column 'hint' or 'prompt_with_hint'"):
+    rows = train_rows.remove_columns(["hint", "prompt_with_hint", "hints"])
+    with pytest.raises(ValueError, match="hinted_rollouts=1: train_dataset has no column 'hints' or 'hint' or"):
         make_trainer(tmp_path, tiny_path, processor, rows, preset="scaf-grpo")
 
 
 def test_a_plan_without_any_hint_is_refused():
     settings = SimpleNamespace(hints_rollouts=True, hinted_rollouts=1, tutors=False)
     data = LoadedData([Problem("1", (), "how many?", "3")], {}, {}, "")
-    with pytest.raises(ValueError, match=r"hinted_rollouts=1, but no problem has a hint: set data\.hints"):
+    with pytest.raises(ValueError, match=r"hinted_rollouts=1, but no problem has hints: use data with a hints column"):
         check_contexts(settings, data)

@@ -56,13 +56,29 @@ def _saved(path, processor, folder, noise):
 def problems(scenes):
     """Eight problems, two of each kind; every question is told from the others by its text."""
     said = ["off by one" if TOLD[n % 4] else None for n in range(8)]
+    # Of another size than the question's: fewer visual tokens, and more.
+    views = [crop(s.problem.images[0], n) if n % 4 < 3 else {} for n, s in enumerate(scenes[:8])]
     chosen = [
-        replace(s.problem, id=str(n), problem=f"{s.problem.problem} ({n})", feedback=said[n])
+        replace(s.problem, id=str(n), problem=f"{s.problem.problem} ({n})", feedback=said[n], **views[n])
         for n, s in enumerate(scenes[:8])
     ]
     hints = {p.id: s.hint for p, s in zip(chosen, scenes, strict=False) if TOLD[int(p.id) % 4]}
     solutions = {p.id: s.solution.response for p, s in zip(chosen, scenes, strict=False) if TOLD[int(p.id) % 4]}
     return chosen, hints, solutions
+
+
+def crop(path, number):
+    """Return a part of an image for the teacher, enlarged, and another part of it to be contrasted with."""
+    whole = Image.open(path)
+    parts = {
+        "teacher_images": whole.crop((0, 0, 48, 16 + number)).resize((64, 64)),
+        "contrast_images": whole.crop((0, 30, 32, 48)),
+    }
+    paths = {}
+    for name, part in parts.items():
+        part.save(f"{path}.{number}.{name}.png")
+        paths[name] = (f"{path}.{number}.{name}.png",)
+    return paths
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +91,13 @@ def questions(problems):
         told["feedback"] = problem.feedback or ""
         told["look"] = f"Hint. Look: {hint.look}" if hint else ""
         told["hint"] = f"{told['look']}\nReason: {hint.reason}" if hint else ""
-        found[problem.id] = Question(problem.problem, Image.open(problem.images[0]).convert("RGB"), told)
+        seen = [Image.open(path[0]).convert("RGB") if path else None for path in views_of(problem)]
+        found[problem.id] = Question(problem.problem, seen[0], told, *seen[1:])
     return found
+
+
+def views_of(problem):
+    return problem.images, problem.teacher_images, problem.contrast_images
 
 
 # Groups of four, for there to be right and wrong siblings; the teacher is renewed before the second generation. With
@@ -109,6 +130,17 @@ LOUD = {
     # Open at both steps that are checked.
     "antisd": {"tutoring_weight": -1.0, "tutoring_entropy_warmup": 1, "tutoring_entropy_floor": 0.5},
     "rlcsd": {**CONTRASTED, "tutoring_shift_apart": True},
+    # Two of a group stand equally far from their mean; four do not. Some advantages are cut, some weights too.
+    "v-zero": {
+        "num_generations": 4,
+        # Problems with views are in every step that is checked.
+        "seed": 17,
+        "tutoring_evidence_gate": 1.2,
+        "tutoring_evidence_penalty": 0.5,
+        "tutoring_evidence_most": 1.5,
+        "tutoring_advantage_clip": 0.05,
+        "learning_rate": 0.02,
+    },
     "scaf-grpo": {"hinted_after": 0},
     "papo-printed": {
         "beta": 0.5,
@@ -139,6 +171,11 @@ NAMES = {
     "tutoring_shift_apart": "shift_apart",
     "tutoring_contrast": "contrast",
     "tutoring_contrast_siblings": "contrasts",
+    "tutoring_images": "images",
+    "tutoring_advantage_clip": "most_sampled",
+    "tutoring_evidence_gate": "evidence_gate",
+    "tutoring_evidence_penalty": "evidence_penalty",
+    "tutoring_evidence_most": "evidence_most",
     "tutoring_ema_interval": "average_interval",
     "hinted_scored": "hinted",
     "tutoring_ema_rate": "average_rate",
@@ -186,6 +223,21 @@ CASES["rlcsd, one wrong sibling and one mean"] = (
 CASES["rlcsd, without a contrast"] = (
     "rlcsd", {**CONTRASTED, "tutoring_contrast": "none", "tutoring_shift_apart": False}
 )  # fmt: skip
+# The teacher sees other images than the student, in each way, and with each use.
+for shown in ("teacher", "both"):
+    CASES[f"ptd-grpo, {shown} images"] = ("ptd-grpo", {**LOUD["ptd-grpo"], "tutoring_images": shown})
+CASES["ptd-grpo, teacher images in plain rows"] = (
+    "ptd-grpo", {**LOUD["ptd-grpo"], "tutoring_images": "teacher", "share_prefix": False}
+)  # fmt: skip
+CASES["hdpo, teacher images"] = ("hdpo", {**LOUD["hdpo"], "tutoring_images": "teacher"})
+CASES["rlsd, contrasted with other images"] = ("rlsd", {**LOUD["rlsd"], "tutoring_contrast": "images"})
+CASES["ptd-grpo, rollouts by their evidence"] = (
+    "ptd-grpo",
+    {
+        **LOUD["ptd-grpo"], "num_generations": 4, "tutoring_images": "both", "tutoring_contrast": "images",
+        "tutoring_evidence_gate": 0.5, "tutoring_select": "every", "seed": 10,
+    },
+)  # fmt: skip
 CASES["ptd-grpo, feedback"] = ("ptd-grpo", {**LOUD["ptd-grpo"], "tutoring_context": "feedback"})
 CASES["scaf-grpo, scored with the hint"] = ("scaf-grpo", {"hinted_after": 0, "hinted_scored": "hint"})
 CASES["rlsd, contrasted with the question"] = ("rlsd", {**LOUD["rlsd"], "tutoring_contrast": "question"})
@@ -232,5 +284,8 @@ def test_every_loss_and_gradient_is_that_of_the_formulas(case, tmp_path, start, 
         assert number != CHECKED[0] or gradients.keys() == terms_of(objective)
         for name, gradient in gradients.items():
             largest[name] = max(largest.get(name, 0.0), (gradient.norm() / total.norm()).item())
+    if preset == "v-zero":
+        most = objective.evidence_most
+        assert {0.0, most} < set(recomputed.weights_seen), "some are cut below, some above, and some are not"
     assert bool(objective.hinted) == bool(recomputed.exchanged)
     assert min(largest.values()) > 100 * TOLERANCE, "every term would be missed, and seen if its sign were wrong"

@@ -8,6 +8,7 @@ from ptdpo.train import PTDConfig
 from ptdpo.train.metrics import read_metrics
 from ptdpo.train.rollouts.privileged import draw_privileged
 from ptdpo.train.trl.batches import replace_responses
+from ptdpo.tutor.context import Shown
 from tests.one_process import OneProcess
 from tests.train.fake_engine import FakeEngine
 from tests.train.helpers import Staged, largest_difference, make_trainer, parameters
@@ -53,13 +54,18 @@ def test_right_rollouts_take_the_place_of_failed_ones(run, tiny_path):
 
 
 def test_they_are_drawn_under_what_the_teacher_reads():
-    told, asked = [{"role": "user", "content": "q, told"}], []
-    rows = [{"id": str(n // 2), "prompt": [{"role": "user", "content": "q"}]} for n in range(4)]
-    engine = FakeEngine(rows, lambda row, prompt: asked.append(prompt) or [5, 6], lambda row, ids: 1.0)
+    told, asked, graded = Shown([{"role": "user", "content": "q, told"}], ["part"]), [], []
+    rows = [{"id": str(n // 2), "prompt": [{"role": "user", "content": "q"}], "images": ["whole"]} for n in range(4)]
+    engine = FakeEngine(
+        rows,
+        lambda row, prompt: asked.append((prompt, row["images"])) or [5, 6],
+        lambda row, ids: graded.append(row["images"]) or 1.0,
+    )
     batch = engine.batch(rows, torch.ones(4, 3, dtype=torch.long), torch.ones(4, 3, dtype=torch.bool), torch.zeros(4))
     chosen = torch.tensor([False, False, True, True])
     assert draw_privileged(engine, batch, [None, None, told, told], chosen) == {2: [5, 6], 3: [5, 6]}
-    assert asked == [told, told]
+    assert asked == [(told.prompt, ["part"])] * 2
+    assert graded == [["whole"]] * 2, "rewards see the row"
 
 
 def test_rollouts_that_the_policy_did_not_draw_have_no_advantage(run):

@@ -9,6 +9,7 @@ from ptdpo.data.contexts import CONTEXTS, Column, Context, context_named
 from ptdpo.data.dataset import rl_dataset
 from ptdpo.data.load import LoadedData
 from ptdpo.data.prompts import attach_images, conversation
+from ptdpo.data.teacher_images import TeacherImages
 from ptdpo.records import Hint, Problem
 from ptdpo.train.plan import check_contexts
 from ptdpo.tutor.context import hinted_prompt, images_of, privileged_prompt
@@ -140,7 +141,13 @@ def test_a_context_is_one_entry_of_the_table(monkeypatch, processor):
     end = processor.tokenizer.eos_token
     marked = find_bad_rows([Problem("3", (), "how many?", "3", f"a{end}book")], processor=processor)
     assert [row.reason for row in marked.bad] == [f"the source holds the special token {end}"]
-    settings = SimpleNamespace(tutors=True, tutoring_weight=0.5, tutoring_context="source", hints_rollouts=False)
+    settings = SimpleNamespace(
+        tutors=True,
+        tutoring_weight=0.5,
+        tutoring_context="source",
+        hints_rollouts=False,
+        teacher_images=TeacherImages(),
+    )
     check_contexts(settings, LoadedData(problems, {}, {}, ""))
     with pytest.raises(ValueError, match="no problem says where it comes from"):
         check_contexts(settings, LoadedData(problems[1:], {}, {}, ""))
@@ -149,7 +156,7 @@ def test_a_context_is_one_entry_of_the_table(monkeypatch, processor):
 def test_only_a_sibling_waits_for_the_group_and_only_the_question_shows_nothing():
     assert [name for name, context in CONTEXTS.items() if context.needs_group] == ["sibling"]
     assert [name for name, context in CONTEXTS.items() if context.shows_nothing] == ["question"]
-    with pytest.raises(ValueError, match="tutoring_context='answr': must be one of hint, question"):
+    with pytest.raises(ValueError, match="tutoring_context='answr': must be one of hint, hints, question"):
         context_named("answr")
 
 

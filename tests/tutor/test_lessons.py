@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from ptdpo.tutor.context import Shown
 from ptdpo.tutor.groups import Groups
 from ptdpo.tutor.lessons import contexts_of, make_lessons, route_rollouts, sibling_texts
 
@@ -47,12 +48,15 @@ def test_contexts_are_those_of_the_rows():
     question = [{"role": "user", "content": "how many?"}]
     rows = [{"prompt": question, "answer": "3"}, {"prompt": question, "answer": None}]
     contexts = contexts_of(rows, "answer")
-    assert "3" in contexts[0][0]["content"]
+    assert "3" in contexts[0].prompt[0]["content"]
     assert contexts[1] is None
     told = contexts_of(rows, "sibling", [None, "<think>so</think> four"])
     assert told[0] is None
-    assert "four" in told[1][0]["content"]
-    assert "so</think>" not in told[1][0]["content"]
+    assert "four" in told[1].prompt[0]["content"]
+    assert "so</think>" not in told[1].prompt[0]["content"]
+    seeing = [{**row, "images": ["whole"], "teacher_images": ["part"]} for row in (rows[0], rows[0])]
+    seen = contexts_of([seeing[0], {**seeing[1], "teacher_images": []}], "answer", images="teacher")
+    assert (seen[0].images, seen[1]) == (["part"], None), "a row without them has no context"
 
 
 def test_siblings_are_found_among_the_texts_of_all_processes():
@@ -61,10 +65,9 @@ def test_siblings_are_found_among_the_texts_of_all_processes():
 
 
 def test_lessons_are_made_of_chosen_rollouts_that_say_something():
-    rows = [{"prompt": [], "images": [f"{n}"]} for n in range(3)]
-    contexts = [[{"role": "user", "content": str(n)}] for n in range(3)]
+    contexts = [Shown([{"role": "user", "content": str(n)}], [f"{n}"]) for n in range(3)]
     responses = [torch.tensor([1, 2]), torch.tensor([3]), torch.tensor([], dtype=torch.long)]
-    lessons = make_lessons(torch.tensor([False, True, True]), rows, contexts, responses)
+    lessons = make_lessons(torch.tensor([False, True, True]), contexts, responses)
     assert list(lessons) == [1]
-    assert (lessons[1].messages, lessons[1].images) == (contexts[1], ["1"])
+    assert (lessons[1].messages, lessons[1].images) == (contexts[1].prompt, ["1"])
     assert lessons[1].response_ids.tolist() == [3]

@@ -12,6 +12,7 @@ from ptdpo.algo.shapes import Bool, Float
 Gate = Literal["none", "teacher_entropy", "student_entropy", "agreement", "position"]
 # Gates that the teacher's reading decides alone: the weights of a whole step are known before the policy is scored.
 READ_GATES: tuple[Gate, ...] = ("teacher_entropy", "position")
+_LEAST_DEVIATION = 1e-6
 
 
 class GatedTokens(NamedTuple):
@@ -77,6 +78,39 @@ def positions(mask: Bool[Tensor, "batch time"]) -> Float[Tensor, "batch time"]:
     """Return [B, T], t / T of each token of a response, counted from 0 over the tokens of its mask."""
     count = mask.sum(dim=1, keepdim=True).clamp_min(1)
     return (mask.cumsum(dim=1) - 1).clamp_min(0) / count
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceGate:
+    """The weight of each tutored rollout, by how well it stands on what the teacher is shown (V-Zero).
+
+    w = clip(1 + alpha z, 0, most), where z is the rollout's score among those of its group: (s - mean) / (deviation +
+    1e-6), the deviation with n; 0 for a rollout alone. Its score s is the mean over its tokens of max(e, 0) - gamma
+    max(-e, 0), and e how much more the teacher expects a token than when it reads the contrast, in nats.
+
+    Attributes:
+        strength: alpha; 0: every weight is 1.
+        penalty: gamma, what tokens cost that the contrast expects more.
+        most: largest weight.
+    """
+
+    strength: float = 0.0
+    penalty: float = 1.0
+    most: float = 2.0
+
+    def score(self, evidence: Float[Tensor, " n"]) -> float:
+        """Return s of one rollout."""
+        evidence = evidence.detach().double()
+        return (evidence.clamp_min(0.0) - self.penalty * (-evidence).clamp_min(0.0)).mean().item()
+
+    def weights(self, scores: Float[Tensor, "groups rollouts"]) -> Float[Tensor, "groups rollouts"]:
+        """Return the weights of rollouts; 1 where a score is NaN, which is none."""
+        scored = ~scores.isnan()
+        count = scored.sum(dim=1, keepdim=True).clamp_min(1)
+        known = scores.where(scored, 0.0)
+        centred = (known - known.sum(dim=1, keepdim=True) / count).where(scored, 0.0)
+        deviation = (centred.square().sum(dim=1, keepdim=True) / count).sqrt()
+        return (1.0 + self.strength * centred / (deviation + _LEAST_DEVIATION)).clamp(0.0, self.most).where(scored, 1.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,10 @@ def ratio_weights(log_prob: Float[Tensor, " n"], old_log_prob: Float[Tensor, " n
 
 
 def sampled_distillation(
-    log_prob: Float[Tensor, " n"], teacher_log_prob: Float[Tensor, " n"], kind: str = "log_ratio"
+    log_prob: Float[Tensor, " n"],
+    teacher_log_prob: Float[Tensor, " n"],
+    kind: str = "log_ratio",
+    most: float = math.inf,
 ) -> Float[Tensor, " n"]:
     """Return the policy-gradient form of distillation at sampled tokens (OPD, sampled): -A, with gradient -A d log p.
 
@@ -66,6 +69,7 @@ def sampled_distillation(
         log_prob: [n], the student's log-probability of the sampled tokens.
         teacher_log_prob: [n], the teacher's.
         kind: which of the two.
+        most: A is kept within this of 0.
 
     Returns:
         [n], whose value is -A.
@@ -78,7 +82,7 @@ def sampled_distillation(
     advantage = teacher_log_prob.detach() - log_prob.detach()
     if kind == "jsd":
         advantage = 0.5 * (softplus(advantage) - math.log(2.0))
-    return -advantage * (log_prob - log_prob.detach()).exp()
+    return -advantage.clamp(-most, most) * (log_prob - log_prob.detach()).exp()
 
 
 def standardised(values: Float[Tensor, "batch time"], mask: Bool[Tensor, "batch time"]) -> Float[Tensor, "batch time"]:

@@ -55,6 +55,11 @@ def gap(asked: OfRecipe, rollouts: int = 2) -> Analysis:
     """
     settings = asked.settings
     context = settings.tutoring_context
+    if settings.tutoring_images != "question":
+        raise ValueError(
+            f"tutoring_images={settings.tutoring_images}: the gap is that of what the teacher reads; set "
+            "tutoring_images=question to measure it without the teacher's images"
+        )
     if settings.other_teacher or context == QUESTION or context not in SAMPLED:
         raise ValueError(
             f"tutoring_teacher={settings.tutoring_teacher}, tutoring_context={context}: the gap is that between the "

@@ -23,7 +23,7 @@ from ptdpo.tutor.teacher import Lesson, Teacher
 
 QUESTION = "question"
 # What a row alone can show; the question first, which shows nothing.
-SAMPLED = (QUESTION, *sorted(name for name, one in CONTEXTS.items() if one.columns))
+SAMPLED = (QUESTION, *sorted(name for name, one in CONTEXTS.items() if one.columns and not one.adaptive))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,10 @@ from typing import Any
 from ptdpo.config import BadRows
 from ptdpo.data.contexts import Material, context_columns, context_named, context_row
 from ptdpo.data.images import open_image
-from ptdpo.data.prompts import THINKING_INSTRUCTION, conversation, question_text
+from ptdpo.data.prompts import THINKING_INSTRUCTION, conversation, placed_text, question_text
 from ptdpo.data.rendering import render
 from ptdpo.data.scan import text_fault
+from ptdpo.data.teacher_images import VIEWS, TeacherImages, view_of, with_places
 from ptdpo.data.templates import EndlessTemplateError
 from ptdpo.records import BadRow, Hint, Problem
 
@@ -32,6 +33,7 @@ def find_bad_rows(
     hints: Mapping[str, Hint] | None = None,
     solutions: Mapping[str, str] | None = None,
     context: str = "hint",
+    teacher: TeacherImages | None = None,
     instruction: str = THINKING_INSTRUCTION,
 ) -> CheckedProblems:
     """Sort problems into good and bad: text, images, and whatever the processor refuses.
@@ -45,18 +47,25 @@ def find_bad_rows(
         hints: by problem id; without one, the problem's own ``prompt_with_hint`` counts.
         solutions: by problem id.
         context: what the teacher is shown counts too, unless it is known only when a group has answered.
+        teacher: which images it sees, which count too; ``None``: nobody says.
         instruction: appended to the question.
     """
     special = special_tokens(processor)
     good, bad = [], []
+    views: dict[str, list[Any]] = {}
     for problem in problems:
         material = Material(problem, (hints or {}).get(problem.id), (solutions or {}).get(problem.id), instruction)
         reason = text_fault(problem) or _special_token(material, special)
         images: list[Any] = []
         if not reason:
             images, reason = opened(problem)
+        if not reason:
+            views, reason = _views(problem, images, teacher)
         if not reason and processor is not None:
-            reason = _refused(processor, _prompts(material, context), images, max_prompt_tokens)
+            prompts = _prompts(material, context)
+            reason = _refused(processor, prompts, images, max_prompt_tokens)
+            for name, seen in views.items():
+                reason = reason or _refused(processor, prompts, seen, max_prompt_tokens, len(images), f"its {name}: ")
         if reason:
             bad.append(problem.bad(reason))
         else:
@@ -75,21 +84,50 @@ def _special_token(material: Material, special: Sequence[str]) -> str:
     shown = {name: column.fill(material) for name, column in context_columns().items()}
     texts = {"question": material.problem.problem}
     for name, value in shown.items():
-        texts[name] = "\n".join(value.values()) if isinstance(value, dict) else value or ""
+        parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value or ""]
+        texts[name] = "\n".join(parts)
     found = [(name, token) for name, text in texts.items() for token in special if token in text]
     return f"the {found[0][0]} holds the special token {found[0][1]}" if found else ""
 
 
 def opened(problem: Problem) -> tuple[list[Any], str]:
     """Return the images of a problem, or why one of them cannot be read."""
+    return _opened(problem.images, "image {}: " if len(problem.images) > 1 else "")
+
+
+def _opened(paths: Sequence[str], of: str) -> tuple[list[Any], str]:
     images = []
-    for number, path in enumerate(problem.images, start=1):
+    for number, path in enumerate(paths, start=1):
         try:
             images.append(open_image(path))
         except ValueError as error:
-            of = f"image {number}: " if len(problem.images) > 1 else ""
-            return [], f"{of}{error}"
+            return [], f"{of.format(number)}{error}"
     return images, ""
+
+
+def _views(problem: Problem, images: Sequence[Any], teacher: TeacherImages | None) -> tuple[dict[str, list[Any]], str]:
+    """Return the images that a teacher sees in the place of the question's, by column, or why it cannot.
+
+    All are opened, whether a run shows them or not.
+    """
+    seeing = teacher or TeacherImages("teacher", contrasted=True)
+    question = conversation(placed_text(problem.problem))
+    views: dict[str, list[Any]] = {}
+    for column in VIEWS:
+        others, fault = _opened(getattr(problem, column), f"image {{}} of {column}: ")
+        if fault:
+            return {}, fault
+        if column not in seeing.columns or not others:
+            continue
+        seen = view_of(images, {column: others}, seeing.shown, column) or []
+        try:
+            with_places(question, len(images), len(seen))
+        except ValueError as error:
+            if teacher is not None:
+                return {}, f"{column}: {error}"
+            continue
+        views[column] = seen
+    return views, ""
 
 
 def _prompts(material: Material, context: str) -> dict[str, str]:
@@ -99,18 +137,25 @@ def _prompts(material: Material, context: str) -> dict[str, str]:
     return {"prompt": question} | {f"prompt with its {name}": text for name, text in told.items() if text}
 
 
-def _refused(processor: Any, prompts: Mapping[str, str], images: Sequence[Any], limit: int | None) -> str:
+def _refused(
+    processor: Any,
+    prompts: Mapping[str, str],
+    images: Sequence[Any],
+    limit: int | None,
+    own: int | None = None,
+    which: str = "",
+) -> str:
     """Return why the processor refuses a row, or its longest prompt is too long; empty if neither is so."""
     # Processors raise errors of every kind: on shapes, sizes, characters.
     try:
         # The images cost the same in each: only the longest text is measured with them.
         longest = max(prompts, key=lambda name: text_length(processor, prompts[name])) if len(prompts) > 1 else "prompt"
-        length = prompt_length(processor, prompts[longest], images)
+        length = prompt_length(processor, prompts[longest], images, own)
     except EndlessTemplateError:
         raise
     except Exception as error:
-        return f"the processor refuses it ({' '.join(str(error).split()) or type(error).__name__})"
-    return f"{longest} of {length} tokens, more than {limit}" if limit is not None and length > limit else ""
+        return f"{which}the processor refuses it ({' '.join(str(error).split()) or type(error).__name__})"
+    return f"{which}{longest} of {length} tokens, more than {limit}" if limit is not None and length > limit else ""
 
 
 def text_length(processor: Any, text: str) -> int:
@@ -118,9 +163,17 @@ def text_length(processor: Any, text: str) -> int:
     return len(getattr(processor, "tokenizer", processor)(text, add_special_tokens=False)["input_ids"])
 
 
-def prompt_length(processor: Any, text: str, images: Sequence[Any]) -> int:
-    """Return the length in tokens of a rendered prompt, every visual token counted."""
-    given: dict[str, Any] = {"text": [render(processor, conversation(text), images)], "add_special_tokens": False}
+def prompt_length(processor: Any, text: str, images: Sequence[Any], own: int | None = None) -> int:
+    """Return the length in tokens of a rendered prompt, every visual token counted.
+
+    Args:
+        processor: of the model.
+        text: of the user's message.
+        images: that stand in it.
+        own: how many images the text speaks of, if those are a teacher's; ``None``: of these.
+    """
+    messages = conversation(text) if own is None else with_places(conversation(text), own, len(images))
+    given: dict[str, Any] = {"text": [render(processor, messages, images)], "add_special_tokens": False}
     if images:
         given["images"] = [list(images)]
     return len(processor(**given)["input_ids"][0])

@@ -55,6 +55,8 @@ class Context:
             reads in its place; ``None`` where the row, or the group, lacks what is shown.
         columns: any one of them must be in the training data; empty: only the prompt is read.
         needs_group: it is known only when the group has answered, so a group that fails as a whole never has it.
+        shows_response: its words introduce a response to the question, and a wrong one can stand in its place.
+        adaptive: it is a list, and which of it the teacher reads is decided while training, group by group.
         missing: what to say when no problem of a data set has it.
     """
 
@@ -62,7 +64,13 @@ class Context:
     text: Callable[[str, Row, str | None], str | None]
     columns: tuple[Column, ...] = ()
     needs_group: bool = False
+    shows_response: bool = False
+    adaptive: bool = False
     missing: str = ""
+
+    def holds(self, column: str) -> bool:
+        """Return whether what it shows may stand in a column."""
+        return any(one.name == column for one in self.columns)
 
     @property
     def shows_nothing(self) -> bool:
@@ -79,6 +87,11 @@ def context_named(name: str) -> Context:
     if name not in CONTEXTS:
         raise ValueError(f"tutoring_context={name!r}: must be one of {', '.join(CONTEXTS)}")
     return CONTEXTS[name]
+
+
+def response_contexts() -> list[str]:
+    """Return the names of the contexts whose words introduce a response."""
+    return [context.name for context in CONTEXTS.values() if context.shows_response]
 
 
 def context_columns() -> dict[str, Column]:
@@ -120,6 +133,26 @@ def hint_look(row: Row) -> str:
     return unmarked(f"Hint. Look: {hint['look']}".strip()) if isinstance(hint, Mapping) and hint.get("look") else ""
 
 
+def hint_texts(row: Row) -> list[str]:
+    """Return a row's hints from vague to explicit, as the teacher reads them; none if it has none.
+
+    They are its ``hints``; without those, where its ``hint`` says to look and then all of it, or ``hint`` as a text.
+
+    Raises:
+        ValueError: if a hint has only one of its two fields.
+    """
+    listed = [unmarked(text.strip()) for text in row.get("hints") or () if text.strip()]
+    if listed:
+        return listed
+    whole = _hint_as_text(row.get("hint"), row.get("id", "?"))
+    return [text for text in (hint_look(row), whole) if text]
+
+
+def _most_explicit(question: str, row: Row, sibling: str | None) -> str | None:
+    texts = hint_texts(row)
+    return with_hint(question, texts[-1], row.get("instruction") or "") if texts else _hinted(question, row, sibling)
+
+
 def _told(question: str, introduction: str, told: Any) -> str | None:
     # An answer may be the number 0.
     if told is None or told == "":
@@ -127,16 +160,26 @@ def _told(question: str, introduction: str, told: Any) -> str | None:
     return f"{question}\n\n{introduction}\n{unmarked(str(told))}\n\nNow respond in your own words."
 
 
+_HINT = (
+    Column("hint", {"look": _TEXT, "reason": _TEXT}, lambda m: asdict(m.hint) if m.hint else None),
+    Column("prompt_with_hint", _TEXT, lambda m: ready_made_hint_text(m.problem, m.instruction)),
+)
 _ALL = (
     Context(
         "hint",
         _hinted,
-        (
-            Column("hint", {"look": _TEXT, "reason": _TEXT}, lambda m: asdict(m.hint) if m.hint else None),
-            Column("prompt_with_hint", _TEXT, lambda m: ready_made_hint_text(m.problem, m.instruction)),
-        ),
+        _HINT,
         missing="no problem has a hint: set data.hints to a hints file, use data with a prompt_with_hint column, or "
         "choose a preset without tutoring",
+    ),
+    # Which of them the teacher reads is decided group by group, see ``ptdpo.train.rollouts.hint_choice``.
+    Context(
+        "hints",
+        _most_explicit,
+        (Column("hints", datasets.List(_TEXT), lambda m: list(m.problem.hints)), *_HINT),
+        adaptive=True,
+        missing="no problem has hints: use data with a hints column (from vague to explicit), or set data.hints to a "
+        "hints file, whose hints have two levels",
     ),
     Context("question", lambda question, row, sibling: question),
     Context(
@@ -149,6 +192,7 @@ _ALL = (
         "solution",
         lambda question, row, sibling: _told(question, "This is a worked solution:", row.get("solution")),
         (Column("solution", _TEXT, lambda m: m.solution),),
+        shows_response=True,
         missing="no problem has a solution: set data.solutions to a solutions file, or choose another context",
     ),
     Context(
@@ -165,6 +209,7 @@ _ALL = (
             question, "This is a right response to the question:", last_said(sibling or "")
         ),
         needs_group=True,
+        shows_response=True,
     ),
 )
 CONTEXTS: Mapping[str, Context] = {context.name: context for context in _ALL}

@@ -9,6 +9,7 @@ from ptdpo.data.contexts import Material, context_columns, context_row
 from ptdpo.data.images import open_image
 from ptdpo.data.prompts import THINKING_INSTRUCTION, conversation, question_text
 from ptdpo.data.readable import readable_row
+from ptdpo.data.teacher_images import CONTRAST, TEACHER, VIEWS
 from ptdpo.records import Hint, Problem
 
 _MESSAGES = [{"role": datasets.Value("string"), "content": datasets.Value("string")}]
@@ -27,8 +28,9 @@ def rl_dataset(
 ) -> datasets.Dataset:
     """Return the data set of ``PTDTrainer``: what policy and teacher read, and the answer.
 
-    ``prompt`` is what the policy reads; the columns of ``CONTEXTS`` are what a teacher is shown besides;
-    ``instruction`` tells where a hint goes: in front of it. A row that lacks what its method shows is never tutored.
+    ``prompt`` is what the policy reads; the columns of ``CONTEXTS`` are what a teacher is shown besides, and
+    ``teacher_images`` and ``contrast_images``, where some problem has them, what it may see; ``instruction`` tells
+    where a hint goes: in front of it. A row that lacks what its method shows is never tutored.
     """
     hints, solutions = hints or {}, solutions or {}
     rows = []
@@ -39,13 +41,17 @@ def rl_dataset(
                 "id": problem.id,
                 "prompt": conversation(question_text(problem, instruction), system),
                 "images": list(problem.images),
+                TEACHER: list(problem.teacher_images),
+                CONTRAST: list(problem.contrast_images),
                 "answer": problem.answer,
                 **context_row(material),
             }
         )
     told = {name: column.feature for name, column in context_columns().items()}
+    # Columns that no row fills are left out: every reward is called with all there are.
+    views = {name: _IMAGES for name in VIEWS if any(row[name] for row in rows)}
     features = datasets.Features(
-        {"id": _TEXT, "prompt": _MESSAGES, "images": _IMAGES, "answer": _TEXT, **told, "instruction": _TEXT}
+        {"id": _TEXT, "prompt": _MESSAGES, "images": _IMAGES, **views, "answer": _TEXT, **told, "instruction": _TEXT}
     )
     columns = {name: [row[name] for row in rows] for name in features}
     return datasets.Dataset.from_dict(columns, features=features).with_transform(readable)
@@ -58,9 +64,10 @@ def readable(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
     """
     if "images" not in batch:
         return batch
-    pictures = {path: open_image(path) for paths in batch["images"] for path in paths}
+    seen = [name for name in ("images", *VIEWS) if name in batch]
+    pictures = {path: open_image(path) for name in seen for paths in batch[name] for path in paths}
     rows = ({name: values[number] for name, values in batch.items()} for number in range(len(batch["images"])))
-    read = [readable_row({**row, "images": [pictures[path] for path in row["images"]]}) for row in rows]
+    read = [readable_row({**row, **{name: [pictures[path] for path in row[name]] for name in seen}}) for row in rows]
     return {name: [row[name] for row in read] for name in batch}
 
 

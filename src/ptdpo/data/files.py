@@ -7,7 +7,7 @@ from typing import Any
 
 from ptdpo.data.identity import MadeFor, question_hash
 from ptdpo.data.prompts import marked_text
-from ptdpo.data.rows import Reading, as_text, id_text, problem_of, refuse_no_file, unknown_key
+from ptdpo.data.rows import IMAGE_FIELDS, Reading, as_text, id_text, problem_of, refuse_no_file, unknown_key
 from ptdpo.folders import replacing
 from ptdpo.records import Hint, Problem, Solution
 
@@ -88,22 +88,30 @@ def parse_problem(row: Mapping[str, Any], where: str, folder: Path, reading: Rea
     fault = unknown_key(row, reading)
     if fault:
         raise ValueError(f"{where}: {fault}")
-    named = reading.key("images")
-    images = row.get(named, [])
-    images = [images] if isinstance(images, str) else _field(row, named, where, list) if named in row else []
-    for place, image in enumerate(images, start=1):
-        if not isinstance(image, str) or not image.strip():
-            raise ValueError(f"{where}: {named!r} must be a list of paths, image {place} is {json.dumps(image)[:40]}")
+    images = {name: _image_cells(row, reading.key(name), where) for name in IMAGE_FIELDS}
     for name in ("problem", "answer"):
         _field(row, reading.key(name), where, object if name == "answer" else str)
     for name in (reading.key("prompt_with_hint"), reading.key("feedback")):
         if row.get(name) is not None:
             _field(row, name, where, str)
     key = id_text(_field(row, reading.key("id"), where, object), reading.key("id"), where)
-    for place, image in enumerate(images, start=1):
-        refuse_no_file(image, f"{where}: image {place} of {named!r}")
-    paths = [str(folder / as_text(image, named, where)) for image in images]
+    paths = {}
+    for name, cells in images.items():
+        named = reading.key(name)
+        for place, image in enumerate(cells, start=1):
+            refuse_no_file(image, f"{where}: image {place} of {named!r}")
+        paths[name] = [str(folder / as_text(image, named, where)) for image in cells]
     return problem_of(row, paths, key, where, reading)
+
+
+def _image_cells(row: Mapping[str, Any], named: str, where: str) -> list[str]:
+    """Return the paths under a key, one or a list of them; none if it is not there."""
+    images = row.get(named, [])
+    images = [images] if isinstance(images, str) else _field(row, named, where, list) if named in row else []
+    for place, image in enumerate(images, start=1):
+        if not isinstance(image, str) or not image.strip():
+            raise ValueError(f"{where}: {named!r} must be a list of paths, image {place} is {json.dumps(image)[:40]}")
+    return images
 
 
 def _id(row: Mapping[str, Any], where: str) -> str:
@@ -124,6 +132,9 @@ def write_problems(path: str | Path, problems: Iterable[Problem]) -> None:
                 "source": p.source,
                 **({} if p.prompt_with_hint is None else {"prompt_with_hint": p.prompt_with_hint}),
                 **({} if p.feedback is None else {"feedback": p.feedback}),
+                **({"hints": list(p.hints)} if p.hints else {}),
+                **({"teacher_images": [_relative(i, folder) for i in p.teacher_images]} if p.teacher_images else {}),
+                **({"contrast_images": [_relative(i, folder) for i in p.contrast_images]} if p.contrast_images else {}),
             }
             for p in problems
         ),

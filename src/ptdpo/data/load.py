@@ -15,6 +15,7 @@ from ptdpo.data.parquet import hub_table, scan_table
 from ptdpo.data.prompts import THINKING_INSTRUCTION, question_text
 from ptdpo.data.rows import Reading
 from ptdpo.data.scan import Read, read_rows, sorted_out, unique
+from ptdpo.data.teacher_images import TeacherImages
 from ptdpo.records import BadRow, Hint, Problem
 from ptdpo.values import check_limits
 
@@ -54,6 +55,7 @@ def load_data(
     processor: Any = None,
     image_folder: str | Path | None = None,
     context: str = "hint",
+    teacher: TeacherImages | None = None,
     processes: int = 1,
 ) -> LoadedData:
     """Load, draw and check the problems of a recipe.
@@ -63,6 +65,7 @@ def load_data(
         processor: of the model that will read them, see ``find_bad_rows``; ``None``: it is not asked.
         image_folder: where images inside parquet files are written; by default the cache of all runs.
         context: what the teacher will read: it counts as part of a prompt, see ``find_bad_rows``.
+        teacher: which images it sees, see ``find_bad_rows``.
         processes: how many train on it.
 
     Raises:
@@ -83,6 +86,7 @@ def load_data(
         hints=hints,
         solutions=solutions,
         context=context,
+        teacher=teacher or TeacherImages(),
         instruction=instruction_of(settings),
     )
     everything = CheckedProblems(checked.good, [*read.bad, *checked.bad])

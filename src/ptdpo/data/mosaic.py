@@ -7,7 +7,7 @@ worth, by colour. The hint states the rule in words; it holds no cell, no total 
 
 import random
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -173,6 +173,36 @@ def make_scenes(
         solution = Solution(key, solution_text(name, rule, cells))
         scenes.append(Scene(problem, name, rule, cells, hint(rule), solution))
     return scenes
+
+
+def with_views(scene: Scene, folder: str | Path) -> Problem:
+    """Return a scene's problem with what a teacher may see: the cells of its rule alone, and those of another region.
+
+    The other cells are black, so that those that are seen keep their places.
+
+    Args:
+        scene: with an image.
+        folder: where the views are written, unless they are there.
+    """
+    (path,) = scene.problem.images
+    others = [region for region in REGIONS if region != scene.rule.region]
+    other = random.Random(scene.problem.id).choice(others)
+    views = {"teacher": scene.rule.region, "contrast": other}
+    written = {
+        f"{name}_images": (drawn(Path(folder) / f"{scene.problem.id}-{name}.png", _only(path, REGIONS[region])),)
+        for name, region in views.items()
+    }
+    return replace(scene.problem, **written)
+
+
+def _only(path: str, positions: Sequence[int]) -> Image.Image:
+    """Return a mosaic in which all other cells are black."""
+    mosaic = Image.open(path).convert("RGB")
+    seen = Image.new("RGB", mosaic.size)
+    for position in positions:
+        left, top = position % 3 * TILE, position // 3 * TILE
+        seen.paste(mosaic.crop((left, top, left + TILE, top + TILE)), (left, top))
+    return seen
 
 
 def drawn(path: Path, mosaic: Image.Image) -> str:

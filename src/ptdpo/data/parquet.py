@@ -17,6 +17,7 @@ from ptdpo.data.images import stored_image
 from ptdpo.data.parquet_files import one_split
 from ptdpo.data.rows import (
     FIELDS,
+    IMAGE_FIELDS,
     Reading,
     id_text,
     is_missing,
@@ -182,8 +183,8 @@ def scan_table(table: Table, reading: Reading | None = None, images: Path | None
             given = row.get(reading.key("id"))
             own = "" if is_missing(given) else id_text(given, reading.key("id"), where)
             key = own or key
-            paths = _image_paths(row.get(reading.key("images")), where, beside, folder)
-            if not paths and (lost := lost_image(row, reading)):
+            paths = {name: _image_paths(row, name, reading, where, beside, folder) for name in IMAGE_FIELDS}
+            if not paths["images"] and (lost := lost_image(row, reading)):
                 raise ValueError(f"{where}: {lost}")
             problem = problem_of(row, paths, own, where, reading, table.origin)
         except ValueError as error:
@@ -241,7 +242,8 @@ def _refuse_passed_over(table: Table, reading: Reading) -> None:
         images = looks_like_image(column) or _holds_bytes(table.schema.field(column).type)
         near = None if images else nearest_field(column, free)
         if images or (near and near[:4] == column.lower()[:4]):
-            used_as = "images" if images else near
+            used_as = near or nearest_field(column, free) if looks_like_image(column) else near
+            used_as = used_as or "images"
             raise ValueError(
                 f"{table.origin}: the column {column!r} would be passed over; if it holds the {used_as}, say so with "
                 f"data.columns={{{used_as}: {column}}}, else pass it over with --allow-unknown "
@@ -260,10 +262,14 @@ def _holds_bytes(kind: pyarrow.DataType) -> bool:
     return types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind)
 
 
-def _image_paths(cell: Any, where: str, beside: Path, folder: Path) -> list[str]:
-    """Return the paths of the images in a cell: none, one, or a list of them, as paths, bytes, or both."""
+def _image_paths(row: Row, name: str, reading: Reading, where: str, beside: Path, folder: Path) -> list[str]:
+    """Return the paths of the images in a field: none, one, or a list of them, as paths, bytes, or both."""
+    cell = row.get(reading.key(name))
     images = cell if isinstance(cell, list) else [] if cell is None else [cell]
-    return [image_path(image, f"{where}: image {place}", beside, folder) for place, image in enumerate(images, start=1)]
+    of = "" if name == "images" else f" of {reading.key(name)!r}"
+    return [
+        image_path(image, f"{where}: image {place}{of}", beside, folder) for place, image in enumerate(images, start=1)
+    ]
 
 
 def image_path(image: Any, where: str, beside: Path, folder: Path) -> str:

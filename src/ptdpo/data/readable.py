@@ -6,10 +6,11 @@ from typing import Any
 from ptdpo.data.images import open_bytes, open_image, plain_rgb
 from ptdpo.data.prompts import Prompt, image_places, marker_slip, place_images, written_parts
 from ptdpo.data.rows import lost_image_key, refuse_no_file
+from ptdpo.data.teacher_images import VIEWS
 
 # Columns that are read, whatever they hold; any other may not hold the image that a row lacks.
 _READ = frozenset(
-    ("id", "source", "prompt", "answer", "hint", "prompt_with_hint", "solution", "feedback", "instruction")
+    ("id", "source", "prompt", "answer", "hint", "hints", "prompt_with_hint", "solution", "feedback", "instruction")
 )
 # Where a part of a message keeps its image, in the forms of transformers' chat templates.
 _HELD = ("image", "path", "url", "base64")
@@ -36,12 +37,16 @@ def readable_row(row: Mapping[str, Any]) -> dict[str, Any]:
             read["images"] = _images(row["images"])
         if row.get("image") is not None:
             read["image"] = _opened(row["image"])
+        for name in VIEWS:
+            if not _is_nothing(row.get(name)):
+                read[name] = _images(row[name], f"its {name}")
         given = len(read.get("images") or ()) or int(read.get("image") is not None)
         inside = 0
         if "prompt" in row:
             read["prompt"], inside = _with_images(row["prompt"])
             read["prompt"] = _placed(read["prompt"], given)
         _refuse_doubt(read, given, inside)
+        _refuse_views_alone(read, given or inside)
         return read
     except ValueError as error:
         raise ValueError(f"row {_name(row)}: {error}") from error
@@ -60,23 +65,23 @@ def _is_nothing(images: Any) -> bool:
     return images is None or (isinstance(images, list | tuple) and not images)
 
 
-def _images(cell: Any) -> list[Any]:
+def _images(cell: Any, which: str = "its images") -> list[Any]:
     """Return the images of a cell that holds a list of them, or one."""
-    return [_opened(image) for image in (cell if isinstance(cell, list | tuple) else [cell])]
+    return [_opened(image, which) for image in (cell if isinstance(cell, list | tuple) else [cell])]
 
 
-def _opened(image: Any) -> Any:
+def _opened(image: Any, which: str = "its images") -> Any:
     if isinstance(image, Mapping):
         image = image.get("bytes") or image.get("path")
     if image is None:
-        raise ValueError("one of its images is null")
+        raise ValueError(f"one of {which} is null")
     if isinstance(image, bytes):
-        return open_bytes(image, "one of its images")
+        return open_bytes(image, f"one of {which}")
     if isinstance(image, str):
-        refuse_no_file(image, "one of its images")
+        refuse_no_file(image, f"one of {which}")
         return open_image(image)
     if not hasattr(image, "getexif"):
-        raise ValueError(f"one of its images is neither a picture, nor a path, nor bytes, found {type(image).__name__}")
+        raise ValueError(f"one of {which} is neither a picture, nor a path, nor bytes, found {type(image).__name__}")
     return plain_rgb(image)
 
 
@@ -124,13 +129,20 @@ def _refuse_slip(text: str) -> None:
         raise ValueError(f"its prompt has {slip}")
 
 
+def _refuse_views_alone(row: Mapping[str, Any], images: int) -> None:
+    """Refuse images for the teacher where the question has none: processes would wait for a vision tower in vain."""
+    alone = next((name for name in VIEWS if not _is_nothing(row.get(name)) and not images), None)
+    if alone is not None:
+        raise ValueError(f"it has {alone}, and no images that they could stand beside or in the place of")
+
+
 def _refuse_doubt(row: Mapping[str, Any], given: int, inside: int) -> None:
     """Refuse a row whose images stand in two places, or in one that is not read."""
     if not _is_nothing(row.get("images")) and row.get("image") is not None:
         raise ValueError("it has 'images' and 'image': which are meant? Leave one of the columns out")
     if given and inside:
         raise ValueError(f"its prompt holds {inside} images itself, and its columns {given} more: which are meant?")
-    if not given and not inside and (key := lost_image_key(row, _READ | {"images", "image"})):
+    if not given and not inside and (key := lost_image_key(row, _READ | {"images", "image", *VIEWS})):
         raise ValueError(
             f"it has no image, and its column {key!r} looks like one, which is not read: call it 'images' or 'image', "
             "or take it out"

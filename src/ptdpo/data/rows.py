@@ -12,7 +12,12 @@ from ptdpo.records import Problem
 
 Row = Mapping[str, Any]
 
-FIELDS = ("id", "images", "problem", "answer", "source", "prompt_with_hint", "feedback")
+# Fields that hold images: the question's, and what a teacher may see besides.
+IMAGE_FIELDS = ("images", "teacher_images", "contrast_images")
+FIELDS = (
+    "id", "images", "problem", "answer", "source", "prompt_with_hint", "feedback", "hints", "teacher_images",
+    "contrast_images",
+)  # fmt: skip
 # What people call these fields; the nearest name by spelling would be another.
 _MEANT: Mapping[str, Sequence[str]] = {
     "problem": ("question", "prompt", "query", "text", "instruction"),
@@ -141,7 +146,8 @@ def refuse_no_file(path: str, where: str) -> None:
 def nearest_field(key: str, free: Collection[str]) -> str | None:
     """Return the field that a key may have been meant for, among those that the row lacks; ``None`` if none is near."""
     if looks_like_image(key):
-        return "images" if "images" in free else None
+        near = difflib.get_close_matches(key.lower(), [name for name in IMAGE_FIELDS[1:] if name in free], cutoff=0.8)
+        return near[0] if near else "images" if "images" in free else None
     for name, others in _MEANT.items():
         if name in free and key.lower() in others:
             return name
@@ -149,12 +155,14 @@ def nearest_field(key: str, free: Collection[str]) -> str | None:
     return near[0] if near else None
 
 
-def problem_of(row: Row, images: Sequence[str], key: str, where: str, reading: Reading, source: str = "") -> Problem:
+def problem_of(
+    row: Row, images: Mapping[str, Sequence[str]], key: str, where: str, reading: Reading, source: str = ""
+) -> Problem:
     """Return the problem in a row.
 
     Args:
         row: with the fields under the keys that ``reading`` names.
-        images: paths of its images.
+        images: paths of its images, by the field of ``IMAGE_FIELDS``.
         key: its id; empty if it is to be made from its content.
         where: the row stands, for messages.
         reading: names the keys.
@@ -166,14 +174,35 @@ def problem_of(row: Row, images: Sequence[str], key: str, where: str, reading: R
     hinted, said = (row.get(reading.key(name)) for name in ("prompt_with_hint", "feedback"))
     return Problem(
         id=key,
-        images=tuple(images),
+        images=tuple(images["images"]),
         problem=optional_text(row.get(reading.key("problem")), reading.key("problem"), where),
         # Without an answer the row is a bad one, which the checks report with all the others.
         answer=unboxed(optional_text(row.get(reading.key("answer")), reading.key("answer"), where)),
         source=optional_text(row.get(reading.key("source")), reading.key("source"), where) or source,
         prompt_with_hint=None if hinted is None else optional_text(hinted, reading.key("prompt_with_hint"), where),
         feedback=None if said is None else optional_text(said, reading.key("feedback"), where),
+        hints=_texts(row.get(reading.key("hints")), reading.key("hints"), where),
+        teacher_images=tuple(images.get("teacher_images", ())),
+        contrast_images=tuple(images.get("contrast_images", ())),
     )
+
+
+def _texts(value: Any, name: str, where: str) -> tuple[str, ...]:
+    """Return a list of texts, none of them empty; one text is a list of it, and a missing value holds none.
+
+    Raises:
+        ValueError: if it is something else; begins with ``where``.
+    """
+    if is_missing(value):
+        return ()
+    value = [value] if isinstance(value, str) else value
+    odd = next((text for text in value if not isinstance(text, str)), None) if isinstance(value, list) else value
+    if odd is not None:
+        raise ValueError(f"{where}: the field {name!r} must be a list of texts, found {type(odd).__name__}")
+    texts = tuple(as_text(text, name, where).strip() for text in value)
+    if "" in texts:
+        raise ValueError(f"{where}: the field {name!r} has an empty text, number {texts.index('') + 1}")
+    return texts
 
 
 def unboxed(answer: str) -> str:

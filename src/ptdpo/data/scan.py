@@ -11,6 +11,7 @@ from ptdpo.data.files import parse_problem, scan_jsonl
 from ptdpo.data.parquet import parquet_table, scan_table
 from ptdpo.data.prompts import IMAGE_MARKER, marker_slip
 from ptdpo.data.rows import Reading, as_text
+from ptdpo.data.teacher_images import VIEWS
 from ptdpo.folders import regular_file
 from ptdpo.records import BadRow, Problem
 
@@ -105,7 +106,8 @@ def text_fault(problem: Problem) -> str:
         markers = text.count(IMAGE_MARKER)
         if markers not in (0, images):
             return f"the {name} has {markers} {IMAGE_MARKER} markers, but there are {images} images"
-    return ""
+    alone = next((name for name in VIEWS if getattr(problem, name) and not images), None)
+    return f"{alone}, but no images that they could stand beside or in the place of" if alone else ""
 
 
 def count_rows(path: str | Path, limit: int | None = None) -> int:

@@ -4,8 +4,8 @@ import random
 from dataclasses import replace
 from pathlib import Path
 
-from ptdpo.data.files import write_hints, write_solutions
-from ptdpo.data.mosaic import NAMES, hidden_rules, make_scenes
+from ptdpo.data.files import write_hints, write_problems, write_solutions
+from ptdpo.data.mosaic import NAMES, hidden_rules, make_scenes, with_views
 from ptdpo.data.prompts import question_text
 from ptdpo.demo.run import claim_folder
 from ptdpo.demo.setting import INSTRUCTION, DemoSettings, make_data
@@ -21,7 +21,8 @@ UNSTRUCTURED = "the picture."
 def make_world(folder: Path, world: int, settings: DemoSettings | None = None, expert_rows: int = EXPERT_ROWS) -> Path:
     """Make a world in a folder, unless it is there; returns the folder of its start model.
 
-    ``data`` holds train, validation and test problems, hints, hints without a place to look, and solutions; ``start``
+    ``data`` holds train, validation and test problems, the train problems with views for a teacher, hints, hints
+    without a place to look, and solutions; ``start``
     the warm-started model, which knows the rules in part; ``expert`` the same model after further fine-tuning on
     solutions by the true rules, the teacher that OPD distils.
 
@@ -36,6 +37,9 @@ def _make(folder: Path, world: int, settings: DemoSettings, expert_rows: int) ->
     claim_folder(folder, world, settings)
     data = make_data(folder / "data", world, world, settings)
     write_solutions(folder / "data" / "solutions.jsonl", [scene.solution for scene in data.train])
+    if not settings.in_words:
+        views = [with_views(scene, folder / "data" / "images") for scene in data.train]
+        write_problems(folder / "data" / "train_views.jsonl", views)
     plain = {scene.problem.id: replace(scene.hint, look=UNSTRUCTURED) for scene in data.train}
     write_hints(folder / "data" / "plain_hints.jsonl", plain, model="rule")
     start = warm_start(folder, world, settings)

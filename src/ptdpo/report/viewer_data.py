@@ -118,6 +118,7 @@ class _Filling:
             shown = {
                 "parts": _parts(question.question, [self._image(name) for name in question.images]),
                 "answer": question.answer[:MOST_CHARACTERS],
+                "seen": [self._image(name) for name in question.teacher_images],
                 "context": question.context, "hint": question.hint[:MOST_CHARACTERS], "hint_id": question.hint_id,
             }  # fmt: skip
             self._room -= len(json.dumps(shown))

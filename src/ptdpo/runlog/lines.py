@@ -25,6 +25,7 @@ class QuestionLine:
             nobody is shown more than the question.
         hint: what of it the row has, as text; empty where it has nothing.
         images: file names below ``records/images``, made smaller where they were large.
+        teacher_images: of what the teacher sees, if it sees others than the policy.
     """
 
     step: int
@@ -35,6 +36,7 @@ class QuestionLine:
     context: str = ""
     hint: str = ""
     images: Sequence[str] = ()
+    teacher_images: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from ptdpo.algo.routing import group_shares
 from ptdpo.data.contexts import Row
 from ptdpo.train.engine import NOT_TUTORED, Engine, MicroBatch, Prepared, RolloutBatch, RolloutRecord
 from ptdpo.train.method_settings import MethodSettings
-from ptdpo.train.recording import OFF, Drawn, Recorder
+from ptdpo.train.recording import OFF, Drawn, Reads, Recorder
 from ptdpo.train.rollouts.hinted import Chosen, draw_hinted
 from ptdpo.train.rollouts.resampling import resample
 from ptdpo.train.rollouts.tutored import tutor_rollouts
@@ -42,9 +42,9 @@ class Method:
         self.step = OptimiserStep()
         self._tutoring = None if settings.tutoring is None else TutoringTerm(engine, settings.tutoring)
         self._perception = None if settings.perception is None else PerceptionTerm(engine, settings.perception)
-        context = "" if settings.hinted is None else "hint"
-        context = context if settings.tutoring is None else settings.tutoring.context
-        self.recorder = None if settings.records is None else Recorder(engine, settings.records, context)
+        tutoring, context = settings.tutoring, "" if settings.hinted is None else "hints"
+        shown = (context, "question") if tutoring is None else (tutoring.context, tutoring.images)
+        self.recorder = None if settings.records is None else Recorder(engine, settings.records, Reads(*shown))
         self._hinted: Mapping[int, int] = {}
         self.terms: list[Term] = [term for term in (self._perception, self._tutoring) if term is not None]
 

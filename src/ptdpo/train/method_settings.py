@@ -1,11 +1,13 @@
 """The method's settings as records, one per part; ``None`` where a part is off. What each means: ``PTDConfig``."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ptdpo.algo.gates import FloorSettings, TokenGate
+from ptdpo.algo.gates import EvidenceGate, FloorSettings, TokenGate
 from ptdpo.algo.objectives import Estimator, Sampled, Schedule, Use
 from ptdpo.algo.routing import Select
+from ptdpo.data.teacher_images import ImagesShown
 from ptdpo.tutor.contrast import Contrast
 from ptdpo.tutor.head import Divergence
 
@@ -32,14 +34,17 @@ class TutoringSettings:
     weight: float = 0.5
     schedule: Schedule = "constant"
     context: str = "hint"
+    images: ImagesShown = "question"
     threshold: float = 1.0
     select: Select = "failed"
     rollouts: Literal["student", "teacher"] = "student"
     divergence: Divergence = field(default_factory=Divergence)
     use: Use = "loss"
     sampled: Sampled = "log_ratio"
+    most_sampled: float = math.inf
     standardised: bool = False
     gate: TokenGate = field(default_factory=TokenGate)
+    evidence_gate: EvidenceGate = field(default_factory=EvidenceGate)
     floor: FloorSettings | None = None
     keep_rl: bool = True
     reweight_clip: float = 0.2

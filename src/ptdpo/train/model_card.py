@@ -40,12 +40,16 @@ def model_card(plan: "Plan", settings: "Settings") -> str:
     )
 
 
+_SEES = {"teacher": "teacher_images in the place of the images", "both": "teacher_images beside the images"}
+
+
 def _tutoring(plan: "Plan", settings: PTDConfig) -> list[tuple[str, str]]:
     if not settings.tutors:
         return [("tutoring", "none")]
     rows = [
         ("teacher", settings.tutoring_teacher),
         ("teacher reads", settings.tutoring_context),
+        *([("teacher sees", _SEES[settings.tutoring_images])] if settings.tutoring_images != "question" else []),
         ("lambda", str(settings.tutoring_weight)),
     ]
     if settings.tutoring_context == "hint":

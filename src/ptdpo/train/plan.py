@@ -12,6 +12,7 @@ from ptdpo.config import Recipe
 from ptdpo.data.contexts import context_named
 from ptdpo.data.dataset import rl_dataset
 from ptdpo.data.load import LoadedData, instruction_of, load_data
+from ptdpo.data.teacher_images import TEACHER, TeacherImages
 from ptdpo.models.loading import check_model, load_processor, model_config
 from ptdpo.presets import SFT, settings_over_preset
 from ptdpo.train.layout import Layout, aligned_save_steps, layout_of
@@ -104,7 +105,8 @@ def make_plan(recipe: Recipe) -> Plan:
     settings = resolved_settings(recipe)
     check_model(recipe.model)
     processor = processor_if_local(recipe.model)
-    data = load_data(recipe.data, processor=processor, context=context_of(settings), processes=recipe.processes)
+    shown = {"context": context_of(settings), "teacher": teacher_images_of(settings)}
+    data = load_data(recipe.data, processor=processor, processes=recipe.processes, **shown)
     plan = plan_of(recipe, settings, data)
     if isinstance(settings, PTDConfig):
         _check_on_this_machine(settings)
@@ -118,12 +120,17 @@ def _check_templates(recipe: Recipe, settings: PTDConfig, data: LoadedData, proc
     problems = data.problems[:_CHECKED_ROWS]
     rows: Any = rl_dataset(problems, data.hints, instruction=instruction_of(recipe.data), solutions=data.solutions)
     template = settings.chat_template_kwargs if isinstance(settings.chat_template_kwargs, dict) else {}
-    refuse_unread_prompts(processor, rows, settings.tutoring_context, **template)
+    refuse_unread_prompts(processor, rows, settings.tutoring_context, images=settings.tutoring_images, **template)
 
 
 def context_of(settings: Settings) -> str:
     """Return what the teacher reads; fine-tuning has none, and a hint is the longest that a row may carry."""
     return settings.tutoring_context if isinstance(settings, PTDConfig) else "hint"
+
+
+def teacher_images_of(settings: Settings) -> TeacherImages:
+    """Return which images the teacher sees: those of the question where there is no tutoring."""
+    return settings.teacher_images if isinstance(settings, PTDConfig) and settings.tutors else TeacherImages()
 
 
 def plan_of(recipe: Recipe, settings: Settings, data: LoadedData) -> Plan:
@@ -204,10 +211,17 @@ def _solved(data: LoadedData) -> int:
 
 def check_contexts(settings: PTDConfig, data: LoadedData) -> None:
     """Refuse data in which the teacher would have nothing to read."""
-    if settings.hints_rollouts and not data.shows(context_named("hint")):
-        raise ValueError(f"hinted_rollouts={settings.hinted_rollouts}, but {context_named('hint').missing}")
+    if settings.hints_rollouts and not data.shows(context_named("hints")):
+        raise ValueError(f"hinted_rollouts={settings.hinted_rollouts}, but {context_named('hints').missing}")
     if not settings.tutors:
         return
+    for column in settings.teacher_images.columns:
+        if not any(getattr(problem, column) for problem in data.problems):
+            setting = "tutoring_images" if column == TEACHER else "tutoring_contrast"
+            raise ValueError(
+                f"{setting}={getattr(settings, setting)}, but no problem has {column}: use data with that column, or "
+                f"leave {setting} out"
+            )
     context = context_named(settings.tutoring_context)
     if not context.needs_group and not data.shows(context):
         raise ValueError(

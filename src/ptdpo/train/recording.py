@@ -12,6 +12,7 @@ from torch import Tensor
 from ptdpo.algo.teacher_topk import TeacherTopK
 from ptdpo.data.contexts import Row, context_named
 from ptdpo.data.prompts import IMAGE_MARKER, Prompt, placed_text, written_parts
+from ptdpo.data.teacher_images import ImagesShown, view_of
 from ptdpo.rewards.fallbacks import find_answer
 from ptdpo.runlog.lines import LEADING, GroupLine, Leading, Line, QuestionLine, RolloutLine, TokenLine
 from ptdpo.train.engine import Engine, Kept, MicroBatch, RolloutBatch
@@ -44,6 +45,14 @@ class _Asked:
     hint: str
 
 
+@dataclass(frozen=True, slots=True)
+class Reads:
+    """What is read besides the question: its context, empty for none, and which images are seen."""
+
+    context: str = ""
+    images: ImagesShown = "question"
+
+
 class Recorder:
     """Keeps the first groups of each batch of rollouts, and the first of their rollouts token by token.
 
@@ -53,11 +62,11 @@ class Recorder:
     Args:
         engine: writes the lines.
         settings: how much is kept.
-        context: what the teacher, or in its place the policy, is shown besides the question; empty: nobody is.
+        reads: what the teacher, or in its place the policy, is shown besides the question.
     """
 
-    def __init__(self, engine: Engine, settings: RecordSettings, context: str = "") -> None:
-        self._engine, self._settings, self._context = engine, settings, context
+    def __init__(self, engine: Engine, settings: RecordSettings, reads: Reads = Reads()) -> None:
+        self._engine, self._settings, self._reads = engine, settings, reads
         self._questions: set[tuple[str, str]] = set()
         self._texts: dict[int, str] = {}
         self._written: set[tuple[int, int, int]] = set()
@@ -176,7 +185,7 @@ class Recorder:
     def _drawn(self, line: RolloutLine, ids: Sequence[int]) -> RolloutLine:
         text = self._engine.texts(torch.tensor([list(ids)]))[0]
         found = find_answer(text)
-        changes = {"extracted": found.text or None, "place": found.place, "drawn_with": self._context}
+        changes = {"extracted": found.text or None, "place": found.place, "drawn_with": self._reads.context}
         return replace(line, response=text, tokens=len(ids), accuracy=1.0, **changes)
 
     def _question(self, step: int, row: Row, written: list[Line]) -> _Asked:
@@ -187,12 +196,14 @@ class Recorder:
             # Data without ids: questions are told apart by what they hold.
             images = self._engine.keep_images(images_of(row))
             name = f"#{_digits(json.dumps([question, answer, *images]))}"
-        asked = _asked(name, row, self._context)
+        asked = _asked(name, row, self._reads.context)
         if (asked.id, asked.hint_id) not in self._questions:
             self._questions.add((asked.id, asked.hint_id))
-            images = self._engine.keep_images(images_of(row)) if images is None else images
-            line = QuestionLine(step, asked.id, asked.hint_id, question, answer, self._context, asked.hint, images)
-            written.append(line)
+            own = images_of(row)
+            images = self._engine.keep_images(own) if images is None else images
+            seen = [] if self._reads.images == "question" else view_of(own, row, self._reads.images) or []
+            shown = self._reads.context, asked.hint, images, self._engine.keep_images(seen)
+            written.append(QuestionLine(step, asked.id, asked.hint_id, question, answer, *shown))
         return asked
 
     def _texts_of(self, ids: Sequence[int], *leading: Leading | None) -> dict[str, str]:
@@ -230,8 +241,10 @@ def _asked(name: str, row: Row, context: str) -> _Asked:
     hint = ""
     if context and context_named(context).columns:
         prompt = privileged_prompt(row, context)
-        own = row.get("hint") if context == "hint" else None
-        if isinstance(own, Mapping) and own.get("look"):
+        own = row.get("hint") if context_named(context).holds("hint") else None
+        if context_named(context).adaptive and row.get("hints"):
+            hint = "\n".join(f"{level}: {text}" for level, text in enumerate(row["hints"], start=1))
+        elif isinstance(own, Mapping) and own.get("look"):
             hint = f"Look: {own['look']}\nReason: {own.get('reason', '')}"
         elif prompt is not None:
             hint = own if isinstance(own, str) and own else prompt_text(prompt)

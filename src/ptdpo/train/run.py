@@ -19,7 +19,7 @@ from ptdpo.runlog import FINISHED, STARTED
 from ptdpo.signals import StopRequest, heeding_signals
 from ptdpo.train.checkpoints.manifest import check_whole, checkpoints_in
 from ptdpo.train.model_card import MODEL_CARD, model_card
-from ptdpo.train.plan import Plan, Settings, context_of, plan_of, resolved_settings
+from ptdpo.train.plan import Plan, Settings, context_of, plan_of, resolved_settings, teacher_images_of
 from ptdpo.train.provenance import check_same, provenance_of
 from ptdpo.train.settings import PTDConfig
 from ptdpo.train.start import whole_start
@@ -58,6 +58,7 @@ def train_recipe(recipe: Recipe) -> Path:
         recipe.data,
         processor=processor,
         context=context_of(settings),
+        teacher=teacher_images_of(settings),
         processes=recipe.processes,
     )
     plan = plan_of(recipe, settings, data)

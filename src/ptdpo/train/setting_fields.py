@@ -7,10 +7,11 @@ from transformers import SchedulerType, get_scheduler
 from trl import GRPOConfig
 
 from ptdpo.algo.divergence import Kind, Support, Tail
-from ptdpo.algo.gates import FloorSettings, Gate, TokenGate
+from ptdpo.algo.gates import EvidenceGate, FloorSettings, Gate, TokenGate
 from ptdpo.algo.objectives import Estimator, Sampled, Schedule, Use
 from ptdpo.algo.routing import Select
 from ptdpo.data.contexts import CONTEXTS
+from ptdpo.data.teacher_images import ImagesShown, TeacherImages
 from ptdpo.train.setting_types import Loss, SignedWeight, Size, Weight, one_of, setting
 from ptdpo.tutor.contrast import Contrast
 from ptdpo.tutor.head import Divergence
@@ -34,6 +35,7 @@ class SettingFields(GRPOConfig):
     tutoring_ema_rate: Annotated[float, SHARE] = setting(0.05, "Step of the moving average.")
     tutoring_ema_interval: Size = setting(1, "Optimiser steps between two of them.")
     tutoring_context: str = setting("hint", f"One of {', '.join(CONTEXTS)}.")
+    tutoring_images: ImagesShown = setting("question", one_of(ImagesShown))
     tutoring_threshold: Annotated[float, SHARE] = setting(1.0, "tau of (8).")
     tutoring_select: Select = setting("failed", one_of(Select))
     tutoring_divergence: Kind = setting("jsd", one_of(Kind))
@@ -45,12 +47,16 @@ class SettingFields(GRPOConfig):
     tutoring_schedule: Schedule = setting("constant", f"{one_of(Schedule)} To 0.")
     tutoring_use: Use = setting("loss", one_of(Use))
     tutoring_advantage: Sampled = setting("log_ratio", one_of(Sampled))
+    tutoring_advantage_clip: Annotated[float, POSITIVE] | None = setting(None, "Largest such advantage.")
     tutoring_standardised: bool = setting(False, "Advantages of a response: mean 0, deviation 1.")
     tutoring_gate: Gate = setting("none", one_of(Gate))
     tutoring_gate_sharpness: float = setting(1.0, "beta of the gate.")
     tutoring_gate_threshold: Annotated[float, NOT_NEGATIVE] | None = setting(None, "Entropy from which it turns.")
     tutoring_gate_above: Annotated[float, Range(-1, 1)] = setting(0.0, "Factor on weights above it.")
     tutoring_gate_normalised: bool = setting(False, "Weights of a step have the mean 1.")
+    tutoring_evidence_gate: Weight = setting(0.0, "alpha: rollouts by their evidence; 0: all alike.")
+    tutoring_evidence_penalty: Weight = setting(1.0, "gamma: cost of tokens that the contrast expects more.")
+    tutoring_evidence_most: Annotated[float, POSITIVE] = setting(2.0, "Largest weight of a rollout.")
     tutoring_entropy_floor: Annotated[float, POSITIVE] | None = setting(None, "Share of the first entropy.")
     tutoring_entropy_reopen: Annotated[float, POSITIVE] = setting(1.07, "Share from which it opens again.")
     tutoring_entropy_warmup: Size = setting(5, "Steps that measure the first entropy.")
@@ -114,6 +120,11 @@ class SettingFields(GRPOConfig):
         return None if named or not self.tutors else self.tutoring_teacher
 
     @property
+    def teacher_images(self) -> TeacherImages:
+        """Return which images the teacher sees."""
+        return TeacherImages(self.tutoring_images, self.tutoring_contrast == "images")
+
+    @property
     def shares_prefix(self) -> bool:
         """Return whether scoring shares prompts."""
         return self.tutors if self.share_prefix is None else self.share_prefix
@@ -128,6 +139,11 @@ class SettingFields(GRPOConfig):
             above=self.tutoring_gate_above,
             normalised=self.tutoring_gate_normalised,
         )
+
+    @property
+    def evidence_gate(self) -> EvidenceGate:
+        """Return the weights of rollouts as one record."""
+        return EvidenceGate(self.tutoring_evidence_gate, self.tutoring_evidence_penalty, self.tutoring_evidence_most)
 
     @property
     def entropy_floor(self) -> FloorSettings | None:

@@ -33,6 +33,8 @@ class PTDConfig(SettingFields):
         tutoring_context: what the teacher is shown besides the question: hint, question (nothing), answer,
             solution, feedback (what a verifier or an environment says of a failed answer), or sibling (a right
             response of the same group, without its thinking).
+        tutoring_images: which images the teacher sees: question (the student's), teacher (the column
+            ``teacher_images`` in their place) or both (those behind them). Rows without such images are not tutored.
         tutoring_threshold: tau of (8); 1.0 tutors every failed rollout.
         tutoring_select: which rollouts are tutored: failed or all of activated groups, all_fail_groups,
             with_sibling (another of the group is right), failed_with_sibling (the failed ones of these), succeeded,
@@ -51,6 +53,7 @@ class PTDConfig(SettingFields):
             no part.
         tutoring_advantage: what the advantage of a sampled token is, with u = log q - log p: log_ratio, u, or jsd,
             (log(1 + e^u) - log 2) / 2, which is bounded from below.
+        tutoring_advantage_clip: it is kept within this of 0, before anything weighs it; ``None``: it is not.
         tutoring_standardised: with ``tutoring_use=advantage``, the advantages of each response have mean 0 and
             deviation 1.
         tutoring_gate: the weight of each tutored token: none (1), teacher_entropy or student_entropy (exp(-beta H)),
@@ -61,6 +64,11 @@ class PTDConfig(SettingFields):
         tutoring_gate_above: 0: such tokens are left out; negative: they are pushed away from the teacher.
         tutoring_gate_normalised: divide the weights by their mean over the optimiser step; with teacher_entropy and
             position.
+        tutoring_evidence_gate: alpha of the weight of each rollout, clip(1 + alpha z, 0, most): z is how its evidence
+            stands out in its group, and evidence how much more the teacher expects it than what
+            ``tutoring_contrast`` shows does (V-Zero, ``ptdpo.algo.gates.EvidenceGate``); 0: every weight is 1.
+        tutoring_evidence_penalty: gamma, what tokens cost there that the contrast expects more.
+        tutoring_evidence_most: the largest weight of a rollout.
         tutoring_entropy_floor: leave tutoring out in optimiser steps in which the teacher's mean entropy over the
             tutored tokens is below this share of that of the first steps; ``None``: never.
         tutoring_entropy_reopen: from what share on it is on again.
@@ -71,9 +79,11 @@ class PTDConfig(SettingFields):
         tutoring_shift_least: moves of an advantage up to this are left out.
         tutoring_shift_apart: of the tokens that the teacher reads, those whose advantage is moved have a mean of
             their own in the loss, and so have the others; both are added.
-        tutoring_contrast: what stands in the place of p in reweight and shift: none (the policy's p stays),
+        tutoring_contrast: what stands in the place of p in reweight and shift, and gives the evidence of
+            ``tutoring_evidence_gate``: none (the policy's p stays),
             failed_siblings (the mean of what the teacher thinks when it is shown wrong responses of the same group,
-            one at a time), or question (what it thinks when it is shown nothing).
+            one at a time), question (what it thinks when it is shown nothing) or images (when ``contrast_images``
+            stand in the place of ``teacher_images``, or of the question's).
         tutoring_contrast_siblings: at most so many wrong responses.
         tutoring_rollouts: student, or teacher: in groups that fail as a whole, responses drawn under the teacher's
             context take the place of the failed ones where they are right (HDPO).

@@ -1,9 +1,11 @@
 """Which answers of tutoring are refused together, and why: see ``check_combinations``."""
 
-from ptdpo.algo.gates import READ_GATES
-from ptdpo.data.contexts import context_named
+from typing import get_args
+
+from ptdpo.algo.gates import READ_GATES, EvidenceGate
+from ptdpo.data.contexts import context_named, response_contexts
 from ptdpo.train.setting_fields import SettingFields
-from ptdpo.tutor.contrast import RESPONSES
+from ptdpo.tutor.contrast import Contrast
 
 # Uses that redistribute advantages over tokens, and add no term to the loss.
 CREDITS = ("reweight", "shift")
@@ -29,11 +31,11 @@ def check_tutoring(args: SettingFields) -> None:
             f"right sibling can be tutored; set tutoring_select={' or '.join(_WITH_SIBLING)}"
         )
     alike = args.tutoring_teacher == "current" or (args.tutoring_teacher == "frozen" and args.rl_weight == 0)
-    if context.shows_nothing and alike:
+    if context.shows_nothing and alike and args.tutoring_images == "question":
         raise ValueError(
             f"tutoring_context={context.name}: a {args.tutoring_teacher} teacher that reads the same question has "
             "nothing to teach; show it more (hint, answer, solution, sibling), or set tutoring_teacher to the "
-            "path of another model"
+            "path of another model, or tutoring_images to teacher or both"
         )
     if args.tutoring_clip is not None and args.tutoring_support != "full":
         raise ValueError(
@@ -129,20 +131,48 @@ def _check_contrast(args: SettingFields) -> None:
     contrast, context = args.tutoring_contrast, args.tutoring_context
     if args.tutoring_use != "shift" and args.tutoring_shift_apart:
         raise ValueError(f"tutoring_shift_apart=True: no advantage is moved with tutoring_use={args.tutoring_use}")
+    _check_evidence(args)
     if contrast == "none":
         return
-    if args.tutoring_use not in CREDITS:
+    if args.tutoring_use not in CREDITS and not args.tutoring_evidence_gate:
         raise ValueError(
             f"tutoring_contrast={contrast}: with tutoring_use={args.tutoring_use} the teacher is compared with the "
-            f"policy; set tutoring_use to {' or '.join(CREDITS)}, or leave it out"
+            f"policy; set tutoring_use to {' or '.join(CREDITS)}, or tutoring_evidence_gate, or leave it out"
         )
-    if contrast == "failed_siblings" and context not in RESPONSES:
+    if contrast == "failed_siblings" and not context_named(context).shows_response:
         raise ValueError(
             f"tutoring_contrast=failed_siblings: a wrong response stands in the place of a right one, and "
-            f"tutoring_context={context} shows none; set tutoring_context to {' or '.join(RESPONSES)}"
+            f"tutoring_context={context} shows none; set tutoring_context to {' or '.join(response_contexts())}"
         )
-    if contrast == "question" and context_named(context).shows_nothing:
+    if contrast == "question" and context_named(context).shows_nothing and args.tutoring_images == "question":
         raise ValueError(f"tutoring_contrast=question: is all that tutoring_context={context} shows: nothing is left")
+
+
+def _check_evidence(args: SettingFields) -> None:
+    """Refuse weights of rollouts where there is no evidence, or no term that they weigh."""
+    strength = args.tutoring_evidence_gate
+    if not strength:
+        if args.evidence_gate != EvidenceGate():
+            raise ValueError(
+                "tutoring_evidence_penalty and tutoring_evidence_most shape the weights of rollouts: set "
+                "tutoring_evidence_gate too"
+            )
+        return
+    if args.tutoring_contrast == "none":
+        raise ValueError(
+            f"tutoring_evidence_gate={strength}: evidence for what, against what? Set tutoring_contrast to "
+            f"{', '.join(get_args(Contrast)[1:])}"
+        )
+    if args.tutoring_use in CREDITS:
+        raise ValueError(
+            f"tutoring_evidence_gate={strength}: weighs a term of the loss, and tutoring_use={args.tutoring_use} has "
+            "none; leave it out"
+        )
+    if args.tutoring_rollouts == "teacher":
+        raise ValueError(
+            f"tutoring_evidence_gate={strength} with tutoring_rollouts=teacher: what the teacher drew stands on what "
+            "it was shown; leave it out"
+        )
 
 
 def _check_use(args: SettingFields) -> None:
@@ -152,10 +182,11 @@ def _check_use(args: SettingFields) -> None:
             f"tutoring_use={args.tutoring_use} looks at the sampled token only: leave tutoring_support=union and "
             "tutoring_clip"
         )
-    if args.tutoring_use != "advantage" and (args.tutoring_standardised or args.tutoring_advantage != "log_ratio"):
+    shaped = args.tutoring_standardised or args.tutoring_advantage != "log_ratio"
+    if args.tutoring_use != "advantage" and (shaped or args.tutoring_advantage_clip is not None):
         raise ValueError(
-            f"tutoring_use={args.tutoring_use}: tutoring_standardised and tutoring_advantage shape the advantage of "
-            "sampled tokens; set tutoring_use=advantage, or leave them out"
+            f"tutoring_use={args.tutoring_use}: tutoring_standardised, tutoring_advantage and tutoring_advantage_clip "
+            "shape the advantage of sampled tokens; set tutoring_use=advantage, or leave them out"
         )
     if args.tutoring_use in CREDITS:
         _check_credit(args)
@@ -183,7 +214,7 @@ def _check_use(args: SettingFields) -> None:
                 f"tutoring_ratio_clip={args.tutoring_ratio_clip}: rollouts that the policy did not draw have no "
                 "importance ratio; with tutoring_rollouts=teacher leave it out"
             )
-        if context_named(args.tutoring_context).shows_nothing:
+        if context_named(args.tutoring_context).shows_nothing and args.tutoring_images == "question":
             raise ValueError(
                 f"tutoring_rollouts=teacher: with tutoring_context={args.tutoring_context} nothing is drawn anew"
             )

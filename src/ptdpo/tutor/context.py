@@ -1,10 +1,71 @@
 """The conversation that the teacher reads: the policy's prompt, and what ``ptdpo.data.contexts`` shows besides."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from ptdpo.data.contexts import CONTEXTS, context_named, hint_look
+from ptdpo.data.contexts import CONTEXTS, context_named, hint_texts
 from ptdpo.data.prompts import IMAGE_MARKER, Prompt, interleave_images, with_hint, written_parts
+from ptdpo.data.teacher_images import TEACHER, ImagesShown, view_of, with_places
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a teacher reads in front of a response.
+
+    Attributes:
+        prompt: a conversation, or plain text.
+        images: to be put into it, unless it holds them.
+    """
+
+    prompt: Prompt
+    images: Sequence[Any] = ()
+
+    def asks(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a row whose images are these, for an engine that samples under the prompt."""
+        return {**row, "images": list(self.images), "image": None}
+
+
+def shown_to_teacher(
+    row: Mapping[str, Any],
+    context: str,
+    sibling: str | None = None,
+    *,
+    images: ImagesShown = "question",
+    column: str = TEACHER,
+) -> Shown | None:
+    """Return what the teacher reads, its images in their places; ``None`` if the row lacks what it needs.
+
+    Args:
+        row: as for ``privileged_prompt``.
+        context: as there.
+        sibling: as there.
+        images: which it sees, see ``ptdpo.data.teacher_images``.
+        column: of the images that are not the question's.
+
+    Raises:
+        ValueError: as ``privileged_prompt``, or if the question has no places for them; names the row.
+    """
+    prompt = privileged_prompt(row, context, sibling)
+    return None if prompt is None else with_images(row, prompt, images=images, column=column)
+
+
+def with_images(
+    row: Mapping[str, Any], prompt: Prompt, *, images: ImagesShown = "question", column: str = TEACHER
+) -> Shown | None:
+    """Return a prompt of a row with the images that the teacher sees; ``None`` where the row lacks them.
+
+    Raises:
+        ValueError: as ``shown_to_teacher``.
+    """
+    own = images_of(row)
+    seen = view_of(own, row, images, column)
+    if seen is None or (images == "question" and column == TEACHER):
+        return None if seen is None else Shown(prompt, seen)
+    try:
+        return Shown(with_places(prompt, len(own), len(seen)), seen)
+    except ValueError as error:
+        raise ValueError(f"row {row.get('id', '?')}: {error}") from error
 
 
 def privileged_prompt(row: Mapping[str, Any], context: str, sibling: str | None = None) -> Prompt | None:
@@ -38,22 +99,22 @@ def hinted_prompt(row: Mapping[str, Any]) -> Prompt | None:
 
 
 def hint_levels(row: Mapping[str, Any]) -> list[Prompt]:
-    """Return prompts with a row's hint from vague to explicit: where to look, then all of it; none if it has none.
+    """Return prompts with a row's hints from vague to explicit: its ``hints``, or where to look, then all of a hint.
 
-    A hint that is a text, or a ``prompt_with_hint``, has one level.
+    A hint that is a text, or a ``prompt_with_hint``, has one level; without a hint there are none.
 
     Raises:
         ValueError: as ``privileged_prompt``.
     """
-    whole = hinted_prompt(row)
-    if whole is None:
-        return []
-    look = hint_look(row)
-    if not look:
-        return [whole]
-    vague = _with_last_question(row["prompt"], lambda question: with_hint(question, look, row.get("instruction") or ""))
-    assert vague is not None
-    return [vague, whole]
+    texts, instruction = hint_texts(row), row.get("instruction") or ""
+    if not texts:
+        whole = hinted_prompt(row)
+        return [] if whole is None else [whole]
+    prompts = (
+        _with_last_question(row["prompt"], lambda question, text=text: with_hint(question, text, instruction))
+        for text in texts
+    )
+    return [prompt for prompt in prompts if prompt is not None]
 
 
 def images_of(row: Mapping[str, Any]) -> list[Any]:

@@ -10,34 +10,47 @@ from torch import Tensor
 from ptdpo.algo.objectives import log_mean
 from ptdpo.algo.teacher_topk import TeacherTopK
 from ptdpo.data.contexts import Row
-from ptdpo.data.prompts import Prompt
+from ptdpo.data.teacher_images import CONTRAST, ImagesShown
 from ptdpo.text.thinking import last_said
-from ptdpo.tutor.context import privileged_prompt
+from ptdpo.tutor.context import Shown, images_of, shown_to_teacher
 from ptdpo.tutor.groups import Groups
 from ptdpo.tutor.processes import Processes
 from ptdpo.tutor.teacher import Lesson, Teacher
 
-Contrast = Literal["none", "failed_siblings", "question"]
-# Contexts whose words introduce a response: a wrong one can stand in its place.
-RESPONSES = ("sibling", "solution")
+Contrast = Literal["none", "failed_siblings", "question", "images"]
 
 
 def contrasts_of(
-    rows: Sequence[Row], context: str, contrast: Contrast, wrong: Sequence[Sequence[str]]
-) -> list[list[Prompt]]:
+    rows: Sequence[Row],
+    context: str,
+    contrast: Contrast,
+    *,
+    wrong: Sequence[Sequence[str]] = (),
+    siblings: Sequence[str | None] | None = None,
+    images: ImagesShown = "question",
+) -> list[list[Shown]]:
     """Return for each rollout what the teacher reads besides its context; none where there is nothing to contrast.
 
     Args:
         rows: the rows of the data set, one per rollout.
-        context: one of ``RESPONSES`` for ``failed_siblings``: in its words wrong responses are shown, because what two
-            contexts have in common is to cancel.
-        contrast: ``failed_siblings``, each by itself; ``question``, nothing besides.
+        context: one of ``response_contexts`` for ``failed_siblings``: in its words wrong responses are shown, because
+            what two contexts have in common is to cancel.
+        contrast: ``failed_siblings``, each by itself; ``question``, nothing besides, and its own images; ``images``,
+            the same with the row's ``contrast_images`` in the place of its ``teacher_images``.
         wrong: the texts of wrong siblings, rollout by rollout.
+        siblings: that of a right one, for ``images``.
+        images: which the teacher sees.
     """
     if contrast == "question":
-        return [[row["prompt"]] for row in rows]
-    shown = [[_in_the_words_of(context, row, text) for text in own] for row, own in zip(rows, wrong, strict=True)]
-    return [[prompt for prompt in own if prompt is not None] for own in shown]
+        return [[Shown(row["prompt"], images_of(row))] for row in rows]
+    if contrast == "images":
+        right = siblings or [None] * len(rows)
+        pairs = zip(rows, right, strict=True)
+        found = [[shown_to_teacher(row, context, text, images=images, column=CONTRAST)] for row, text in pairs]
+    else:
+        pairs = zip(rows, wrong, strict=True)
+        found = [[_in_the_words_of(context, row, text, images) for text in own] for row, own in pairs]
+    return [[shown for shown in own if shown is not None] for own in found]
 
 
 def wrong_texts(groups: Groups, texts: Sequence[str], most: int) -> list[list[str]]:
@@ -45,17 +58,17 @@ def wrong_texts(groups: Groups, texts: Sequence[str], most: int) -> list[list[st
     return [[texts[row] for row in own] for own in groups.wrong_siblings(most)]
 
 
-def _in_the_words_of(context: str, row: Row, response: str) -> Prompt | None:
+def _in_the_words_of(context: str, row: Row, response: str, images: ImagesShown) -> Shown | None:
     if context == "solution":
         row, response = {**row, "solution": last_said(response)}, ""
-    return privileged_prompt(row, context, response)
+    return shown_to_teacher(row, context, response, images=images)
 
 
 def read_evidence(
     teacher: Teacher,
     lessons: Mapping[int, Lesson],
     read: Mapping[int, TeacherTopK],
-    contrasts: Sequence[Sequence[Prompt]],
+    contrasts: Sequence[Sequence[Shown]],
     processes: Processes,
     filler: Lesson,
 ) -> dict[int, Tensor]:
@@ -69,7 +82,11 @@ def read_evidence(
         processes: those that read at the same time.
         filler: what is read where another process has more to read.
     """
-    others = [(row, replace(lesson, messages=prompt)) for row, lesson in lessons.items() for prompt in contrasts[row]]
+    others = [
+        (row, replace(lesson, messages=shown.prompt, images=shown.images))
+        for row, lesson in lessons.items()
+        for shown in contrasts[row]
+    ]
     calls = processes.most(teacher.calls_needed(len(others)))
     if not calls:
         return {}

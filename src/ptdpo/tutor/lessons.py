@@ -10,8 +10,8 @@ from torch import Tensor
 from ptdpo.algo.routing import Select, route
 from ptdpo.algo.teacher_topk import TeacherTopK
 from ptdpo.data.contexts import Row
-from ptdpo.data.prompts import Prompt
-from ptdpo.tutor.context import images_of, privileged_prompt
+from ptdpo.data.teacher_images import ImagesShown
+from ptdpo.tutor.context import Shown, shown_to_teacher
 from ptdpo.tutor.groups import Groups
 from ptdpo.tutor.processes import Processes
 from ptdpo.tutor.teacher import Lesson, Teacher, Turns
@@ -32,16 +32,22 @@ class Routed:
     group_accuracy: float
 
 
-def contexts_of(rows: Sequence[Row], context: str, siblings: Sequence[str | None] | None = None) -> list[Prompt | None]:
+def contexts_of(
+    rows: Sequence[Row],
+    context: str,
+    siblings: Sequence[str | None] | None = None,
+    images: ImagesShown = "question",
+) -> list[Shown | None]:
     """Return what the teacher would read for each rollout; ``None`` where its row lacks it.
 
     Args:
         rows: the rows of the data set, one per rollout.
         context: what the teacher is shown.
         siblings: for each rollout the text of a right one of its group, for context ``sibling``.
+        images: which it sees.
     """
     given = siblings or [None] * len(rows)
-    return [privileged_prompt(row, context, sibling) for row, sibling in zip(rows, given, strict=True)]
+    return [shown_to_teacher(row, context, text, images=images) for row, text in zip(rows, given, strict=True)]
 
 
 def sibling_texts(groups: Groups, texts: Sequence[str]) -> list[str | None]:
@@ -101,8 +107,7 @@ def routing_reasons(
 
 def make_lessons(
     chosen: Bool[Tensor, " rows"],
-    rows: Sequence[Row],
-    contexts: Sequence[Prompt | None],
+    contexts: Sequence[Shown | None],
     responses: Sequence[Tensor],
     written: Sequence[Tensor] | None = None,
     turns: Sequence[Turns] | None = None,
@@ -113,8 +118,7 @@ def make_lessons(
 
     Args:
         chosen: the rollouts that are tutored.
-        rows: the rows of the data set, one per rollout.
-        contexts: what the teacher reads for each.
+        contexts: what the teacher reads for each rollout.
         responses: the ids of each response, without padding.
         written: which of them the policy wrote; ``None``: all.
         turns: what else each has of several turns; ``None``: nothing.
@@ -126,7 +130,7 @@ def make_lessons(
         own = None if written is None else written[row]
         others = Turns() if turns is None else turns[row]
         if len(responses[row]) and (own is None or bool(own.any())) and others.images is not None:
-            lessons[row] = Lesson(context, images_of(rows[row]), responses[row], own, others)
+            lessons[row] = Lesson(context.prompt, context.images, responses[row], own, others)
     return lessons
 
 

@@ -5,8 +5,9 @@ from typing import Any
 
 from ptdpo.data.prompts import Prompt, written_parts
 from ptdpo.data.rendering import reads_parts, render
+from ptdpo.data.teacher_images import ImagesShown
 from ptdpo.data.templates import apply_template
-from ptdpo.tutor.context import images_of, privileged_prompt
+from ptdpo.tutor.context import images_of, shown_to_teacher
 
 _SHOWN = 600
 
@@ -16,6 +17,8 @@ def refuse_unread_prompts(
     rows: Iterable[Mapping[str, Any]],
     context: str,
     own: Sequence[Mapping[str, Any]] = (),
+    *,
+    images: ImagesShown = "question",
     **template: Any,
 ) -> None:
     """Refuse a chat template that loses the question or what the teacher is shown besides.
@@ -28,6 +31,7 @@ def refuse_unread_prompts(
         rows: the first rows of the training data.
         context: what the teacher is shown.
         own: arguments of the chat template for each row, in the place of those for all; empty: there are none.
+        images: which images the teacher sees.
         **template: arguments of the chat template for all.
 
     Raises:
@@ -38,11 +42,12 @@ def refuse_unread_prompts(
             # An environment will write it.
             continue
         name, arguments = f"row {row.get('id', number)}", {**template, **(own[number] if own else {})}
-        images = images_of(row)
-        _refuse(f"{name}: the policy", row["prompt"], _policy_reads(processor, row["prompt"], images, arguments))
-        shown = privileged_prompt(row, context)
+        prompt, reads = row["prompt"], _policy_reads(processor, row["prompt"], images_of(row), arguments)
+        _refuse(f"{name}: the policy", prompt, reads)
+        shown = shown_to_teacher(row, context, images=images)
         if shown is not None:
-            _refuse(f"{name}: the teacher", shown, render(processor, shown, images, **arguments))
+            rendered = render(processor, shown.prompt, shown.images, **arguments)
+            _refuse(f"{name}: the teacher", shown.prompt, rendered)
 
 
 def _policy_reads(processor: Any, prompt: Prompt, images: list[Any], template: dict[str, Any]) -> str:

@@ -40,7 +40,7 @@ class Lesson:
 
     Attributes:
         messages: what the teacher is shown, without images: a conversation, or plain text.
-        images: the images of the question.
+        images: that it sees in it.
         response_ids: [t], the student's own tokens, without padding; among them what tools and environments answered.
         written: [t] bool, those that the student wrote: only there does the teacher leave something; ``None``: all.
         turns: what else it has of several turns.
@@ -68,12 +68,14 @@ class TeacherReading:
         problem_id: the row's id, empty if the data has none.
         evidence: [n], how much more the teacher expects these tokens than when it reads what its context is contrasted
             with, in nats; ``None``: nothing is contrasted.
+        weight: of the rollout, by its evidence.
     """
 
     in_tutored_group: bool
     teacher: TeacherTopK | None = None
     problem_id: str = ""
     evidence: Tensor | None = None
+    weight: float = 1.0
 
     @property
     def tokens(self) -> int:

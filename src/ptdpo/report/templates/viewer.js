@@ -59,15 +59,18 @@ function readersOf(group) {
 function questionOf(group) {
   const question = viewer.questions[group.question];
   if (!question) return make("p", `The question ${group.id} is not in the records.`, { class: "quiet" });
-  const shown = question.parts.map((part) => (typeof part === "string" ? visible(part) : viewer.images[part]
-    ? make("img", null, { src: viewer.images[part], alt: `image of question ${group.id}` })
-    : make("span", "(an image that is missing, or did not fit into the page)", { class: "quiet" })));
+  const picture = (number, whose) => (viewer.images[number]
+    ? make("img", null, { src: viewer.images[number], alt: `image of ${whose} ${group.id}` })
+    : make("span", "(an image that is missing, or did not fit into the page)", { class: "quiet" }));
+  const shown = question.parts.map((part) => (typeof part === "string" ? visible(part) : picture(part, "question")));
   // Images in front of all words stand beside them, others among them.
   const words = question.parts.findIndex((part) => typeof part === "string");
   const images = shown.splice(0, words < 0 ? shown.length : words);
   const parts = [make("p", shown, { class: "pre" }), make("p", ["Answer ", make("b", visible(question.answer))])];
   if (question.hint) parts.push(make("p", [make("b", `${readersOf(group)} (${question.context}, ${question.hint_id}): `), visible(question.hint)], { class: "pre hint" }));
-  else if (question.context) parts.push(make("p", `This question has nothing else to be shown (${question.context}).`, { class: "quiet" }));
+  const seen = (question.seen || []).map((number) => picture(number, "the teacher's view of question"));
+  if (seen.length) parts.push(make("p", [make("b", "The teacher sees "), ...seen]));
+  if (!question.hint && !seen.length && question.context) parts.push(make("p", `This question has nothing else to be shown (${question.context}).`, { class: "quiet" }));
   return make("div", [...images, make("div", parts)], { class: "question" });
 }
 

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ptdpo.data.prompts import Prompt
 from ptdpo.train.engine import Engine, RolloutBatch
+from ptdpo.tutor.context import Shown, images_of
 
 
 def draw_privileged(
-    engine: Engine, batch: RolloutBatch, contexts: Sequence[Prompt | None], chosen: Tensor
+    engine: Engine, batch: RolloutBatch, contexts: Sequence[Shown | None], chosen: Tensor
 ) -> dict[int, list[int]]:
     """Return right responses that the policy's weights drew under the context, by the row whose place they take.
 
@@ -32,8 +32,11 @@ def draw_privileged(
         drawn = [*groups, *[0] * (most - len(groups))]
         places = [group * generations + member for group in drawn for member in range(generations)]
         rows = [batch.rows[place] for place in places]
-        prompts = [contexts[place] or batch.rows[place]["prompt"] for place in places]
-        rollouts = engine.generate(rows, prompts, logged=False)
+        shown = [
+            contexts[place] or Shown(batch.rows[place]["prompt"], images_of(batch.rows[place])) for place in places
+        ]
+        asked = [one.asks(row) for one, row in zip(shown, rows, strict=True)]
+        rollouts = engine.generate(asked, [one.prompt for one in shown], logged=False)
         right = engine.accuracy(rows, rollouts)
         for number, place in enumerate(places[: len(groups) * generations]):
             if right[number] == 1 and rollouts.response_ids[number]:

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from ptdpo.data.contexts import context_named
-from ptdpo.data.prompts import Prompt
 from ptdpo.train.engine import Engine, RolloutBatch
 from ptdpo.train.method_settings import TutoringSettings
 from ptdpo.train.rollouts.privileged import draw_privileged
-from ptdpo.tutor.context import images_of
+from ptdpo.tutor.context import Shown, images_of
 from ptdpo.tutor.contrast import contrasts_of, read_evidence, wrong_texts
 from ptdpo.tutor.lessons import (
     Routed,
@@ -69,7 +69,7 @@ def tutor_rollouts(engine: Engine, settings: TutoringSettings, teacher: Teacher,
         for row, ids in replaced.items():
             responses[row] = torch.tensor(ids, device=batch.response_ids.device)
     written = None if replaced is not None else batch.written
-    lessons = make_lessons(chosen, rows, contexts, responses, written, batch.turns)
+    lessons = make_lessons(chosen, contexts, responses, written, batch.turns)
     filler = Lesson(rows[0]["prompt"], images_of(rows[0]), batch.response_ids[0][:1])
     with engine.autocast():
         read = read_lessons(teacher, lessons, processes, filler)
@@ -80,8 +80,11 @@ def tutor_rollouts(engine: Engine, settings: TutoringSettings, teacher: Teacher,
         read = {row: record.to("cpu") for row, record in read.items()}
     _log(engine, list(lessons.values()))
     in_tutored_group = routed.in_tutored_group.tolist()
+    weights = _weights(engine, settings, batch, evidence)
     readings = [
-        TeacherReading(in_tutored_group[row], read.get(row), str(content.get("id", "")), evidence.get(row))
+        TeacherReading(
+            in_tutored_group[row], read.get(row), str(content.get("id", "")), evidence.get(row), weights[row]
+        )
         for row, content in enumerate(rows)
     ]
     accuracy, groups = batch.groups.accuracy, batch.groups
@@ -102,7 +105,7 @@ def _refuse_ungraded(batch: RolloutBatch) -> None:
 
 def _shown(
     engine: Engine, settings: TutoringSettings, batch: RolloutBatch
-) -> tuple[list[Prompt | None], list[list[Prompt]] | None]:
+) -> tuple[list[Shown | None], list[list[Shown]] | None]:
     """Return what the teacher reads for each rollout, and with what that is contrasted, if it is.
 
     A rollout that has nothing to be contrasted with has no context either. A collective call where the responses of a
@@ -113,12 +116,33 @@ def _shown(
     texts = []
     if reads_group or settings.contrast == "failed_siblings":
         texts = engine.processes.gather_texts(engine.texts(batch.response_ids))
-    contexts = contexts_of(rows, settings.context, sibling_texts(groups, texts) if reads_group else None)
+    siblings = sibling_texts(groups, texts) if reads_group else None
+    contexts = contexts_of(rows, settings.context, siblings, settings.images)
     if settings.contrast == "none":
         return contexts, None
     wrong = wrong_texts(groups, texts, settings.contrast_siblings) if texts else []
-    contrasts = contrasts_of(rows, settings.context, settings.contrast, wrong)
+    more = {"wrong": wrong, "siblings": siblings, "images": settings.images}
+    contrasts = contrasts_of(rows, settings.context, settings.contrast, **more)
     return [context if own else None for context, own in zip(contexts, contrasts, strict=True)], contrasts
+
+
+def _weights(
+    engine: Engine, settings: TutoringSettings, batch: RolloutBatch, evidence: Mapping[int, Tensor]
+) -> list[float]:
+    """Return the weight of each rollout by its evidence; a collective call, as groups may be spread over processes."""
+    gate, rows = settings.evidence_gate, len(batch.rows)
+    if not gate.strength:
+        return [1.0] * rows
+    scores = torch.full((rows,), torch.nan, device=engine.processes.device)
+    for row, own in evidence.items():
+        scores[row] = gate.score(own)
+    everywhere = engine.processes.gather(scores).view_as(batch.groups.accuracy)
+    weights = gate.weights(everywhere)
+    scored = ~everywhere.isnan()
+    if bool(scored.any()):
+        engine.log("tutored/evidence", everywhere[scored].mean().item())
+        engine.log("tutored/without_evidence", (weights[scored] == 0).float().mean().item())
+    return batch.groups.mine(weights).tolist()
 
 
 def _log(engine: Engine, lessons: Sequence[Lesson]) -> None:

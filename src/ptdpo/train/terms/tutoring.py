@@ -118,7 +118,7 @@ class TutoringTerm:
         if self.settings.use == "loss" or not self._compares(micro):
             return scored.details
         own, kind = scored.log_probs[micro.tutored], self.settings.sampled
-        apart = sampled_distillation(own, teacher_log_probs(micro), kind)
+        apart = sampled_distillation(own, teacher_log_probs(micro), kind, self.settings.most_sampled)
         return replace(scored.details, divergence=apart)
 
     def _gated(self, apart: Tensor, micro: MicroBatch, scored: ScoredTokens, step: OptimiserStep) -> Tensor:
@@ -134,6 +134,9 @@ class TutoringTerm:
             tokens = tokens._replace(student_entropy=scored.details.entropy[tutored])
         if settings.gate.kind == "agreement":
             tokens = tokens._replace(log_ratio=teacher_log_probs(micro) - scored.log_probs[tutored])
+        if settings.evidence_gate.strength:
+            rollouts = [(record.reading.weight, record.reading.tokens) for record in micro.records]
+            apart = apart * torch.cat([apart.new_full((count,), weight) for weight, count in rollouts])
         weights = settings.gate.weights(tokens)
         return apart if weights is None else apart * (weights.to(apart) * step.gate_scale)
 

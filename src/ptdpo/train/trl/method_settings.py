@@ -1,5 +1,6 @@
 """The method's settings out of those of a TRL trainer."""
 
+import math
 from typing import Any
 
 from ptdpo.data.contexts import context_named
@@ -37,14 +38,17 @@ def _tutoring(args: Any) -> TutoringSettings:
         weight=args.tutoring_weight,
         schedule=args.tutoring_schedule,
         context=args.tutoring_context,
+        images=args.tutoring_images,
         threshold=args.tutoring_threshold,
         select=args.tutoring_select,
         rollouts=args.tutoring_rollouts,
         divergence=args.divergence,
         use=args.tutoring_use,
         sampled=args.tutoring_advantage,
+        most_sampled=math.inf if args.tutoring_advantage_clip is None else args.tutoring_advantage_clip,
         standardised=args.tutoring_standardised,
         gate=args.gate,
+        evidence_gate=args.evidence_gate,
         floor=args.entropy_floor,
         keep_rl=args.tutoring_keep_rl,
         reweight_clip=args.tutoring_reweight_clip,
@@ -75,5 +79,5 @@ def _perception(args: Any) -> PerceptionSettings:
 def _resampling(args: Any) -> ResamplingSettings:
     # What comes from the group is right, and where a whole group fails there is none.
     kept = args.tutors and not context_named(args.tutoring_context).needs_group
-    context = "hint" if args.hints_rollouts else args.tutoring_context if kept else None
+    context = "hints" if args.hints_rollouts else args.tutoring_context if kept else None
     return ResamplingSettings(args.resampling_rounds, context, args.seed)

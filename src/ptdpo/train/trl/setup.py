@@ -13,6 +13,7 @@ from trl.rewards import get_soft_overlong_punishment
 
 from ptdpo.data.contexts import context_named
 from ptdpo.data.readable import readable_row
+from ptdpo.data.teacher_images import TEACHER
 from ptdpo.models.sampling import banned_token_ids
 from ptdpo.models.shared_prefill import share_prefill
 from ptdpo.models.shared_prefix import say_plain
@@ -64,7 +65,14 @@ def refuse_missing_context(args: PTDConfig, rows: Any, *, told: bool = False) ->
             f"tutoring_context={args.tutoring_context}: train_dataset has {missing}, so the teacher would "
             "have nothing to read: name the column so, choose another tutoring_context, or set tutoring_weight=0"
         )
-    if args.hints_rollouts and (missing := _missing("hint", rows)):
+    for column in args.teacher_images.columns if args.tutors else ():
+        if missing := _missing_column([column], rows):
+            setting = "tutoring_images" if column == TEACHER else "tutoring_contrast"
+            raise ValueError(
+                f"{setting}={getattr(args, setting)}: train_dataset has {missing}, so nothing would be tutored: name "
+                f"the column so, or leave {setting} out"
+            )
+    if args.hints_rollouts and (missing := _missing("hints", rows)):
         raise ValueError(
             f"hinted_rollouts={args.hinted_rollouts}: train_dataset has {missing}, so there would be no hint: "
             "name the column so, or set hinted_rollouts=0"
@@ -73,8 +81,11 @@ def refuse_missing_context(args: PTDConfig, rows: Any, *, told: bool = False) ->
 
 def _missing(context: str, rows: Any) -> str:
     """Return what of a context is not in the data: its columns, or anything in them; empty if it is there."""
+    return _missing_column([column.name for column in context_named(context).columns], rows)
+
+
+def _missing_column(needed: Sequence[str], rows: Any) -> str:
     columns = getattr(rows, "column_names", None)
-    needed = [column.name for column in context_named(context).columns]
     if not needed or not columns:
         return ""
     there = [name for name in needed if name in columns]
@@ -100,8 +111,9 @@ def check_prompts(trainer: GRPOTrainer, args: PTDConfig) -> None:
     """
     data: Any = trainer.train_dataset
     rows = list(map(readable_row, itertools.islice(data, _CHECKED_ROWS)))
-    own = row_templates(trainer, [row.get("environment") for row in rows])
-    refuse_unread_prompts(trainer.processing_class, rows, args.tutoring_context, own, **template_of(trainer))
+    own, images = row_templates(trainer, [row.get("environment") for row in rows]), args.tutoring_images
+    template = template_of(trainer)
+    refuse_unread_prompts(trainer.processing_class, rows, args.tutoring_context, own, images=images, **template)
 
 
 def pad_left(processor: Any) -> None:
