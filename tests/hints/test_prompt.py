@@ -65,6 +65,22 @@ def test_the_model_sees_question_answer_and_images_but_no_marker():
     assert "look" in system.text
 
 
+def test_problems_without_images_are_asked_about_in_words_of_their_own():
+    prompt = system_prompt()
+    (in_words, _), (seen, _) = (hint_messages(Problem("1", images, "q", "a"), prompt) for images in ((), ("a.png",)))
+    assert "image" in seen.text
+    assert "image" not in in_words.text
+    assert '{"look": "...", "reason": "..."}' in in_words.text
+    assert prompt.of(Problem("1", (), "q", "a")).version != prompt.of(Problem("1", ("a.png",), "q", "a")).version
+
+
+def test_a_prompt_of_one_s_own_is_for_all_problems(tmp_path):
+    path = tmp_path / "p.txt"
+    path.write_text("be brief")
+    prompt = system_prompt(path)
+    assert prompt.of(Problem("1", (), "q", "a")) == prompt.of(Problem("1", ("a.png",), "q", "a")) == prompt
+
+
 def test_a_regeneration_shows_the_last_hint_and_why():
     messages = hint_messages(Problem("1", (), "q", "a"), system_prompt(), Rejection("old hint", ("says 3", "no image")))
     assert [m.role for m in messages] == ["system", "user", "assistant", "user"]

@@ -11,17 +11,20 @@ from ptdpo.train import PTDConfig, PTDTrainer
 ARMS = ("TRL", "lambda 0", "tutoring")
 ARM = os.environ.get("PTDPO_ARM", ARMS[0])
 HINT = {"look": "at the first word", "reason": "then say the last"}
+# A test that does not say how long it trains, and would go over its data three times, makes so many steps.
+STEPS = {"max_steps": 3}
 # Only of tutoring: TRL's tests have no reward of 0 and 1, so a threshold says who is right: nobody.
 TUTORED = {"tutoring_k": 10, "accuracy_threshold": 1e6}
 
 
-def config(**changes):
-    """Return ``PTDConfig`` with TRL's defaults where ours differ (docs/presets.md lists them), and some changes."""
+def config(kind, **changes):
+    """Return settings with TRL's defaults, where ours differ (docs/presets.md lists them), and some changes."""
     theirs = {f.name: f.default for f in dataclasses.fields(trl.GRPOConfig)}
-    ours = {f.name: f for f in dataclasses.fields(PTDConfig)}
-    restored = {name: default for name, default in theirs.items() if default != ours[name].default}
-    fields = [(name, ours[name].type, value) for name, value in (restored | changes).items()]
-    return dataclasses.make_dataclass("Config", fields, bases=(PTDConfig,))
+    own = {f.name: f for f in dataclasses.fields(kind)}
+    restored = {name: default for name, default in theirs.items() if default != own[name].default}
+    fields = [(name, own[name].type, value) for name, value in (restored | STEPS | changes).items()]
+    # Under the name by which this module is read: checkpoints pickle their settings.
+    return dataclasses.make_dataclass("GRPOConfig", fields, bases=(kind,), module=__name__)
 
 
 class Plain(PTDTrainer):
@@ -46,8 +49,8 @@ class Hinted(Plain):
 
 
 if ARM == "TRL":
-    GRPOConfig, GRPOTrainer = trl.GRPOConfig, trl.GRPOTrainer
+    GRPOConfig, GRPOTrainer = config(trl.GRPOConfig), trl.GRPOTrainer
 elif ARM == "lambda 0":
-    GRPOConfig, GRPOTrainer = config(tutoring_weight=0.0), Plain
+    GRPOConfig, GRPOTrainer = config(PTDConfig, tutoring_weight=0.0), Plain
 else:
-    GRPOConfig, GRPOTrainer = config(**TUTORED), Hinted
+    GRPOConfig, GRPOTrainer = config(PTDConfig, **TUTORED), Hinted

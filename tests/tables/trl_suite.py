@@ -1,9 +1,10 @@
 """TRL's own tests of its GRPO trainer, for TRL and for ours in its place: the table of which pass.
 
-``python -m tests.tables.trl_suite CHECKOUT [--arm NAME] [-k EXPRESSION]``; CHECKOUT is a work tree of TRL, of which
-``tests`` and ``scripts`` are read. Nothing of it is kept here. The models and data that those tests fetch from a hub
-are made in their place (``trl_hub``), under the same names; responses that they spell out as ids of their own
-tokenizers are spelt out anew. Only tests that TRL itself passes count.
+``python -m tests.tables.trl_suite CHECKOUT --folder FOLDER [--arm NAME] [-k EXPRESSION]``; CHECKOUT is a work tree of
+TRL, of which ``tests`` and ``scripts`` are read. Nothing of it is kept here. The models and data that those tests fetch
+from a hub are made in their place (``trl_hub``), under the same names; responses that they spell out as ids of their
+own tokenizers are spelt out anew; a test that does not say for how long it trains makes three steps. Only tests that
+TRL itself passes count. Reports that lie in FOLDER are read, not made again.
 """
 
 import argparse
@@ -12,7 +13,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -103,6 +103,13 @@ def lay_out(checkout, folder):
 def run(folder, arm, expression):
     """Return name -> (outcome, first line of what was wrong) of one arm."""
     report = Path(folder) / f"{arm.replace(' ', '_')}.xml"
+    if not report.exists():
+        _pytest(folder, arm, report, expression)
+    cases = ET.parse(report).iter("testcase")
+    return {f"{case.get('classname').split('.')[-1]}::{case.get('name')}": _outcome(case) for case in cases}
+
+
+def _pytest(folder, arm, report, expression):
     here = str(Path(__file__).parents[2])
     environment = {
         **os.environ,
@@ -125,8 +132,6 @@ def run(folder, arm, expression):
         subprocess.run(command, cwd=folder, env=environment, stdout=out, stderr=subprocess.STDOUT, check=False)
     if not report.exists():
         raise SystemExit(f"pytest made no report for {arm}:\n" + log.read_text()[-2000:])
-    return {f"{case.get('classname').split('.')[-1]}::{case.get('name')}": _outcome(case)
-            for case in ET.parse(report).iter("testcase")}  # fmt: skip
 
 
 def _outcome(case):
@@ -141,24 +146,23 @@ def _outcome(case):
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkout")
-    parser.add_argument("--arm", action="append", choices=ARMS, help="only this one; TRL's own is always run")
+    parser.add_argument("--arm", action="append", choices=ARMS, help="only this one; all")
     parser.add_argument("-k", dest="expression", default="")
-    parser.add_argument("--folder", help="keep models, logs and reports here")
+    parser.add_argument("--folder", required=True, help="where models, logs and reports are kept")
     given = parser.parse_args(arguments)
     transformers.utils.logging.set_verbosity_error()
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(given.folder or temporary)
-        folder.mkdir(exist_ok=True)
-        if not (folder / ORGANIZATION).exists():
-            make_hub(folder, given.checkout)
-        if not (folder / "trl_tests").exists():
-            lay_out(given.checkout, folder)
-        arms = [arm for arm in ARMS if arm == ARMS[0] or not given.arm or arm in given.arm]
-        outcomes = {arm: run(folder, arm, given.expression) for arm in arms}
-    show(outcomes)
+    folder = Path(given.folder)
+    folder.mkdir(exist_ok=True)
+    if not (folder / ORGANIZATION).exists():
+        make_hub(folder, given.checkout)
+    if not (folder / "trl_tests").exists():
+        lay_out(given.checkout, folder)
+    show({arm: run(folder, arm, given.expression) for arm in given.arm or ARMS})
 
 
 def show(outcomes):
+    if ARMS[0] not in outcomes:
+        return
     passed = [name for name, (kind, _) in outcomes[ARMS[0]].items() if kind == "passed"]
     print(f"| | of {len(passed)} tests that TRL's own trainer passes |\n|---|---|")
     for arm, cases in outcomes.items():

@@ -6,4 +6,6 @@ folder=$1
 shift
 "${PYTHON:-python3}" -m venv "$folder"
 "$folder/bin/pip" install --quiet --editable ".[dev]" torchvision
+# Where only a CPU build of torch is to be had, torchvision's compiled half does not load; its Python half is what is needed.
+export PYTHONPATH="tests/engines/environment${PYTHONPATH:+:$PYTHONPATH}"
 exec "$folder/bin/python" -W ignore -m tests.tables.families "$@"

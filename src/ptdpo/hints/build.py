@@ -232,7 +232,7 @@ def _request(
         messages=hint_messages(problem, settings.prompt, last),
         sampling=settings.sampling,
         sample=attempt,
-        prompt_version=settings.prompt.version,
+        prompt_version=settings.prompt.of(problem).version,
         schema=HINT_SCHEMA,
     )
 

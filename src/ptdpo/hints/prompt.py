@@ -15,8 +15,8 @@ from ptdpo.folders import regular_file
 from ptdpo.records import Hint, Problem
 from ptdpo.text.thinking import after_thinking
 
-# Raised whenever hint_prompt.txt changes in a way that changes the hints.
-_VERSION = "hints-1"
+# Raised whenever a prompt changes in a way that changes the hints.
+_VERSION, _TEXT_VERSION = "hints-1", "hints-text-1"
 
 HINT_SCHEMA = ResponseSchema(
     "hint",
@@ -34,20 +34,32 @@ _HEADING = re.compile(r"^[\s#*>-]*(?:where to |how to )?(look|reason)(?:ing)?[\s
 
 @dataclass(frozen=True, slots=True)
 class SystemPrompt:
-    """The instructions of the hint writer and the name under which requests remember them."""
+    """The instructions of the hint writer and the name under which requests remember them.
+
+    Attributes:
+        text: the instructions.
+        version: their name.
+        without_images: those for problems without images; ``None``: these.
+    """
 
     text: str
     version: str
+    without_images: "SystemPrompt | None" = None
+
+    def of(self, problem: Problem) -> "SystemPrompt":
+        """Return the instructions for a problem."""
+        return self if problem.images or self.without_images is None else self.without_images
 
 
 def system_prompt(path: str | Path | None = None) -> SystemPrompt:
-    """Return our prompt, or the one in a user's file.
+    """Return our prompts, one for problems with images and one for those without, or the one in a user's file for all.
 
     Raises:
         ValueError: if the file cannot be read or is empty.
     """
     if path is None:
-        return SystemPrompt(files("ptdpo.hints").joinpath("hint_prompt.txt").read_text(encoding="utf-8"), _VERSION)
+        in_words = SystemPrompt(_shipped("hint_prompt_text.txt"), _TEXT_VERSION)
+        return SystemPrompt(_shipped("hint_prompt.txt"), _VERSION, in_words)
     try:
         text = regular_file(path, "system prompt").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -55,6 +67,10 @@ def system_prompt(path: str | Path | None = None) -> SystemPrompt:
     if not text.strip():
         raise ValueError(f"{path}: the system prompt is empty")
     return SystemPrompt(text, f"own-{hashlib.sha256(text.encode()).hexdigest()[:12]}")
+
+
+def _shipped(name: str) -> str:
+    return files("ptdpo.hints").joinpath(name).read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +85,7 @@ def hint_messages(problem: Problem, prompt: SystemPrompt, last: Rejection | None
     """Return the conversation that asks for a hint; after a rejection it shows the last hint and what was wrong."""
     question = f"Question:\n{placed_text(problem.problem)}\n\nVerified answer:\n{problem.answer}"
     asked = (
-        ChatMessage("system", prompt.text),
+        ChatMessage("system", prompt.of(problem).text),
         ChatMessage("user", question, problem.images, IMAGE_MARKER in question),
     )
     if last is None:

@@ -19,9 +19,15 @@ from ptdpo.rewards.extraction import last_boxed
 from ptdpo.rewards.keys import AnswerKey, answer_key, answers_match
 from ptdpo.values import Count, Range, check_limits
 
-_VERSION = "recover-1"
+# By whether the problem has images: the version of the request, and how it begins.
+_ASKED = {
+    True: (
+        "recover-1",
+        "Below is a hint that belongs to a question about an image. You can see neither the question nor the image.",
+    ),
+    False: ("recover-text-1", "Below is a hint that belongs to a question. You cannot see the question."),
+}
 _ASK = (
-    "Below is a hint that belongs to a question about an image. You can see neither the question nor the image. "
     "Guess the final answer to the question from the hint alone. Always give your single best guess, without "
     "explaining it, in \\boxed{}."
 )
@@ -192,14 +198,15 @@ def _line(guessed: Guessed, judged: Recovery) -> dict[str, object]:
 
 
 async def _guess(clients: Clients, problem: Problem, hint: Hint, settings: RecoverySettings) -> Guessed:
+    version, opening = _ASKED[bool(problem.images)]
     requests = [
         ChatRequest(
             id=problem.id,
             model=clients.main.endpoint.model,
-            messages=(ChatMessage("user", f"{_ASK}\n\n{hint_text(hint)}"),),
+            messages=(ChatMessage("user", f"{opening} {_ASK}\n\n{hint_text(hint)}"),),
             sampling=settings.sampling,
             sample=number,
-            prompt_version=_VERSION,
+            prompt_version=version,
         )
         for number in range(settings.guesses)
     ]

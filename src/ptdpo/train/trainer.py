@@ -128,6 +128,8 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
     """
 
     args: PTDConfig
+    # Parts of TRL's may be used on a trainer that was never set up.
+    _handed, _clock = HandedOver(), PartsClock()
 
     def __init__(
         self,
@@ -171,9 +173,8 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
             ban_special_tokens(self)
         self._own_scoring = args.tutors or args.perceives or args.shares_prefix
         self.shares_prefix = self._own_scoring and install_scoring(self, args)
-        self._handed = HandedOver()
+        self._handed, self._clock = HandedOver(), PartsClock()
         self._plain: PlainScores | None = None
-        self._clock = PartsClock()
         self.engine = TrlEngine(self, args, accuracy_of(self, args), self._clock)
         teacher = None
         if args.tutors:
