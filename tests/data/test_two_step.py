@@ -83,7 +83,7 @@ def test_the_worked_response_is_right_and_its_totals_follow_each_other(step):
     name, said = response.removeprefix("<think>").split("</think>")
     assert name == "beta"
     work = re.fullmatch(
-        r"begin 7;middle row;4 yellow=7;5 red=10;6 red=13;([a-z ]+) cell 7;blue (\d)=(\d+);\\boxed{\3}", said
+        r"begin 7;middle row;4 yellow=7;5 red=10;6 red=13;([a-z ]+) 7 blue (\d)=(\d+);\\boxed{\3}", said
     )
     assert work, "what was said after the thinking has the work"
     assert work[1] == step

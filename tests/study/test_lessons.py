@@ -53,7 +53,7 @@ def test_lessons_come_in_order_and_show_every_context(tmp_path):
 
 
 def stated(response):
-    said = re.search(r"begin (\d+);([a-z ]+);.*;([a-z ]+) cell (\d);", response)
+    said = re.search(r"begin (\d+);([a-z ]+);.*;([a-z ]+) (\d) [a-z]+ \d=", response)
     return TwoSteps(int(said[1]), said[2], said[3], int(said[4]))
 
 
@@ -61,7 +61,7 @@ def stated(response):
 def test_steps_are_those_of_a_score(tmp_path, number):
     _, asked, response = lesson_rows(tmp_path, 0, FEW)[4 + number]
     total, cells = int(asked.split()[1].strip(",")), set()
-    for step, cell, colour, amount, after in re.findall(r"([a-z ]+) cell (\d);(\w+) (\d)=(\d+);", response):
+    for step, cell, colour, amount, after in re.findall(r"([a-z ]+) (\d) (\w+) (\d)=(\d+);", response):
         assert int(amount) == abs(STEPS[step]) * WORTH[colour]
         assert int(after) == total + STEPS[step] * WORTH[colour]
         total = int(after)

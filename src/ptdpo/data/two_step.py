@@ -128,10 +128,13 @@ def worked_response(name: str, rule: TwoSteps, cells: Sequence[str]) -> str:
 
 
 def last_step(total: int, step: str, cell: int, cells: Sequence[str]) -> tuple[str, int]:
-    """Return the text of a last step, which says what it adds or takes, and the total behind it."""
+    """Return the text of a last step, which says what it adds or takes, and the total behind it.
+
+    The colour stands beside the number of its cell, as everywhere else: a small model finds it there and nowhere else.
+    """
     colour = cells[cell - 1]
     change = STEPS[step] * WORTH[colour]
-    return f"{step} cell {cell};{colour} {abs(change)}={total + change};", total + change
+    return f"{step} {cell} {colour} {abs(change)}={total + change};", total + change
 
 
 def draw_mosaics(folder: str | Path, split: str, count: int, seed: int) -> list[tuple[str, tuple[str, ...]]]:
