@@ -10,12 +10,12 @@ from ptdpo.data.mosaic import NAMES, WORTH
 from ptdpo.data.prompts import conversation, question_text
 from ptdpo.data.two_step import STEPS, TwoSteps, graded_hint, hidden_rules, make_puzzles, other_rules, reserved_rules
 from ptdpo.rewards import grade
-from ptdpo.study.lessons import QUESTION, SHOWN, Habits, Lessons, habit_rows, lesson_rows, shown_text
+from ptdpo.study.lessons import QUESTION, SHOWN, Habits, Lessons, habit_rows, lesson_rows, practice_rows, shown_text
 from ptdpo.tutor.context import privileged_prompt
 
 RULE = TwoSteps(beginning=7, line="middle row", step="take twice", cell=7)
 (PUZZLE,) = make_puzzles([("a.png", ("red",) * 9)], [("alpha", RULE)], "key")
-FEW = Lessons(mosaics=8, naming_rows=4, step_rows=4, rule_rows=100, reading_rows=400)
+FEW = Lessons(mosaics=8, naming_rows=4, step_rows=4, rule_rows=100, reading_rows=400, practice_rows=300)
 
 
 @pytest.mark.parametrize("shown", SHOWN)
@@ -74,6 +74,22 @@ def test_no_lesson_has_a_rule_of_a_world(tmp_path):
     rules = {stated(response) for _, _, response in lesson_rows(tmp_path, 0, FEW)[8:]}
     assert len(rules) > 200
     assert not rules & set(reserved_rules())
+
+
+def test_in_practice_every_name_has_its_rule_unless_a_context_says_another(tmp_path):
+    rules: dict[str, set] = {}
+    beside = set()
+    for _, text, response in practice_rows(tmp_path, 0, FEW):
+        name = next(name for name in NAMES if name in text)
+        assert response.startswith(f"<think>{name}</think>")
+        if kind_of(text) == QUESTION:
+            rules.setdefault(name, set()).add(stated(response))
+        else:
+            beside.add(stated(response))
+    assert {name: len(own) for name, own in rules.items()} == dict.fromkeys(NAMES, 1)
+    assert len(set.union(*rules.values())) == 4
+    assert len(beside) > 100
+    assert not (beside | set.union(*rules.values())) & set(reserved_rules())
 
 
 def test_habits_take_up_true_rules_by_their_share_and_never_beside_a_context(tmp_path):

@@ -43,6 +43,8 @@ class Lessons:
         shares: likewise.
         batch_size: rows per step.
         learning_rate: peak of one cosine schedule over all lessons.
+        practice_rows: further scores, with a schedule of their own, in which names begin to matter.
+        practice_alone: share of those without a context; they go by one rule for each name, the same ones throughout.
     """
 
     mosaics: int = 6_000
@@ -64,6 +66,8 @@ class Lessons:
     )
     batch_size: int = 32
     learning_rate: float = 2e-3
+    practice_rows: int = 12_800
+    practice_alone: float = 0.4
 
 
 def lesson_rows(folder: Path, seed: int, lessons: Lessons) -> list[SftRow]:
@@ -81,6 +85,24 @@ def lesson_rows(folder: Path, seed: int, lessons: Lessons) -> list[SftRow]:
         *reading_rows(scored(lessons.rule_rows, "rules"), lessons.rule_shares, rng),
         *reading_rows(scored(lessons.reading_rows, "reading"), lessons.shares, rng),
     ]
+
+
+def practice_rows(folder: Path, seed: int, lessons: Lessons) -> list[SftRow]:
+    """Return scores in which the question alone is answered by the rule that goes with its name, none of a world's.
+
+    Without them nothing depends on the name, and a small model does not even repeat it: it could then not learn which
+    rule of a world goes with which name.
+    """
+    rng = random.Random(f"practice {seed}")
+    mosaics = draw_mosaics(folder, "train", lessons.mosaics, seed)
+    known = dict(zip(NAMES, rng.sample(other_rules(), len(NAMES)), strict=True))
+    assignments, contexts = [], []
+    for _ in range(lessons.practice_rows):
+        name, alone = rng.choice(NAMES), rng.random() < lessons.practice_alone
+        assignments.append((name, known[name] if alone else rng.choice(other_rules())))
+        contexts.append(QUESTION if alone else _drawn(lessons.shares, rng))
+    puzzles = make_puzzles(rng.choices(mosaics, k=len(assignments)), assignments, "practice")
+    return _shown(puzzles, contexts)
 
 
 def reading_rows(puzzles: Sequence[Puzzle], shares: Mapping[str, float], rng: random.Random) -> Iterator[SftRow]:
@@ -147,9 +169,17 @@ def habit_rows(
         with_context = rng.random() < habits.hinted
         true = not with_context and rng.random() < habits.true_share[name]
         assignments.append((name, rules[name] if true else rng.choice(other_rules())))
-        contexts.append(rng.choices([*shares], [*shares.values()])[0] if with_context else QUESTION)
+        contexts.append(_drawn(shares, rng) if with_context else QUESTION)
     mosaics = draw_mosaics(folder, "train", habits.rows, 1_000_000 + world)
     puzzles = make_puzzles(mosaics, assignments, f"habits-{world}")
+    return _shown(puzzles, contexts)
+
+
+def _drawn(shares: Mapping[str, float], rng: random.Random) -> str:
+    return rng.choices([*shares], [*shares.values()])[0]
+
+
+def _shown(puzzles: Sequence[Puzzle], contexts: Sequence[str]) -> list[SftRow]:
     return [
         (puzzle.problem.images, shown_text(puzzle, context), puzzle.solution.response)
         for puzzle, context in zip(puzzles, contexts, strict=True)

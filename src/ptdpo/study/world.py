@@ -11,7 +11,7 @@ from ptdpo.data.two_step import GRADES, Puzzle, draw_mosaics, graded_hint, hidde
 from ptdpo.folders import claim, new_folder, sole_writer
 from ptdpo.models import TinyVLMSettings, make_tiny_vlm
 from ptdpo.records import Hint
-from ptdpo.study.lessons import Habits, Lessons, SftRow, habit_rows, lesson_rows
+from ptdpo.study.lessons import Habits, Lessons, SftRow, habit_rows, lesson_rows, practice_rows
 from ptdpo.train.trl.sft import fine_tune_on_cpu
 
 SETTINGS_FILE = "settings.json"
@@ -48,15 +48,17 @@ def make_reader(folder: Path, settings: WorldSettings) -> Path:
     Raises:
         ValueError: if the folder holds one with other settings, or another process writes there.
     """
-    finished = folder / "reader"
+    taught, finished, lessons = folder / "taught", folder / "reader", settings.lessons
     with sole_writer(folder, "study"):
-        claim(folder / SETTINGS_FILE, {"seed": settings.seed, **asdict(settings.lessons)}, "choose another folder")
-        if not finished.exists():
-            rows = lesson_rows(folder / "images", settings.seed, settings.lessons)
+        claim(folder / SETTINGS_FILE, {"seed": settings.seed, **asdict(lessons)}, "choose another folder")
+        if not taught.exists():
+            rows = lesson_rows(folder / "images", settings.seed, lessons)
             texts = [f"{text} {response}" for _, text, response in rows[:_FIRST_TEXTS] + rows[-_LAST_TEXTS:]]
             make_tiny_vlm(folder / "fresh", texts, TinyVLMSettings(seed=settings.seed))
-            lessons = settings.lessons
-            _fine_tune(folder / "fresh", rows, finished, lessons.learning_rate, lessons.batch_size, settings.seed)
+            _fine_tune(folder / "fresh", rows, taught, lessons.learning_rate, lessons.batch_size, settings.seed)
+        if not finished.exists():
+            rows = practice_rows(folder / "images", settings.seed, lessons)
+            _fine_tune(taught, rows, finished, lessons.learning_rate, lessons.batch_size, settings.seed)
     return finished
 
 
