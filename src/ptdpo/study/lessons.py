@@ -142,12 +142,12 @@ class Habits:
         learning_rate: peak of a cosine schedule.
     """
 
-    rows: int = 1_920
-    hinted: float = 0.5
+    rows: int = 3_200
+    hinted: float = 0.35
     true_share: Mapping[str, float] = field(
-        default_factory=lambda: dict(zip(NAMES, (0.35, 0.15, 0.05, 0.0), strict=True))
+        default_factory=lambda: dict(zip(NAMES, (0.8, 0.5, 0.2, 0.0), strict=True))
     )
-    learning_rate: float = 1e-3
+    learning_rate: float = 1.5e-3
 
 
 def habit_rows(
