@@ -71,6 +71,8 @@ def test_a_server_serves_what_is_trained(path):
     assert int(option(serve, "--max-model-len")) == settings.vllm_max_model_length
     # TRL sends weights and ptdpo empties the cache of encoded images through what only this mode offers.
     assert "VLLM_SERVER_DEV_MODE=1" in serve
+    # From vLLM 0.30 on prompts with images reach it only so.
+    assert "--enable-scale-out" in serve
     assert option(serve, "--logprobs-mode") == "processed_logprobs"
     assert yaml.safe_load(option(serve, "--weight-transfer-config")) == {"backend": "nccl"}
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ptdpo.train import PTDConfig, PTDTrainer
+from tests.processes import gloo_processes
 from tests.train.helpers import (
     always_wrong,
     make_trainer,
@@ -83,20 +84,27 @@ def test_data_without_the_column_that_the_teacher_is_shown_is_refused(
                  "tutoring_teacher": "ema"})  # fmt: skip
 
 
-@pytest.mark.parametrize("stage", [None, 2, 3])
-def test_zero3_wants_images_in_all_rows_or_in_none(stage):
-    """Its processes wait for each other in every layer, and a row without images does not visit the vision tower."""
+@pytest.mark.parametrize("count", [1, 2])
+def test_several_processes_want_images_in_all_rows_or_in_none(count):
+    """They wait for each other, and a row without images does not visit the vision tower."""
     from types import SimpleNamespace
 
     from ptdpo.train.trl.setup import check_images
 
-    plugin = None if stage is None else SimpleNamespace(zero_stage=stage)
-    # As if each of two processes had these rows.
-    processes = SimpleNamespace(device="cpu", sum=lambda counts: 2 * counts)
-    args = SimpleNamespace(deepspeed_plugin=plugin)
-    check_images(args, processes, [{"images": ["a"]}, {"image": "b"}])
-    check_images(args, processes, [{"images": []}, {}])
+    # As if each of the processes had these rows.
+    processes = SimpleNamespace(device="cpu", count=count, sum=lambda counts: count * counts)
+    check_images(processes, [{"images": ["a"]}, {"image": "b"}])
+    check_images(processes, [{"images": []}, {}])
     mixed = [{"images": ["a"]}, {"images": []}, {"images": []}]
-    refused = pytest.raises(ValueError, match="2 of 6 rows of a batch have images")
-    with refused if stage == 3 else nullcontext():
-        check_images(args, processes, mixed)
+    refused = pytest.raises(ValueError, match="2 of 6 rows of a batch have images: 2 processes need images in all rows")
+    with refused if count == 2 else nullcontext():
+        check_images(processes, mixed)
+
+
+@pytest.mark.slow
+def test_two_processes_one_without_images_are_told_so(tmp_path, tiny_path, train_rows):
+    """A trainer that is made by hand: recipes say it before (``data.without_image``)."""
+    train_rows.with_format(None).save_to_disk(str(tmp_path / "rows"))
+    gloo_processes("tests.train.mixed_worker", tiny_path, tmp_path, said=tmp_path / "said.txt")
+    for rank in range(2):
+        assert "4 of 8 rows of a batch have images: 2 processes need" in (tmp_path / f"{rank}.txt").read_text()

@@ -234,7 +234,7 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
             chosen = method.before_grading(rows)
             assert chosen.rollouts is None or isinstance(chosen.rollouts, TrlRollouts)
             rows, self._handed.rollouts, foreign = list(chosen.rows), chosen.rollouts, tuple(chosen.foreign)
-        check_images(self.args, engine.processes, rows)
+        check_images(engine.processes, rows)
         if engine.training and self._engine_check is not None:
             self._repeat_first_rows(rows)
         columns = super()._generate_and_score_completions(rows)

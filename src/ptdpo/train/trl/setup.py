@@ -164,20 +164,23 @@ def uses_zero3(args: PTDConfig) -> bool:
     return plugin is not None and plugin.zero_stage == 3
 
 
-def check_images(args: PTDConfig, processes: Processes, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse what ZeRO-3 would hang on: a vision tower that runs on one process while another has no image to read.
+def check_images(processes: Processes, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse what several processes would end or hang on: a vision tower that runs on one of them only.
+
+    Their gradients are exchanged, and under ZeRO-3 and FSDP their layers, by all or by none.
 
     Raises:
-        ValueError: under ZeRO-3, if some of all processes' rows have images and others have none.
+        ValueError: if some of all processes' rows have images and others have none.
     """
-    if not uses_zero3(args):
+    if processes.count == 1:
         return
     counts = torch.tensor([sum(bool(images_of(row)) for row in rows), len(rows)], device=processes.device)
     seen, total = processes.sum(counts).tolist()
     if seen not in (0, total):
         raise ValueError(
-            f"{seen} of {total} rows of a batch have images: DeepSpeed ZeRO-3 needs images in all rows or in none; "
-            "use ZeRO-2, or train on the two kinds of rows one after the other"
+            f"{seen} of {total} rows of a batch have images: {processes.count} processes need images in all rows or in "
+            "none, for a vision tower that runs on one of them only breaks the exchange of gradients; train on one "
+            "process, or on the two kinds of rows one after the other"
         )
 
 
