@@ -144,9 +144,7 @@ class Habits:
 
     rows: int = 3_200
     hinted: float = 0.35
-    true_share: Mapping[str, float] = field(
-        default_factory=lambda: dict(zip(NAMES, (0.8, 0.5, 0.2, 0.0), strict=True))
-    )
+    true_share: Mapping[str, float] = field(default_factory=lambda: dict(zip(NAMES, (0.8, 0.5, 0.2, 0.0), strict=True)))
     learning_rate: float = 1.5e-3
 
 
