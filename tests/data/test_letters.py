@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from ptdpo.data.letters import _counted, letter_problems
+from ptdpo.data.files import read_jsonl
+from ptdpo.data.letters import WARM_UP, _counted, letter_problems, write_warm_up
 from ptdpo.hints import check_hint
 from ptdpo.rewards import grade
 
@@ -68,3 +69,15 @@ def test_splits_and_seeds_are_drawn_apart(monkeypatch):
     assert len({one.problem.id for split in made for one in split}) == 72
     counts = Counter(one.problem.answer for one in made[0])
     assert counts == {"1": 3, "2": 3, "3": 2, "4": 2, "5": 2}, "guessing one answer is right a fifth of the time"
+
+
+def test_every_second_row_of_the_warm_up_has_its_hint(monkeypatch, tmp_path):
+    def create_dataset(_, *, size, **__):
+        words = {"target_letter": "e", "span": ["free", "the"]}
+        return [{"question": f"q {n}", "answer": f"{n % 5 + 1}", "metadata": words} for n in range(size)]
+
+    monkeypatch.setitem(sys.modules, "reasoning_gym", SimpleNamespace(create_dataset=create_dataset))
+    write_warm_up(tmp_path)
+    problems = [row["problem"] for _, row in read_jsonl(tmp_path / "warm.jsonl")]
+    assert [("f-r-e-e" in text) for text in problems] == [False, True] * (WARM_UP // 2)
+    assert len((tmp_path / "warm.solutions.jsonl").read_text().splitlines()) == WARM_UP

@@ -21,7 +21,7 @@ def run(monkeypatch, *arguments):
 def test_tables_of_an_unfinished_study_train_nothing(tmp_path, write_study, monkeypatch, capsys):
     code = run(monkeypatch, write_study(), "--out", tmp_path / "out", "--only-tables")
     assert code == 0
-    assert "not chosen yet" in capsys.readouterr().out
+    assert "Not begun: grpo" in capsys.readouterr().out
     assert (tmp_path / "out" / "study.md").exists()
     assert not (tmp_path / "worlds").exists()
 

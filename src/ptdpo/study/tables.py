@@ -67,8 +67,9 @@ def _arms(result: StudyResult) -> NamedTable:
     starts = [scores.accuracy for scores in result.start.values()]
     empty = [""] * (len(LOGGED) + 2)
     rows: list[tuple[str, ...]] = [("start", "", f"{len(starts)}", with_deviation(starts), *empty)]
-    for name, runs in result.runs.items():
-        setting = result.chosen[name]
+    begun = [name for name in result.runs if result.runs[name] or result.tuning[name]]
+    for name in begun:
+        runs, setting = result.runs[name], result.chosen[name]
         cells = [[run.logged[key] for run in runs.values()] for key in LOGGED]
         rows.append(
             (
@@ -81,11 +82,13 @@ def _arms(result: StudyResult) -> NamedTable:
                 _mean([run.seconds for run in runs.values()]),
             )
         )
+    later = [name for name in result.runs if name not in begun]
     return NamedTable(
         f"Test accuracy, mean and standard deviation over the worlds that are finished, of {wanted}",
         ("", "chosen setting", "worlds", "test accuracy", *LOGGED, "thousand tokens generated", "seconds"),
         rows,
-        "All-fail groups, entropy and KL are means over the last 20 steps; tokens are those of responses trained on.",
+        "All-fail groups, entropy and KL are means over the last 20 steps; tokens are those of responses trained on."
+        + (f" Not begun: {', '.join(later)}." if later else ""),
     )
 
 
