@@ -10,7 +10,7 @@ from ptdpo.data.mosaic import NAMES
 from ptdpo.data.two_step import hidden_rules
 from ptdpo.folders import write_json
 from ptdpo.study.gains import SHOWN_TO_TEACHERS
-from ptdpo.study.jobs import SCORES, chosen, final_folder, jobs_of
+from ptdpo.study.jobs import SCORES, chosen, final_folder, gains_folder, jobs_of
 from ptdpo.study.plan import read_study
 from ptdpo.study.results import read_study_results
 from ptdpo.study.run import run_study
@@ -132,3 +132,17 @@ def test_the_study_that_docs_name_can_be_planned(tmp_path):
     assert len(study.settings.worlds.validation) == 3
     assert len(jobs_of(study)) > 100
     assert len(SHOWN_TO_TEACHERS) == 8
+
+
+def test_gains_are_over_worlds_and_recovery_over_questions_that_always_fail(tmp_path, write_study):
+    study = read_study(write_study(), tmp_path / "out")
+    plain = {"a": 0.0, "b": 0.5, "c": 0.0, "d": 0.0}
+    for world, values in ((7, (1.0, 0.5, 0.5, 0.0)), (8, (0.5, 1.0, 0.0, 0.0))):
+        gain = {key: value - plain[key] for key, value in zip(plain, values, strict=True)}
+        one = {"shown": "whole", "accuracy": 0.5, "gain": gain, "divergence": world / 10, "kl": 1.0}
+        write_json(gains_folder(study, world) / "gains.json", {"question": 0.125, "by_question": plain, "gains": [one]})
+    (found,) = read_study_results(study).gains
+    assert (found.shown, found.worlds, found.without) == ("whole", 2, 0.125)
+    assert found.gain.mean == pytest.approx((1.0 + 0.0 + 0.5 + 0.5 + 0.5) / 8)
+    assert (found.partly, found.wholly) == (2 / 6, 1 / 6)
+    assert found.divergence == pytest.approx(0.75)

@@ -92,15 +92,15 @@ def measure_gains(folder: Path, world_folder: Path, world: int, asked: Asked) ->
         )
         for shown in SHOWN_TO_TEACHERS
     ]
-    content = {"question": scores[QUESTION].accuracy, "by_name": dict(scores[QUESTION].by_source)}
+    content = {"question": scores[QUESTION].accuracy, "by_question": dict(plain)}
     write_json(folder / GAINS_FILE, {**content, "gains": [asdict(gain) for gain in gains]})
     return gains
 
 
-def read_gains(folder: Path) -> tuple[float, list[Gain]]:
-    """Return pass@1 of the question alone, and the gains, that ``measure_gains`` wrote to a folder."""
+def read_gains(folder: Path) -> tuple[Mapping[str, float], list[Gain]]:
+    """Return pass@1 of each question alone, and the gains, that ``measure_gains`` wrote to a folder."""
     content = json.loads((folder / GAINS_FILE).read_text(encoding="utf-8"))
-    return content["question"], [Gain(**gain) for gain in content["gains"]]
+    return content["by_question"], [Gain(**gain) for gain in content["gains"]]
 
 
 def _texts(puzzles: Sequence[Puzzle], shown: str) -> list[str]:

@@ -9,7 +9,7 @@ from ptdpo.compare.plan import Setting
 from ptdpo.evaluate.scoring import Scores
 from ptdpo.runlog import METRICS_FILE
 from ptdpo.statistics import Estimate, holm, mean_interval, p_value
-from ptdpo.study.gains import GAINS_FILE, read_gains
+from ptdpo.study.gains import GAINS_FILE, Gain, read_gains
 from ptdpo.study.jobs import chosen, final_folder, gains_folder, read_scores, start_folder, tuned
 from ptdpo.study.plan import Study
 from ptdpo.train.metrics import last_steps_mean, read_metrics
@@ -58,13 +58,19 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class GainOverQuestion:
-    """A context over all validation worlds: pass@1 without and with it, the gain, and distances in nats per token."""
+    """A context over all validation worlds: pass@1 without and with it, the gain, and distances in nats per token.
+
+    Of the questions that fail in all samples without it, ``partly`` and ``wholly`` are the shares right with it in
+    some samples and in all.
+    """
 
     shown: str
     worlds: int
     without: float
     accuracy: float
     gain: Estimate
+    partly: float
+    wholly: float
     divergence: float
     kl: float
 
@@ -151,21 +157,25 @@ def _gains(study: Study) -> list[GainOverQuestion]:
     read = [read_gains(folder) for folder in folders if (folder / GAINS_FILE).exists()]
     if len(read) < FEWEST:
         return []
-    count, found = len(read), []
-    for place, first in enumerate(read[0][1]):
-        every = [gains[place] for _, gains in read]
-        worlds: list[Mapping[Hashable, float]] = [
-            {(world, key): value for key, value in one.gain.items()} for world, one in enumerate(every)
-        ]
-        found.append(
-            GainOverQuestion(
-                first.shown,
-                count,
-                sum(without for without, _ in read) / count,
-                sum(one.accuracy for one in every) / count,
-                worlds_interval(worlds),
-                sum(one.divergence for one in every) / count,
-                sum(one.kl for one in every) / count,
-            )
-        )
-    return found
+    return [_gain(place, read) for place in range(len(read[0][1]))]
+
+
+def _gain(place: int, read: Sequence[tuple[Mapping[str, float], Sequence[Gain]]]) -> GainOverQuestion:
+    """Return one context over the worlds; ``place`` is its place among all contexts."""
+    count = len(read)
+    worlds = [(plain, gains[place]) for plain, gains in read]
+    differences: list[Mapping[Hashable, float]] = [
+        {(number, key): value for key, value in one.gain.items()} for number, (_, one) in enumerate(worlds)
+    ]
+    failed = [one.gain[key] for plain, one in worlds for key, value in plain.items() if value == 0]
+    return GainOverQuestion(
+        worlds[0][1].shown,
+        count,
+        sum(sum(plain.values()) / len(plain) for plain, _ in worlds) / count,
+        sum(one.accuracy for _, one in worlds) / count,
+        worlds_interval(differences),
+        sum(0 < value < 1 for value in failed) / max(len(failed), 1),
+        sum(value == 1 for value in failed) / max(len(failed), 1),
+        sum(one.divergence for _, one in worlds) / count,
+        sum(one.kl for _, one in worlds) / count,
+    )

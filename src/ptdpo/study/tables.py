@@ -48,6 +48,7 @@ def _gains(result: StudyResult) -> NamedTable:
             f"{one.without:.3f}",
             f"{one.accuracy:.3f}",
             with_interval(one.gain),
+            f"{one.partly:.2f}, {one.wholly:.2f}",
             f"{one.divergence:.4f}",
             f"{one.kl:.3f}",
         )
@@ -56,9 +57,18 @@ def _gains(result: StudyResult) -> NamedTable:
     worlds = result.gains[0].worlds
     return NamedTable(
         f"Before training: what the start models of {worlds} validation worlds gain from each context",
-        ("context", "pass@1 without", "with", "gain, 95 % interval", "JSD, Top-K", "KL(context ‖ question)"),
+        (
+            "context",
+            "pass@1 without",
+            "with",
+            "gain, 95 % interval",
+            "recovered: partly, wholly",
+            "JSD, Top-K",
+            "KL(context ‖ question)",
+        ),
         rows,
-        "Divergences in nats per token along failed responses to the question alone.",
+        "Recovered: of the questions that fail in all samples without the context. Divergences in nats per token along "
+        "failed responses to the question alone.",
     )
 
 
