@@ -29,6 +29,7 @@ from ptdpo.models import TinyVLMSettings, load_processor, make_tiny_vlm
 from ptdpo.statistics import mean_interval
 from ptdpo.train import PTDConfig, PTDTrainer
 from ptdpo.train.recording import Recorder
+from ptdpo.train.trl import record_files
 from ptdpo.tutor import head
 
 # The first steps warm up.
@@ -81,7 +82,8 @@ def run(folder: Path, world: Path | None, preset: str, steps: int) -> Clock:
         report_to="none", disable_tqdm=True, record_steps=2, tutoring_k=20, learning_rate=0.0,
     )  # fmt: skip
     clock = Clock()
-    for home, name in ((Recorder, "batch"), (Recorder, "tokens"), (head, "leading_tokens")):
+    recording = ((Recorder, "batch"), (Recorder, "tokens"), (head, "leading_tokens"), (record_files, "leading_tokens"))
+    for home, name in recording:
         clock.watch(home, name)
     model, rows, reward = random_model(folder) if world is None else of_world(world)
     trainer = PTDTrainer(str(model), reward, args, train_dataset=rows, processing_class=load_processor(str(model)))

@@ -6,7 +6,7 @@ import pandas
 import pytest
 from PIL import Image
 
-from ptdpo.runlog import RecordWriter, read_records
+from ptdpo.runlog import RecordWriter, read_records, reader
 from tests.runlog.lines import group, question, rollout, tokens
 
 
@@ -76,6 +76,24 @@ def test_a_rollout_that_is_trained_on_twice_is_kept_as_first_seen(tmp_path):
     written(tmp_path, [tokens(1, divergence=(0.1, 0.1, 0.1)), tokens(2, sampled=1, divergence=(9.0, 9.0, 9.0))])
     (line,) = read_records(tmp_path).tokens.values()
     assert line.step == 1
+
+
+def test_what_is_written_while_one_reads_is_whole(tmp_path, monkeypatch):
+    """A step may be written between two files: its tokens must not stand there without group and question."""
+    writer, read = RecordWriter(tmp_path), reader._lines
+    writer.write([question(1, "q1"), group(1), tokens(1)])
+
+    def meanwhile(*given):
+        yield from read(*given)
+        steps.append(len(steps) + 2)
+        writer.write([question(steps[-1], f"q{steps[-1]}"), group(steps[-1], id=f"q{steps[-1]}"), tokens(steps[-1])])
+
+    steps = []
+    monkeypatch.setattr(reader, "_lines", meanwhile)
+    found = read_records(tmp_path)
+    assert steps == [2, 3, 4]
+    assert all((line.sampled, line.group) in found.groups for line in found.tokens.values())
+    assert all(found.question_of(one) is not None for one in found.groups.values())
 
 
 def test_lines_of_another_version_do_not_spoil_the_rest(tmp_path):

@@ -51,14 +51,16 @@ def read_records(run: str | Path) -> RunRecords:
     """Read the records of a run; empty where it kept none, as runs of older versions."""
     folder = Path(run) / FOLDER
     broken: list[str] = []
-    questions = {(q.id, q.hint_id): q for q in _lines(folder, QuestionLine, question_line, broken)}
-    groups: dict[tuple[int, int], GroupLine] = {}
-    for part in _lines(folder, GroupLine, group_line, broken):
-        groups[part.key] = part if part.key not in groups else _joined(groups[part.key], part)
+    # Last what is written first: so what is written meanwhile leaves no rollout without its group, no group without
+    # its question.
     tokens: dict[tuple[int, int, int], TokenLine] = {}
     for line in _lines(folder, TokenLine, token_line, broken):
         # A rollout that is trained on several times is kept as it was the first time.
         tokens.setdefault(line.key, line)
+    groups: dict[tuple[int, int], GroupLine] = {}
+    for part in _lines(folder, GroupLine, group_line, broken):
+        groups[part.key] = part if part.key not in groups else _joined(groups[part.key], part)
+    questions = {(q.id, q.hint_id): q for q in _lines(folder, QuestionLine, question_line, broken)}
     return RunRecords(folder, questions, dict(sorted(groups.items())), dict(sorted(tokens.items())), len(broken))
 
 
