@@ -21,7 +21,7 @@ def test_rollouts_that_were_drawn_with_a_hint_say_so(tmp_path, tiny_path, proces
     assert [rollout.drawn_with for rollout in first.rollouts] == [""] * 4
     assert [rollout.drawn_with for rollout in second.rollouts] == ["hint 1", "", "", ""]
     question = records.question_of(second)
-    assert (question.context, question.hint[:5]) == ("hint", "Look:")
+    assert (question.context, question.hint[:5]) == ("hints", "Look:"), "the levels of its hint"
     assert "Look:" not in question.question, "the question is that of all rollouts, not the hinted one's prompt"
     # The hinted rollout's tokens are those of its response.
     drawn = records.tokens[(*second.key, 0)]
