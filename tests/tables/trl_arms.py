@@ -23,8 +23,10 @@ def config(kind, **changes):
     own = {f.name: f for f in dataclasses.fields(kind)}
     restored = {name: default for name, default in theirs.items() if default != own[name].default}
     fields = [(name, own[name].type, value) for name, value in (restored | STEPS | changes).items()]
-    # Under the name by which this module is read: checkpoints pickle their settings.
-    return dataclasses.make_dataclass("GRPOConfig", fields, bases=(kind,), module=__name__)
+    made = dataclasses.make_dataclass("GRPOConfig", fields, bases=(kind,))
+    # Where it is found by that name: checkpoints pickle their settings.
+    made.__module__ = __name__
+    return made
 
 
 class Plain(PTDTrainer):
