@@ -43,6 +43,14 @@ def partly(completions, **_):
     return [None if n % 4 == 0 else 1.0 for n in range(len(completions))]
 
 
+def half_ended(prompts, trainer):
+    """Rollouts of which every second one ends before it is cut off."""
+    made, end = turns(prompts, trainer), trainer.processing_class.eos_token_id
+    for n in range(0, len(prompts), 2):
+        made["completion_ids"][n][-1] = end
+    return made
+
+
 class Board:
     """An environment that says what it hides, and rewards nothing."""
 
@@ -56,6 +64,20 @@ class Board:
             cell: its number.
         """
         return "red"
+
+
+class Bag(Board):
+    """Another environment, with a tool of another name."""
+
+    look = None
+
+    def draw(self, cell: int) -> str:
+        """Draw what lies in a bag.
+
+        Args:
+            cell: its place.
+        """
+        return "blue"
 
 
 def tool(cell: int) -> str:
@@ -112,7 +134,7 @@ def features(reward_model):
         "sync_ref_model": Feature({"beta": 0.1, "sync_ref_model": True, "ref_model_sync_steps": 1}),
         "delta": Feature({"delta": 2.0}),
         "scale_rewards=batch": Feature({"scale_rewards": "batch"}),
-        "mask_truncated_completions": Feature({"mask_truncated_completions": True}),
+        "mask_truncated_completions": Feature({"mask_truncated_completions": True}, {"rollout_func": half_ended}),
         "top_k, min_p, repetition_penalty": Feature({"top_k": 5, "min_p": 0.1, "repetition_penalty": 1.1}),
         "generation_kwargs": Feature({"generation_kwargs": {"no_repeat_ngram_size": 3}}),
         "pad_to_multiple_of": Feature({"pad_to_multiple_of": 8}),
@@ -130,6 +152,11 @@ def features(reward_model):
         "iterable data": Feature(streamed=True),
         "tools": Feature(arguments={"tools": [tool]}, **qwen3),
         "environment": Feature(arguments={"environment_factory": Board}, **qwen3),
+        "several environments": Feature(
+            arguments={"environment_factory": {"boards": Board, "bags": Bag}},
+            rows=[{**row, "environment": ("boards", "bags")[n % 2]} for n, row in enumerate(ROWS)],
+            **qwen3,
+        ),
         "rollout_func": Feature(arguments={"rollout_func": turns}),
         "mixture of experts": Feature({"router_aux_loss_coef": 0.1}, model="qwen3_moe"),
     }

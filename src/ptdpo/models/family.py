@@ -89,6 +89,8 @@ FAMILIES = (
 )
 
 _BY_TYPE = {model_type: family for family in FAMILIES for model_type in family.model_types}
+# Families whose expanded prompts hold one unbroken run of image tokens for each image, recorded above or not.
+RUNS_OF_IMAGE_TOKENS = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "llava", "llava_next")
 # Every tensor that holds images in some family, also of those that have no record.
 IMAGE_FIELDS = (
     *dict.fromkeys(name for family in FAMILIES for name in family.image_fields),

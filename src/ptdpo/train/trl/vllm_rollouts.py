@@ -16,7 +16,9 @@ from functools import wraps
 from typing import Any, Protocol
 
 from transformers import ProcessorMixin
+from trl import GRPOTrainer
 
+from ptdpo.models.family import RUNS_OF_IMAGE_TOKENS, image_token
 from ptdpo.models.sampling import banned_token_ids
 from ptdpo.train.setting_checks import truncates
 from ptdpo.train.settings import PTDConfig
@@ -24,8 +26,6 @@ from ptdpo.train.trl.engine_check import EngineCheck
 
 # The least that vLLM takes for a bias: exp(-100) of the probability is never sampled.
 _BANNED_BIAS = -100.0
-# Families whose expanded prompts hold one unbroken run of image tokens for each image.
-RUNS_OF_IMAGE_TOKENS = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "llava", "llava_next")
 
 PromptIds = Sequence[Sequence[int]]
 Images = Sequence[Sequence[Any] | None] | None
@@ -152,19 +152,19 @@ def forget_encoded_images(generation: Any) -> None:
             )
 
 
-def set_up_vllm(trainer: Any, args: PTDConfig) -> EngineCheck:
+def set_up_vllm(trainer: GRPOTrainer, args: PTDConfig) -> EngineCheck:
     """Mend a trainer's generation, and return what compares it with the trainer."""
-    config = trainer.accelerator.unwrap_model(trainer.model).config
+    config: Any = trainer.accelerator.unwrap_model(trainer.model).config
     reads_images = isinstance(trainer.processing_class, ProcessorMixin)
     banned = banned_token_ids(trainer._tokenizer, trainer.eos_token_ids) if args.ban_special_tokens else []
     mend_vllm(
         trainer.vllm_generation,
         model_type=config.model_type,
-        image_token_id=getattr(config, "image_token_id", None) if reads_images else None,
+        image_token_id=image_token(config) if reads_images else None,
         banned=banned,
     )
     mode = args.vllm_importance_sampling_mode if args.vllm_importance_sampling_correction else None
-    return EngineCheck(check_limit(args), mode, lambda token: trainer._tokenizer.decode([token]))
+    return EngineCheck(check_limit(args), mode, lambda token: str(trainer._tokenizer.decode([token])))
 
 
 def check_limit(args: PTDConfig) -> float | None:
