@@ -194,3 +194,20 @@ def test_pipes_and_devices_are_not_read(tmp_path):
         open_image(tmp_path / "pipe")
     with pytest.raises(ValueError, match="pipe: is a folder, a pipe or a device"):
         data_url(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize("command", ["evaluate", "compare", "analyze"])
+def test_only_training_has_several_processes(tmp_path, monkeypatch, command):
+    """Under torchrun the second process would be told that the first writes there, and end it."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    told = pytest.raises(
+        ValueError, match=f"{command} runs in one process, but 2 were launched: start it without torchrun"
+    )
+    with told, sole_writer(tmp_path / "out", command):
+        pass
+    assert not (tmp_path / "out").exists()
+    with sole_writer(tmp_path / "out", "train"):
+        pass
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    with sole_writer(tmp_path / "out", command):
+        pass

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+# The one command whose processes share a folder; the first of them holds it.
+TRAINING = "train"
 LOCK = ".lock"
 _NOTHING = "nothing"
 
@@ -218,9 +220,16 @@ def sole_writer(folder: str | Path, command: str) -> Iterator[HeldFolder]:
         command: what writes, such as ``train``.
 
     Raises:
-        ValueError: if another process holds it, and says which; if the folder was removed while the block lasted.
+        ValueError: if another process holds it, and says which; if the folder was removed while the block lasted; if
+            several processes were launched, and it is not training.
         OSError: if the folder cannot be made or written to.
     """
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched > 1 and command != TRAINING:
+        raise ValueError(
+            f"{command} runs in one process, but {launched} were launched: start it without torchrun or accelerate "
+            "launch"
+        )
     path = Path(folder) / LOCK
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab", buffering=0) as file:

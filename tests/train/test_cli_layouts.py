@@ -18,6 +18,7 @@ pytestmark = pytest.mark.slow
 LAYOUTS = {
     "ddp": (2, ()),
     "fsdp": (2, ("fsdp=true",)),
+    "shards": (2, ("fsdp=true", "fsdp_config={state_dict_type: SHARDED_STATE_DICT}")),
     "one process": (1, ("processes=1", "per_device_train_batch_size=8")),
 }
 
@@ -47,7 +48,7 @@ def train(recipe, folder, layout):
     """Train to the end in some layout, from what the folder holds; return the weights and the metrics of each step."""
     count, arguments = LAYOUTS[layout]
     said = folder.with_suffix(".txt")
-    engine = "fsdp" if layout == "fsdp" else "ddp"
+    engine = "ddp" if layout in ("ddp", "one process") else "fsdp"
     command = ("train", recipe, f"output_dir={folder}", *arguments)
     gloo_processes("tests.train.checkpoint_worker", engine, recipe.parent, *command, said=said, count=count)
     codes = [json.loads((recipe.parent / f"code-{rank}.json").read_text()) for rank in range(count)]
@@ -55,14 +56,13 @@ def train(recipe, folder, layout):
     # Only FSDP writes a checkpoint like this one.
     assert (folder / "checkpoint-2" / "pytorch_model_fsdp.bin").exists() == (layout == "fsdp")
     weights = load_file(folder / "model.safetensors")
-    # Of tied weights FSDP saves both.
-    return {n: w for n, w in weights.items() if n != "lm_head.weight"}, list(read_metrics(folder / "metrics.jsonl"))
+    return weights, list(read_metrics(folder / "metrics.jsonl"))
 
 
 @pytest.fixture(scope="module")
 def whole(recipe):
     """The runs of both layouts, never stopped: weights and metrics."""
-    return {layout: train(recipe, recipe.parent / layout, layout) for layout in ("ddp", "fsdp")}
+    return {layout: train(recipe, recipe.parent / layout, layout) for layout in ("ddp", "fsdp", "shards")}
 
 
 def assert_same(weights, expected, tolerance=1e-6):
@@ -89,7 +89,10 @@ def cut_after_one_step(recipe, before, folder):
         (folder / name).unlink()
 
 
-@pytest.mark.parametrize(("before", "after"), [("fsdp", "ddp"), ("ddp", "fsdp")])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("fsdp", "ddp"), ("ddp", "fsdp"), ("shards", "ddp"), ("ddp", "shards"), ("shards", "fsdp"), ("fsdp", "shards")],
+)
 def test_a_run_goes_on_in_another_layout(whole, recipe, before, after):
     """With weights and moments of the optimiser: of weights alone the second step would be another."""
     folder = recipe.parent / f"{before} then {after}"
@@ -99,12 +102,14 @@ def test_a_run_goes_on_in_another_layout(whole, recipe, before, after):
     assert [line["step"] for line in metrics] == [1, 2]
 
 
-def test_a_sharded_run_goes_on_in_one_process(whole, recipe):
+@pytest.mark.parametrize("before", ["fsdp", "shards"])
+def test_a_sharded_run_goes_on_in_one_process(whole, recipe, before):
     """Whose rollouts are others: one process draws them all from one stream."""
-    folder = recipe.parent / "fsdp then one process"
-    cut_after_one_step(recipe, "fsdp", folder)
+    folder = recipe.parent / f"{before} then one process"
+    cut_after_one_step(recipe, before, folder)
     weights, _ = train(recipe, folder, "one process")
-    before = load_file(folder / "checkpoint-1" / "model.safetensors")
+    # Both layouts made the same first step.
+    before = load_file(recipe.parent / "fsdp" / "checkpoint-1" / "model.safetensors")
     moved = max((weights[name] - before[name]).abs().max().item() for name in weights)
     # A step of AdamW moves a weight by its learning rate at most, or little more.
     assert 1e-4 < moved < 1.5e-3

@@ -10,13 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, runtime_checkable
 
 from accelerate.utils import broadcast_object_list
+from torch.distributed.fsdp import StateDictType
 from transformers import TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
 
 from ptdpo.folders import put_in_place
 from ptdpo.models.saving import WRITING_ERRORS, reason_not_written, saving
 from ptdpo.train.checkpoints.buffer import buffer_file, read_buffer, write_buffer
-from ptdpo.train.checkpoints.converted import converted_optimiser, converted_weights, needs_conversion
+from ptdpo.train.checkpoints.converted import (
+    Form,
+    check_form,
+    converted_optimiser,
+    converted_weights,
+    needs_conversion,
+)
 from ptdpo.train.checkpoints.manifest import (
     Manifest,
     RowLayout,
@@ -84,29 +91,38 @@ class WholeCheckpoints(_Trainer):
             self._on_first(lambda: check_whole(chosen))
         if chosen is not None:
             self._refuse_inexact(chosen, read_manifest(chosen))
+            check_form(chosen, self._form())
         self._resumed_from = chosen
         return super().train(None if chosen is None else str(chosen), trial, ignore_keys_for_eval)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Load weights, converted if another layout wrote them."""
-        path, sharded = Path(resume_from_checkpoint), self.is_fsdp_enabled
-        if not needs_conversion(path, sharded=sharded):
+        path = Path(resume_from_checkpoint)
+        if not needs_conversion(path, self._form()):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
-        with converted_weights(path, _tied(self.model), sharded=sharded) as folder:
+        with converted_weights(path, _tied(self.model), self._form()) as folder:
             super()._load_from_checkpoint(str(folder), model)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """Load the optimiser's state, converted if another layout wrote it."""
-        sharded = self.is_fsdp_enabled
-        if checkpoint is None or not needs_conversion(Path(checkpoint), sharded=sharded):
+        if checkpoint is None or not needs_conversion(Path(checkpoint), self._form()):
             super()._load_optimizer_and_scheduler(checkpoint)
             return
         model, optimiser = cast(Any, self.model), cast(Any, self.optimizer)
         names = {id(parameter): name for name, parameter in model.named_parameters()}
         groups = [[names[id(each)] for each in group["params"]] for group in optimiser.param_groups]
-        with converted_optimiser(Path(checkpoint), groups, sharded=sharded) as folder:
+        with converted_optimiser(Path(checkpoint), groups, self._form()) as folder:
             super()._load_optimizer_and_scheduler(str(folder))
+
+    def _form(self) -> Form:
+        """Return in which form this run writes and reads checkpoints."""
+        if self.is_deepspeed_enabled:
+            return "deepspeed"
+        if not self.is_fsdp_enabled:
+            return "plain"
+        kind = cast(Any, self.accelerator.state).fsdp_plugin.state_dict_type
+        return "shards" if kind == StateDictType.SHARDED_STATE_DICT else "fsdp"
 
     def newest_checkpoint(self, tell: Callable[[str], None]) -> Path | None:
         """Return ``newest_whole`` of the run's folder, the same on all processes.
@@ -187,6 +203,13 @@ class WholeCheckpoints(_Trainer):
             return
         with saving(output_dir or str(self.args.output_dir)), whole_weights(self):
             super().save_model(output_dir)
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """As in transformers, but tied weights that an engine gathered one by one are written once."""
+        if state_dict is not None:
+            twice = _tied(self.accelerator.unwrap_model(cast(Any, self.model)))
+            state_dict = {name: each for name, each in state_dict.items() if twice.get(name) not in state_dict}
+        super()._save(output_dir, state_dict)
 
     def _save_beside(self, staged: Path) -> None:
         """Write what transformers does not know of: rollouts in use, and the weights of callbacks."""
