@@ -2,10 +2,16 @@ import inspect
 from types import SimpleNamespace
 
 import pytest
+from trl.generation.vllm_client import VLLMClient, parse_logprobs
 from trl.generation.vllm_generation import VLLMGeneration
 
 from ptdpo.train import PTDConfig
-from ptdpo.train.trl.vllm_rollouts import check_limit, forget_encoded_images, mend_vllm, one_token_per_image
+from ptdpo.train.trl.vllm_rollouts import (
+    check_limit,
+    forget_encoded_images,
+    mend_vllm,
+    one_token_per_image,
+)
 
 IMAGE, START, END = 9, 7, 8
 
@@ -20,7 +26,9 @@ class FakeGeneration:
         self.llm = SimpleNamespace(llm_engine=engine)
         self.accelerator = SimpleNamespace(is_main_process=True)
         post = lambda url: self.events.append(url) or SimpleNamespace(status_code=status)  # noqa: E731
-        self.vllm_client = SimpleNamespace(base_url="http://here", session=SimpleNamespace(post=post))
+        session, answer = SimpleNamespace(post=post), lambda url, **_: self.answer
+        self.vllm_client = SimpleNamespace(base_url="http://here", session=session, _post=answer)
+        self.answer = {}
 
     def generate(self, prompts, images, num_generations, profiler=None):
         self.calls.append((prompts, images))
@@ -119,3 +127,25 @@ def test_trl_generates_as_the_mends_expect():
 def test_the_limit_follows_precision_and_truncation(tmp_path, settings, limit):
     args = PTDConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to="none", **settings)
     assert check_limit(args) == limit
+
+
+@pytest.mark.parametrize("names", [False, True])
+def test_tokens_that_a_server_names_by_number_get_the_word_that_the_client_reads(names):
+    """As vLLM 0.32 answers prompts with images, and as 0.31 did."""
+    generation = mended(mode="server")
+    named = {"token": "token_id:5"} if names else {"token_id": 5}
+    other = {"token": "token_id:6"} if names else {"token_id": 6}
+    entry = {**named, "logprob": -0.5, "top_logprobs": [{**named, "logprob": -0.5}, {**other, "logprob": -1.0}]}
+    generation.answer = {"choices": [{"logprobs": {"content": [entry]}}, {"logprobs": None}]}
+    answer = generation.vllm_client._post("http://here/inference/v1/generate", json={})
+    assert parse_logprobs([answer["choices"][0]["logprobs"]]) == ([[[-0.5, -1.0]]], [[[5, 6]]])
+    generation.answer = {"world_size": 1}
+    assert generation.vllm_client._post("http://here/get_world_size") == {"world_size": 1}
+
+
+def test_the_client_reads_answers_where_they_are_mended():
+    """If this fails TRL reads answers another way: see whether ``with_token_names`` is still needed."""
+    assert list(inspect.signature(VLLMClient._post).parameters) == ["self", "url", "kwargs"]
+    assert "self._post(" in inspect.getsource(VLLMClient._generate_from_features)
+    with pytest.raises(KeyError, match="token"):
+        parse_logprobs([{"content": [{"token_id": 5, "logprob": -0.5, "top_logprobs": []}]}])

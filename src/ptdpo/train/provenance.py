@@ -39,7 +39,9 @@ _BESIDE = {
         "vllm_tensor_parallel_size",
     )
 }  # fmt: skip
-_BESIDE_PREFIXES = tuple(f"train.{prefix}" for prefix in ("eval_", "hub_", "log_", "logging_", "save_", "vllm_server_"))
+_BESIDE_PREFIXES = tuple(
+    f"train.{prefix}" for prefix in ("eval_", "fsdp_config.", "hub_", "log_", "logging_", "save_", "vllm_server_")
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@
    emptied whenever weights are sent.
 3. The ban on special tokens reaches transformers' ``generate`` only. A sampled image token would later be taken for an
    image without features. Here it reaches vLLM too, and without the ban a sampled image token is refused by name.
+4. From vLLM 0.32 on a server names the tokens of prompts with images by number, where TRL's client reads words: each
+   gets the word that the client looks for.
 
 A mend that is not needed does nothing: prompts without runs stay as they are, an empty cache is emptied.
 """
@@ -38,6 +40,7 @@ class VllmGeneration(Protocol):
     generation_kwargs: dict[str, Any]
     generate: Callable[..., tuple]
     sync_weights: Callable[[], None]
+    vllm_client: Any
 
 
 def mend_vllm(
@@ -55,6 +58,9 @@ def mend_vllm(
         bias = dict.fromkeys(banned, _BANNED_BIAS)
         given = generation.generation_kwargs.get("logit_bias") or {}
         generation.generation_kwargs["logit_bias"] = {**given, **bias}
+    # Only the first process has a client.
+    if generation.mode == "server" and getattr(generation, "vllm_client", None) is not None:
+        _name_tokens(generation.vllm_client)
     if image_token_id is None:
         return
     generate, sync = generation.generate, generation.sync_weights
@@ -82,6 +88,27 @@ def mend_vllm(
         forget_encoded_images(generation)
 
     generation.generate, generation.sync_weights = with_single_image_tokens, and_forget_images
+
+
+def _name_tokens(client: Any) -> None:
+    post = client._post
+
+    @wraps(post)
+    def named(url: str, **kwargs: Any) -> Any:
+        return with_token_names(post(url, **kwargs))
+
+    client._post = named
+
+
+def with_token_names(answer: Any) -> Any:
+    """Return a server's answer whose log-probabilities say ``token`` also where they say ``token_id`` alone."""
+    for choice in answer.get("choices", ()) if isinstance(answer, dict) else ():
+        scored = choice.get("logprobs") or {}
+        for entry in scored.get("content") or ():
+            for each in (entry, *(entry.get("top_logprobs") or ())):
+                if "token_id" in each:
+                    each.setdefault("token", f"token_id:{each['token_id']}")
+    return answer
 
 
 def one_token_per_image(ids: Sequence[int], image_token_id: int, images: int, model_type: str) -> list[int]:
