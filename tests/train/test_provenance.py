@@ -24,3 +24,10 @@ def test_every_prefix_begins_the_name_of_a_setting():
 
 def test_what_names_columns_are_settings_of_data():
     assert {field.name for field in dataclasses.fields(DataSettings)} >= provenance._NAMING
+
+
+def test_parts_of_a_mapping_may_change_as_the_whole_may():
+    assert provenance._may_change("train.fsdp_config.state_dict_type")
+    assert provenance._may_change("train.gradient_checkpointing_kwargs.use_reentrant")
+    assert not provenance._may_change("train.generation_kwargs.top_p")
+    assert not provenance._may_change("train.deepspeed.zero_optimization.stage")

@@ -39,9 +39,7 @@ _BESIDE = {
         "vllm_tensor_parallel_size",
     )
 }  # fmt: skip
-_BESIDE_PREFIXES = tuple(
-    f"train.{prefix}" for prefix in ("eval_", "fsdp_config.", "hub_", "log_", "logging_", "save_", "vllm_server_")
-)
+_BESIDE_PREFIXES = tuple(f"train.{prefix}" for prefix in ("eval_", "hub_", "log_", "logging_", "save_", "vllm_server_"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +95,8 @@ def check_same(path: Path, asked: Mapping[str, Any], remedy: str, *, may_go_on: 
 
 
 def _may_change(key: str) -> bool:
-    return key in _LAYOUT | _LENGTH | _BESIDE or key.startswith(_BESIDE_PREFIXES)
+    # Settings that are mappings, such as fsdp_config, are compared part by part.
+    return ".".join(key.split(".")[:2]) in _LAYOUT | _LENGTH | _BESIDE or key.startswith(_BESIDE_PREFIXES)
 
 
 def _rows(recipe: Recipe) -> RowsOverProcesses:
