@@ -1,7 +1,8 @@
-"""What every preset costs: seconds per step and peak memory on the demo's task, relative to GRPO.
+"""What every preset costs: processor seconds per step and peak memory on the demo's task, relative to GRPO.
 
-Every measurement is a fresh process that trains a recipe of recipes/demo for a few steps; recipes in turn, several
-rounds; medians. Needs a world (``ptdpo data demo-world N --out runs/worlds/N``). Writes results/presets.json.
+Every measurement is a fresh process that trains a recipe of recipes/demo for a few steps; recipes in turn, GRPO before each
+of them, several rounds; a ratio is that of a recipe to the GRPO beside it, and medians are shown. Processor time, not time:
+what else the machine does counts less. Needs a world (``ptdpo data demo-world N --out runs/worlds/N``). Writes results/presets.json.
 Run: make bench, or python benchmarks/presets.py --help
 """
 
@@ -12,6 +13,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from rich.console import Console
@@ -24,19 +26,25 @@ BASELINE, WARM_UP = "grpo", 1
 
 
 def train_here(recipe: Path, world: int, steps: int) -> dict[str, float]:
-    """Train in this process and return the median seconds of a step, and the peak memory of the process."""
+    """Train in this process and return the mean processor seconds of a step, and the peak memory of the process."""
+    import transformers.trainer
+
     from ptdpo.config import read_recipe
-    from ptdpo.runlog import METRICS_FILE
-    from ptdpo.train.metrics import read_metrics, step_seconds
     from ptdpo.train.run import train_recipe
 
+    ends: list[float] = []
+
+    class Clock(transformers.TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            ends.append(time.process_time())
+
+    transformers.trainer.DEFAULT_CALLBACKS.append(Clock)
     with tempfile.TemporaryDirectory() as folder:
         changes = [f"seed={world}", f"max_steps={WARM_UP + steps}", f"output_dir={folder}", "disable_tqdm=true"]
         parsed = read_recipe(recipe, [*changes, "logging_steps=1"])
         train_recipe(parsed)
-        rows = read_metrics(Path(folder) / METRICS_FILE)[WARM_UP:]
     return {
-        "seconds": statistics.median(step_seconds(rows)),
+        "seconds": (ends[-1] - ends[WARM_UP - 1]) / steps,
         "mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
 
@@ -55,6 +63,7 @@ def main() -> None:
     parser.add_argument("--world", type=int, default=0)
     parser.add_argument("--steps", type=int, default=6, help="timed steps per run")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", nargs="*", default=None, help="recipes; by default all")
     parser.add_argument("--out", type=Path, default=RESULTS / "presets.json")
     options = parser.parse_args()
     if options.one:
@@ -62,26 +71,37 @@ def main() -> None:
         return
     if not (ROOT / f"runs/worlds/{options.world}/start").is_dir():
         parser.error(f"there is no world: ptdpo data demo-world {options.world} --out runs/worlds/{options.world}")
-    recipes = sorted((ROOT / "recipes" / "demo").glob("*.yaml"))
-    console = Console(stderr=True)
-    found: dict[str, list[dict[str, float]]] = {recipe.stem: [] for recipe in recipes}
+    folder = ROOT / "recipes" / "demo"
+    recipes = sorted(path for path in folder.glob("*.yaml") if options.only is None or path.stem in options.only)
+    found: dict[str, list[tuple[dict[str, float], dict[str, float]]]] = {recipe.stem: [] for recipe in recipes}
     for _ in range(options.rounds):
-        for recipe in track(recipes, "measuring", console=console):
-            found[recipe.stem].append(measure(recipe, options.world, options.steps))
-    table = Table("recipe", "seconds per step", f"/ {BASELINE}", "peak MiB", f"/ {BASELINE}")
-    rows = []
-    base = {key: statistics.median(run[key] for run in found[BASELINE]) for key in ("seconds", "mib")}
-    for name, runs in found.items():
-        seconds, mib = (statistics.median(run[key] for run in runs) for key in ("seconds", "mib"))
-        rows.append({"recipe": name, "seconds": seconds, "seconds_ratio": seconds / base["seconds"], "mib": mib})
-        rows[-1]["mib_ratio"] = mib / base["mib"]
-        table.add_row(
-            name, f"{seconds:.2f}", f"{seconds / base['seconds']:.2f}", f"{mib:.0f}", f"{mib / base['mib']:.2f}"
-        )
+        for recipe in track(recipes, "measuring", console=Console(stderr=True)):
+            beside = measure(folder / f"{BASELINE}.yaml", options.world, options.steps)
+            found[recipe.stem].append((measure(recipe, options.world, options.steps), beside))
+            # What is there is kept if the rest is cut off.
+            write(options, found)
+    table = Table("recipe", "processor seconds per step", f"/ {BASELINE}", "peak MiB", f"/ {BASELINE}")
+    for row in write(options, found):
+        name, *cells = (row[key] for key in ("recipe", "seconds", "seconds_ratio", "mib", "mib_ratio"))
+        table.add_row(str(name), *(f"{cell:.2f}" for cell in cells))
     Console().print(table)
+
+
+def write(options: argparse.Namespace, found: dict) -> list[dict[str, float | str]]:
+    """Write what was measured so far; returns a row per recipe."""
+    rows: list[dict[str, float | str]] = []
+    for name, pairs in found.items():
+        if not pairs:
+            continue
+        row: dict[str, float | str] = {"recipe": name}
+        for key in ("seconds", "mib"):
+            row[key] = statistics.median(own[key] for own, _ in pairs)
+            row[f"{key}_ratio"] = statistics.median(own[key] / beside[key] for own, beside in pairs)
+        rows.append(row)
     settings = {"world": options.world, "steps": options.steps, "rounds": options.rounds}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps({"settings": settings, "runs": rows}, indent=1) + "\n")
+    return rows
 
 
 if __name__ == "__main__":

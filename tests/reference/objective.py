@@ -106,6 +106,7 @@ class Row:
     contrasts: tuple[str, ...] = ()
     asked: str = ""
     weight: float = 1.0
+    hint: str = ""
 
 
 @dataclass(frozen=True)
@@ -196,6 +197,8 @@ def teacher_text(row: Row, context: str) -> str:
     """Return what the teacher reads: x^h = [x; h]."""
     if context == "question":
         return row.question.text
+    if context == "hints":
+        return f"{row.question.text}\n\n{row.hint}"
     if context == "hint":
         return f"{row.question.text}\n\n{row.question.told['hint']}"
     told = row.sibling if context == "sibling" else row.question.told[context]

@@ -41,6 +41,7 @@ METHODS = {
     "idle_dapo": {"preset": "ptd-dapo", "resampling_rounds": 0, "skip_idle_rows": True, "record_tokens": 0},
     "scaf": {"preset": "scaf-grpo", "hinted_after": 0, "tutoring_weight": 0.0},
     "v_zero": {"preset": "v-zero", "tutoring_evidence_gate": 1.5},
+    "hints": {"preset": "ptd-grpo", "tutoring_context": "hints"},
     "seen": {"preset": "ptd-grpo", "tutoring_images": "both"},
 }
 

@@ -147,7 +147,8 @@ class Recomputed:
             chosen = [False] * len(group)
         advantage = reference.advantages(rewards, objective)[member]
         asked = self._asked(question, response, name, generation)
-        return Row(question, response, advantage, chosen[member], any(chosen), sibling, contrasts, asked)
+        row = Row(question, response, advantage, chosen[member], any(chosen), sibling, contrasts, asked)
+        return replace(row, hint=question.told.get("chosen", ""))
 
     def _asked(self, question: Question, response: tuple[int, ...], name: str, generation: int) -> str:
         """Return under which text a response is scored."""

@@ -38,6 +38,8 @@ PATTERNS = {
     "idle-none": [1] * 8,
     # Only the second process has images for the teacher.
     "seen-everywhere": [0] * 8,
+    # Only the second process has hints to choose.
+    "hints-on-second": [1, 1, 1, 1, 0, 0, 0, 0],
     "v_zero-everywhere": [0] * 8,
 }
 # Only the second process has a group to exchange; which prompts are drawn depends on the process.

@@ -58,8 +58,12 @@ def problems(scenes):
     said = ["off by one" if TOLD[n % 4] else None for n in range(8)]
     # Of another size than the question's: fewer visual tokens, and more.
     views = [crop(s.problem.images[0], n) if n % 4 < 3 else {} for n, s in enumerate(scenes[:8])]
+    graded = ("look somewhere", "look at a row or a column", "add up")
+    listed = [graded if n % 4 == 0 else () for n in range(8)]
     chosen = [
-        replace(s.problem, id=str(n), problem=f"{s.problem.problem} ({n})", feedback=said[n], **views[n])
+        replace(
+            s.problem, id=str(n), problem=f"{s.problem.problem} ({n})", feedback=said[n], hints=listed[n], **views[n]
+        )
         for n, s in enumerate(scenes[:8])
     ]
     hints = {p.id: s.hint for p, s in zip(chosen, scenes, strict=False) if TOLD[int(p.id) % 4]}
@@ -91,6 +95,8 @@ def questions(problems):
         told["feedback"] = problem.feedback or ""
         told["look"] = f"Hint. Look: {hint.look}" if hint else ""
         told["hint"] = f"{told['look']}\nReason: {hint.reason}" if hint else ""
+        # What ``Accuracy`` lets help: the second of three hints, and the first of two.
+        told["chosen"] = problem.hints[1] if problem.hints else told["look"]
         seen = [Image.open(path[0]).convert("RGB") if path else None for path in views_of(problem)]
         found[problem.id] = Question(problem.problem, seen[0], told, *seen[1:])
     return found
@@ -238,6 +244,7 @@ CASES["ptd-grpo, rollouts by their evidence"] = (
         "tutoring_evidence_gate": 0.5, "tutoring_select": "every", "seed": 10,
     },
 )  # fmt: skip
+CASES["ptd-grpo, the vaguest hint that helps"] = ("ptd-grpo", {**LOUD["ptd-grpo"], "tutoring_context": "hints"})
 CASES["ptd-grpo, feedback"] = ("ptd-grpo", {**LOUD["ptd-grpo"], "tutoring_context": "feedback"})
 CASES["scaf-grpo, scored with the hint"] = ("scaf-grpo", {"hinted_after": 0, "hinted_scored": "hint"})
 CASES["rlsd, contrasted with the question"] = ("rlsd", {**LOUD["rlsd"], "tutoring_contrast": "question"})

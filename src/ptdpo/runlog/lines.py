@@ -56,6 +56,7 @@ class RolloutLine:
         place: where the answer was found: ``boxed``, or the fall-back that found it; empty where none did.
         drawn_with: what the policy was shown besides the question when it drew this: ``hint 1``, ``hint 2`` (levels of
             the hint, the vaguest first), or the teacher's context; empty: nothing.
+        hint_level: which of its hints the teacher was to read along it, the vaguest being 1; 0: it has no list of them.
     """
 
     rollout: int
@@ -68,6 +69,7 @@ class RolloutLine:
     reason: str
     place: str = ""
     drawn_with: str = ""
+    hint_level: int = 0
 
     @property
     def tutored(self) -> bool:

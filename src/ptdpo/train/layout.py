@@ -91,6 +91,7 @@ def _check_groups(settings: SettingFields, layout: Layout) -> None:
         "tutoring_rollouts=teacher": settings.tutors and settings.tutoring_rollouts == "teacher",
         f"resampling_rounds={settings.resampling_rounds}": settings.resampling_rounds > 0,
         f"hinted_rollouts={settings.hinted_rollouts}": settings.hints_rollouts,
+        f"tutoring_context={settings.tutoring_context}": settings.chooses_hints,
     }
     setting = next((name for name, on in exchanges.items() if on), None)
     if setting is not None and rows % layout.group:

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from ptdpo.algo.gates import EntropyFloor
 from ptdpo.algo.routing import group_shares
-from ptdpo.data.contexts import Row
+from ptdpo.data.contexts import Row, context_named
 from ptdpo.train.engine import NOT_TUTORED, Engine, MicroBatch, Prepared, RolloutBatch, RolloutRecord
 from ptdpo.train.method_settings import MethodSettings
 from ptdpo.train.recording import OFF, Drawn, Reads, Recorder
+from ptdpo.train.rollouts.hint_choice import HintChoices
 from ptdpo.train.rollouts.hinted import Chosen, draw_hinted
 from ptdpo.train.rollouts.resampling import resample
 from ptdpo.train.rollouts.tutored import tutor_rollouts
@@ -46,6 +47,9 @@ class Method:
         shown = (context, "question") if tutoring is None else (tutoring.context, tutoring.images)
         self.recorder = None if settings.records is None else Recorder(engine, settings.records, Reads(*shown))
         self._hinted: Mapping[int, int] = {}
+        adaptive = tutoring is not None and context_named(tutoring.context).adaptive
+        # A checkpoint must hold them; ``None``: no hint is chosen.
+        self.hint_choices = HintChoices() if adaptive else None
         self.terms: list[Term] = [term for term in (self._perception, self._tutoring) if term is not None]
 
     @property
@@ -82,11 +86,13 @@ class Method:
             advantages = advantages * (generations / (generations - 1))
         masked = [None] * len(batch.rows) if self._perception is None else self._perception.prepare(batch)
         readings, replaced, reasons = [NOT_TUTORED] * len(batch.rows), None, [OFF] * len(batch.rows)
+        levels: Mapping[int, int] = {}
         if self._tutoring is not None:
             assert self.teacher is not None
             with self._engine.timed("teacher"):
-                tutored = tutor_rollouts(self._engine, self._tutoring.settings, self.teacher, batch)
+                tutored = tutor_rollouts(self._engine, self._tutoring.settings, self.teacher, batch, self.hint_choices)
             readings, replaced, reasons = tutored.readings, tutored.replaced, tutored.reasons
+            levels = tutored.levels
         # What the policy did not draw, and what is tutored in the place of RL.
         without = set(replaced or ())
         if self._tutoring is not None and not self._tutoring.settings.keep_rl:
@@ -96,7 +102,7 @@ class Method:
         kept = [None] * len(batch.rows)
         if self.recorder is not None:
             with self._engine.timed("record_groups"):
-                kept = self.recorder.batch(batch, advantages, reasons, Drawn(replaced or {}, self._hinted))
+                kept = self.recorder.batch(batch, advantages, reasons, Drawn(replaced or {}, self._hinted, levels))
         own = zip(batch.groups.of_rows(), readings, masked, kept, strict=True)
         return Prepared([RolloutRecord(*each) for each in own], advantages, replaced)
 

@@ -30,10 +30,12 @@ class Drawn:
     Attributes:
         replaced: right ones, drawn under the teacher's context, that take the place of the batch's.
         hinted: those in the batch that were drawn with a hint, and with which of its levels.
+        levels: of the hints that the teacher read along the others, where it has several.
     """
 
     replaced: Mapping[int, Sequence[int]] = field(default_factory=dict)
     hinted: Mapping[int, int] = field(default_factory=dict)
+    levels: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,8 @@ class Recorder:
         lines = self._rollouts(batch, rows, advantages, reasons)
         for row in set(drawn.hinted) & set(rows):
             lines[row] = replace(lines[row], drawn_with=f"hint {drawn.hinted[row]}")
+        for row in set(drawn.levels) & set(rows):
+            lines[row] = replace(lines[row], hint_level=drawn.levels[row])
         for row in set(drawn.replaced) & set(rows):
             lines[row] = self._drawn(lines[row], drawn.replaced[row])
         self._written.clear()

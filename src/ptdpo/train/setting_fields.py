@@ -109,6 +109,11 @@ class SettingFields(GRPOConfig):
         return self.hinted_rollouts > 0
 
     @property
+    def chooses_hints(self) -> bool:
+        """Return whether the teacher's hint is chosen by what the policy answers with it."""
+        return self.tutors and self.tutoring_context in CONTEXTS and CONTEXTS[self.tutoring_context].adaptive
+
+    @property
     def perceives(self) -> bool:
         """Return whether there is a perception term."""
         return self.perception_weight > 0 or self.perception_entropy_weight > 0 or self.masked_entropy_weight > 0

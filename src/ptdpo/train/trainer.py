@@ -55,6 +55,7 @@ from ptdpo.train.trl.engine_check import CHECKED_TOKENS, unlogged
 from ptdpo.train.trl.feedback import Feedback, refuse_unread_feedback, said_of_rollouts, with_columns
 from ptdpo.train.trl.floor_state import FloorState
 from ptdpo.train.trl.grouping import groups_kept_together
+from ptdpo.train.trl.hint_state import HintState, states_of
 from ptdpo.train.trl.idle_rows import parts_of_micro_batches, refuse_unequal_skipping
 from ptdpo.train.trl.method_settings import method_settings
 from ptdpo.train.trl.metrics_file import MetricsFile
@@ -181,8 +182,8 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
             teacher = teacher_named(args, self, model, given_adapter=given_adapter, share_prefix=self.shares_prefix)
             check_prompts(self, args)
         self.method = Method(self.engine, method_settings(args), teacher)
-        if (floor := self.method.floor) is not None:
-            self.add_callback(FloorState(floor))
+        for state in states_of(self.method):
+            self.add_callback(state)
         refuse_unequal_skipping(args, self.accelerator.unwrap_model(self.model), has_aux_loss=self.aux_loss_enabled)
         self._parts = parts_of_micro_batches(args, self.engine.processes, shared=self.shares_prefix)
         refuse_streams(args, self.train_dataset)
@@ -198,7 +199,7 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         for callback in self.callback_handler.callbacks:
-            if isinstance(callback, MovingAverage | FloorState):
+            if isinstance(callback, MovingAverage | FloorState | HintState):
                 callback.restore(resume_from_checkpoint)
 
     # -- rollouts ----------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """From a graded batch to what the teacher leaves along it: contexts, routing (8), rollouts drawn anew, lessons."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -9,8 +9,9 @@ from torch import Tensor
 from ptdpo.data.contexts import context_named
 from ptdpo.train.engine import Engine, RolloutBatch
 from ptdpo.train.method_settings import TutoringSettings
+from ptdpo.train.rollouts.hint_choice import HintChoices, choose_hints
 from ptdpo.train.rollouts.privileged import draw_privileged
-from ptdpo.tutor.context import Shown, images_of
+from ptdpo.tutor.context import Shown, hint_levels, images_of, with_images
 from ptdpo.tutor.contrast import contrasts_of, read_evidence, wrong_texts
 from ptdpo.tutor.lessons import (
     Routed,
@@ -33,15 +34,23 @@ class Tutored:
         routed: which were to be tutored.
         replaced: as in ``Prepared``.
         reasons: why each is tutored or not, see ``routing_reasons``.
+        levels: which of its hints the teacher read for a row, the vaguest being 1; nothing if the context is no list.
     """
 
     readings: Sequence[TeacherReading]
     routed: Routed
     replaced: Mapping[int, list[int]] | None
     reasons: Sequence[str]
+    levels: Mapping[int, int] = field(default_factory=dict)
 
 
-def tutor_rollouts(engine: Engine, settings: TutoringSettings, teacher: Teacher, batch: RolloutBatch) -> Tutored:
+def tutor_rollouts(
+    engine: Engine,
+    settings: TutoringSettings,
+    teacher: Teacher,
+    batch: RolloutBatch,
+    choices: HintChoices | None = None,
+) -> Tutored:
     """Route a batch of rollouts (8) and let the teacher read those that are tutored.
 
     Args:
@@ -49,6 +58,7 @@ def tutor_rollouts(engine: Engine, settings: TutoringSettings, teacher: Teacher,
         settings: context, route, and whose rollouts.
         teacher: reads the lessons.
         batch: the rollouts of this process.
+        choices: which hints were chosen before, for a context that is adaptive.
 
     Raises:
         ValueError: if nobody says of some rollouts whether they are right.
@@ -63,6 +73,11 @@ def tutor_rollouts(engine: Engine, settings: TutoringSettings, teacher: Teacher,
     )
     engine.log("accuracy/tutored_groups", routed.group_accuracy)
     chosen, responses, replaced = routed.chosen, batch.responses, None
+    levels: dict[int, int] = {}
+    if choices is not None:
+        levels = choose_hints(engine, choices, rows, chosen.nonzero().flatten().tolist())
+        for row, level in levels.items():
+            contexts[row] = with_images(rows[row], hint_levels(rows[row])[level - 1], images=settings.images)
     if settings.rollouts == "teacher":
         replaced = draw_privileged(engine, batch, contexts, chosen)
         chosen = torch.tensor([row in replaced for row in range(len(rows))], device=chosen.device)
@@ -90,7 +105,7 @@ def tutor_rollouts(engine: Engine, settings: TutoringSettings, teacher: Teacher,
     accuracy, groups = batch.groups.accuracy, batch.groups
     low = groups.mine((accuracy.mean(dim=1, keepdim=True) < settings.threshold).expand_as(accuracy))
     reasons = routing_reasons(routed, groups.mine(accuracy), own, low, lessons)
-    return Tutored(readings, routed, replaced, reasons)
+    return Tutored(readings, routed, replaced, reasons, levels)
 
 
 def _refuse_ungraded(batch: RolloutBatch) -> None:

@@ -39,6 +39,7 @@ def refuse_foreign_rollouts(args: PTDConfig, given: Mapping[str, Any]) -> None:
         "perception_weight, perception_entropy_weight and masked_entropy_weight": (args.perceives, "0"),
         "resampling_rounds": (args.resampling_rounds > 0, "0"),
         "hinted_rollouts": (args.hints_rollouts, "0"),
+        "tutoring_context": (args.chooses_hints, "hint"),
         "tutoring_rollouts": (args.tutors and args.tutoring_rollouts == "teacher", "student"),
     }
     used = [(name, other) for name, (value, other) in samples.items() if value]
