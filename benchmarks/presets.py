@@ -1,8 +1,9 @@
 """What every preset costs: processor seconds per step and peak memory on the demo's task, relative to GRPO.
 
-Every measurement is a fresh process that trains a recipe of recipes/demo for a few steps; recipes in turn, GRPO before each
-of them, several rounds; a ratio is that of a recipe to the GRPO beside it, and medians are shown. Processor time, not time:
-what else the machine does counts less. Needs a world (``ptdpo data demo-world N --out runs/worlds/N``). Writes results/presets.json.
+Every measurement is a fresh process that trains a recipe of recipes/demo for a few steps; recipes in turn, GRPO before
+each of them, several rounds; a ratio is that of a recipe to the GRPO beside it, and medians are shown. Processor time,
+not time: what else the machine does counts less. Needs a world (``ptdpo data demo-world N --out runs/worlds/N``).
+Writes results/presets.json, after every recipe.
 Run: make bench, or python benchmarks/presets.py --help
 """
 
