@@ -53,9 +53,8 @@ from ptdpo.train.trl.batches import RECORDS, records_of, replace_responses, trus
 from ptdpo.train.trl.engine import TrlEngine
 from ptdpo.train.trl.engine_check import CHECKED_TOKENS, unlogged
 from ptdpo.train.trl.feedback import Feedback, refuse_unread_feedback, said_of_rollouts, with_columns
-from ptdpo.train.trl.floor_state import FloorState
 from ptdpo.train.trl.grouping import groups_kept_together
-from ptdpo.train.trl.hint_state import HintState, states_of
+from ptdpo.train.trl.hint_state import MethodState, states_of
 from ptdpo.train.trl.idle_rows import parts_of_micro_batches, refuse_unequal_skipping
 from ptdpo.train.trl.method_settings import method_settings
 from ptdpo.train.trl.metrics_file import MetricsFile
@@ -199,7 +198,7 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         for callback in self.callback_handler.callbacks:
-            if isinstance(callback, MovingAverage | FloorState | HintState):
+            if isinstance(callback, MovingAverage | MethodState):
                 callback.restore(resume_from_checkpoint)
 
     # -- rollouts ----------------------------------------------------------------------------------------------

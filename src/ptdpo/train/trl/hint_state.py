@@ -46,6 +46,10 @@ class HintState(TrainerCallback):
         self.choices.levels.update(levels)
 
 
+# What of the method's a checkpoint holds.
+MethodState = FloorState | HintState
+
+
 def states_of(method: Method) -> list[TrainerCallback]:
     """Return what saves and restores what the method knows beside weights."""
     floor = [] if method.floor is None else [FloorState(method.floor)]
