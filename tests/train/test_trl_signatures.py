@@ -37,6 +37,7 @@ CHECKPOINTS = {
     "_get_output_dir": ["self", "trial"],
     "_load_optimizer_and_scheduler": ["self", "checkpoint"],
     "_save_checkpoint": ["self", "model", "trial"],
+    "_save": ["self", "output_dir", "state_dict"],
     "save_model": ["self", "output_dir", "_internal_call"],
     "_push_from_checkpoint": ["self", "checkpoint_folder"],
 }
