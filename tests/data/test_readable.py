@@ -9,6 +9,7 @@ from PIL import Image
 
 from ptdpo.data.attach import hinted_question
 from ptdpo.data.contexts import context_named
+from ptdpo.data.dataset import readable
 from ptdpo.data.images import open_image
 from ptdpo.data.prompts import attach_images
 from ptdpo.data.readable import readable_row
@@ -94,6 +95,19 @@ def test_a_row_that_loses_or_doubts_an_image_is_refused_by_name(picture, monkeyp
     monkeypatch.chdir(picture.parent)
     with pytest.raises(ValueError, match=message):
         readable_row({"prompt": USER, **row})
+
+
+@pytest.mark.parametrize("row", [{"images": None}, {"images": []}, {"image": None}, {"images": None, "image": None}])
+def test_null_is_a_list_of_no_image(row):
+    assert readable_row({"prompt": USER, **row})["images"] == []
+    assert readable({"prompt": [USER], "images": [None]})["images"] == [[]]
+
+
+def test_one_image_is_handed_on_in_the_list(picture):
+    read = readable_row({"prompt": USER, "image": str(picture)})
+    assert (len(read["images"]), read["image"]) == (1, None)
+    assert readable_row(read)["images"][0].tobytes() == read["images"][0].tobytes()
+    assert "images" not in readable_row({"prompt": USER})
 
 
 def test_columns_beside_images_are_anybodys():

@@ -65,9 +65,11 @@ def readable(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
     if "images" not in batch:
         return batch
     seen = [name for name in ("images", *VIEWS) if name in batch]
-    pictures = {path: open_image(path) for name in seen for paths in batch[name] for path in paths}
+    pictures = {path: open_image(path) for name in seen for paths in batch[name] for path in paths or ()}
     rows = ({name: values[number] for name, values in batch.items()} for number in range(len(batch["images"])))
-    read = [readable_row({**row, **{name: [pictures[path] for path in row[name]] for name in seen}}) for row in rows]
+    read = [
+        readable_row({**row, **{name: [pictures[path] for path in row[name] or ()] for name in seen}}) for row in rows
+    ]
     return {name: [row[name] for row in read] for name in batch}
 
 

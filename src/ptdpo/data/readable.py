@@ -18,8 +18,9 @@ _SHOWN = 60
 
 
 def readable_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row whose images are as ``open_image`` gives them, and whose prompt says where they stand.
+    """Return a row whose ``images`` are as ``open_image`` gives them, and whose prompt says where they stand.
 
+    A row with a column for images has a list of them, of none if the column says null; ``image`` is handed on in it.
     A prompt in text without markers is left as it is: its images stand in front.
 
     Args:
@@ -47,6 +48,12 @@ def readable_row(row: Mapping[str, Any]) -> dict[str, Any]:
             read["prompt"] = _placed(read["prompt"], given)
         _refuse_doubt(read, given, inside)
         _refuse_views_alone(read, given or inside)
+        if "images" in read or "image" in read:
+            # A batch of nulls would be one of images to TRL, whose processor then finds none: without any it is lists.
+            single = read.get("image")
+            read["images"] = read.get("images") or ([] if single is None else [single])
+            if "image" in read:
+                read["image"] = None
         return read
     except ValueError as error:
         raise ValueError(f"row {_name(row)}: {error}") from error
