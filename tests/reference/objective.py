@@ -172,19 +172,21 @@ class Reader:
         self._processor, self._temperature = processor, temperature
 
     def __call__(self, model: torch.nn.Module, text: str, seen, response: Sequence[int]) -> Tensor:
-        """Return log pi(. | text, image or images seen, response so far) [t, V] at each token of the response."""
-        image = list(seen) if isinstance(seen, tuple) else [seen]
+        """Return log pi(. | text, image or images seen, response so far) [t, V] at each token; None: no image."""
+        image = list(seen) if isinstance(seen, tuple) else [] if seen is None else [seen]
         parts = [*({"type": "image", "image": one} for one in image), {"type": "text", "text": text}]
         prompt = self._processor.apply_chat_template(
             [{"role": "user", "content": parts}], tokenize=False, add_generation_prompt=True
         )
-        inputs = self._processor(text=[prompt], images=[image], return_tensors="pt", add_special_tokens=False)
+        images = [image] if image else None
+        inputs = self._processor(text=[prompt], images=images, return_tensors="pt", add_special_tokens=False)
         told = torch.tensor([response])
         inputs["input_ids"] = torch.cat([inputs["input_ids"], told], dim=1)
         inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
         if "mm_token_type_ids" in inputs:
             inputs["mm_token_type_ids"] = torch.cat([inputs["mm_token_type_ids"], torch.zeros_like(told)], dim=1)
-        inputs["pixel_values"] = inputs["pixel_values"].double()
+        if image:
+            inputs["pixel_values"] = inputs["pixel_values"].double()
         logits = model(**inputs).logits[0, -1 - len(response) : -1]
         return (logits / self._temperature).log_softmax(dim=-1)
 

@@ -1,5 +1,7 @@
 """Small training settings, rewards and runs for tests."""
 
+from dataclasses import replace
+
 from ptdpo.models import load_model
 from ptdpo.rewards.functions import completion_text
 from ptdpo.train import PTDConfig, PTDTrainer
@@ -7,6 +9,15 @@ from ptdpo.train.metrics import read_metrics
 
 # One plain step whose size is that of the gradient.
 SGD = {"optim": "sgd", "learning_rate": 0.5, "max_grad_norm": 0.0, "weight_decay": 0.0}
+
+
+def with_views(problems):
+    """Problems whose teacher sees the next one's picture too, and is contrasted with that after it."""
+    ahead = [problems[step:] + problems[:step] for step in (1, 2)]
+    return [
+        replace(problem, teacher_images=shown.images, contrast_images=other.images)
+        for problem, shown, other in zip(problems, *ahead, strict=True)
+    ]
 
 
 def small_settings(**changes):

@@ -156,7 +156,9 @@ class Recomputed:
         if not drawn.get(response):
             return question.text
         self.exchanged += 1
-        return question.text if self.objective.hinted == "question" else f"{question.text}\n\n{question.told['look']}"
+        return (
+            question.text if self.objective.hinted == "question" else f"{question.text}\n\n{question.told['vaguest']}"
+        )
 
     def _siblings(
         self, group: Sequence[tuple[int, ...]], right: Sequence[float], member: int, wanted: float

@@ -13,7 +13,7 @@ from ptdpo.presets import PRESETS, SFT
 from ptdpo.train import PTDConfig
 from ptdpo.train.metrics import read_metrics
 from ptdpo.train.trl.teachers import EMA_FILE, MovingAverage
-from tests.train.helpers import Alternating, always_wrong, largest_difference, make_trainer, parameters
+from tests.train.helpers import Alternating, always_wrong, largest_difference, make_trainer, parameters, with_views
 
 SGD = {"optim": "sgd", "learning_rate": 0.5, "max_grad_norm": 0.0, "weight_decay": 0.0}
 
@@ -22,7 +22,7 @@ SGD = {"optim": "sgd", "learning_rate": 0.5, "max_grad_norm": 0.0, "weight_decay
 def rows(scenes):
     hints = {s.problem.id: s.hint for s in scenes}
     solutions = {s.problem.id: s.solution.response for s in scenes}
-    return rl_dataset([s.problem for s in scenes], hints, instruction="", solutions=solutions)
+    return rl_dataset(with_views([s.problem for s in scenes]), hints, instruction="", solutions=solutions)
 
 
 @pytest.fixture
@@ -203,7 +203,7 @@ def test_another_vocabulary_is_refused_when_the_model_brings_its_processor(tmp_p
         ({"tutoring_context": "sibling"}, "set tutoring_select=with_sibling or failed_with_sibling"),
         ({"tutoring_weight": -0.5, "tutoring_divergence": "forward_kl"}, "tutoring_weight=-0.5: .* no upper bound"),
         ({"tutoring_weight": -0.5, "tutoring_use": "advantage"}, "tutoring_advantage=log_ratio has no bound"),
-        ({"tutoring_advantage": "jsd"}, "tutoring_use=loss: tutoring_standardised and tutoring_advantage"),
+        ({"tutoring_advantage": "jsd"}, "tutoring_use=loss: tutoring_standardised, tutoring_advantage and"),
         ({"tutoring_standardised": True, "tutoring_use": "reweight"}, "tutoring_use=reweight: tutoring_standardised"),
         ({"tutoring_gate": "position", "tutoring_use": "reweight"}, "tutoring_gate=position: weighs a term"),
         ({"tutoring_gate_sharpness": 2.0}, "set tutoring_gate too"),

@@ -14,7 +14,7 @@ from ptdpo.train.engine import NOT_TUTORED, Kept, RolloutRecord
 from ptdpo.train.trl.batches import RECORDS
 from ptdpo.train.trl.idle_rows import MicroBatchParts, rows_to_read
 from tests.one_process import OneProcess
-from tests.train.helpers import SGD, always_right, largest_difference, make_trainer, metrics, parameters
+from tests.train.helpers import SGD, always_right, largest_difference, make_trainer, metrics, parameters, with_views
 
 # All right, some right, all right, all wrong.
 GROUPS = ([1, 1, 1, 1], [0, 1, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0])
@@ -50,7 +50,7 @@ def solved_rows(scenes):
     """Rows with hints and solutions."""
     hints = {scene.problem.id: scene.hint for scene in scenes}
     solutions = {scene.problem.id: scene.solution.response for scene in scenes}
-    return rl_dataset([scene.problem for scene in scenes], hints, instruction="", solutions=solutions)
+    return rl_dataset(with_views([scene.problem for scene in scenes]), hints, instruction="", solutions=solutions)
 
 
 def accuracy_reward(completions, **_):

@@ -95,6 +95,7 @@ def questions(problems):
         told["feedback"] = problem.feedback or ""
         told["look"] = f"Hint. Look: {hint.look}" if hint else ""
         told["hint"] = f"{told['look']}\nReason: {hint.reason}" if hint else ""
+        told["vaguest"] = problem.hints[0] if problem.hints else told["look"]
         # What ``Accuracy`` lets help: the second of three hints, and the first of two.
         told["chosen"] = problem.hints[1] if problem.hints else told["look"]
         seen = [Image.open(path[0]).convert("RGB") if path else None for path in views_of(problem)]
