@@ -91,11 +91,11 @@ def test_two_processes_equal_one(two_processes, tmp_path, tiny_path, processor, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(name for name in PATTERNS if not name.startswith("idle")))
-def test_records_of_two_processes_are_those_of_one(two_processes, tmp_path, tiny_path, processor, train_rows, name):
+def test_records_of_two_processes_are_those_of_one(two_processes, tmp_path, tiny_path, processor, rows, name):
     from tests.train.distributed_worker import fixed_rollouts, settings_of
 
     settings = {**settings_of(name), "per_device_train_batch_size": 8}
-    trainer = make_trainer(tmp_path, tiny_path, processor, train_rows, **settings)
+    trainer = make_trainer(tmp_path, tiny_path, processor, rows, **settings)
     fixed_rollouts(trainer, PATTERNS[name])
     trainer.train()
     ours, theirs = read_records(tmp_path), read_records(two_processes / name)
