@@ -25,7 +25,7 @@ class Efficiencies:
         decoding: of its bandwidth, where responses are written token by token.
         step_ms: the least milliseconds that one token of all responses takes, whatever is read: launches, sampling.
 
-    The first two are what steps of Qwen3-VL-2B on an H100 show (``tests/train/work/test_hours.py``); the others are
+    The first two are what steps of Qwen3-VL-2B on an H100 show (docs/engines.md); the others are
     assumed, not measured.
     """
 
