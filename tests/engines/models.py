@@ -6,7 +6,7 @@ import torch
 import transformers
 
 from ptdpo.models.sampling import banned_token_ids
-from tests import tiny_families
+from tests import tiny_families, tiny_vision
 from tests.tiny_families import make_tokenizer
 
 TEXT = {
@@ -54,7 +54,7 @@ def save_model(folder, name, *, hushed=True):
         config, processor = _vision(name, tokenizer, sizes)
     torch.manual_seed(0)
     kind = transformers.AutoModelForCausalLM if name == "qwen3" else transformers.AutoModelForImageTextToText
-    model = tiny_families._sharp(kind.from_config(config), tokenizer)
+    model = tiny_families.sharp(kind.from_config(config), tokenizer)
     if hushed:
         _hush(model, banned_token_ids(tokenizer, [tokenizer.eos_token_id]))
     model.save_pretrained(Path(folder))
@@ -96,4 +96,4 @@ def _vision(name, tokenizer, sizes):
     images = Qwen2VLImageProcessorPil(
         patch_size=8, merge_size=2, temporal_patch_size=2, size={"shortest_edge": 256, "longest_edge": 16_384}
     )
-    return config, tiny_families._processor(name, tokenizer, images)
+    return config, tiny_vision.processor_of(name, tokenizer, images)

@@ -10,7 +10,7 @@ from ptdpo.models import load_model, load_processor
 from ptdpo.models.family import FAMILIES, SHARED_TYPES, family_of, image_entries, why_not_shared, without_empty_images
 from ptdpo.models.shared_prefill import share_prefill
 from ptdpo.models.shared_prefix import enable_shared_prefix, shared_hidden_states
-from tests import tiny_families
+from tests import tiny_families, tiny_vision
 from tests.models.test_shared_prefill import assert_same_samples
 from tests.models.test_shared_prefix import NOISE, OTHER, WIDE, assert_same, batch, made_batch
 
@@ -161,7 +161,7 @@ def test_tensors_without_an_image_are_left_out():
     assert without_empty_images(kept) == kept
 
 
-@pytest.mark.skipif(tiny_families.TORCHVISION, reason="torchvision is installed")
+@pytest.mark.skipif(tiny_vision.TORCHVISION, reason="torchvision is installed")
 def test_processors_of_every_family_load_without_torchvision(tiny_family):
     for name in ("qwen2_vl", "gemma3", "llava_next", "idefics3", "smolvlm", "internvl"):
         processor = load_processor(tiny_family(name))

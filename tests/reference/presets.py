@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from tests.reference.objective import Objective
+from tests.reference.records import Objective
 
 _RL = Objective(beta=0.01)
 _DISTIL = Objective(policy_gradient=False, weight=1.0, tutored="every")

@@ -8,7 +8,8 @@ import torch
 
 from ptdpo.models import load_model, load_processor
 from tests.reference import objective as reference
-from tests.reference.objective import Objective, Question, Reader, Row, Step, Weights
+from tests.reference.objective import Reader
+from tests.reference.records import Objective, Question, Row, Step, Weights
 from tests.train.watched_run import GENERATION, LONGEST, TEMPERATURE, TOLD, WINDOW, Accuracy, Watched
 
 

@@ -13,8 +13,8 @@ from PIL import Image
 
 from ptdpo.models import load_model
 from ptdpo.presets import PRESETS, SFT
-from tests.reference.objective import Objective, Question
 from tests.reference.presets import PRESETS as OBJECTIVES
+from tests.reference.records import Objective, Question
 from tests.train.recomputed import Recomputed
 from tests.train.watched_run import TOLD, WINDOW, run
 
