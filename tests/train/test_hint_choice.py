@@ -9,7 +9,7 @@ from ptdpo.runlog import read_records
 from ptdpo.train.layout import layout_of
 from ptdpo.train.rollouts.hint_choice import HintChoices, choose_hints, hints_key
 from ptdpo.train.settings import PTDConfig, settings_as_written
-from ptdpo.train.trl.hint_state import HINTS_FILE, HintState
+from ptdpo.train.trl.method_state import HINTS_FILE, HintState
 from ptdpo.train.trl.setup import refuse_foreign_rollouts
 from ptdpo.tutor.context import hint_levels
 from tests.train.fake_engine import FakeEngine

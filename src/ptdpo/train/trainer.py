@@ -54,9 +54,9 @@ from ptdpo.train.trl.engine import TrlEngine
 from ptdpo.train.trl.engine_check import CHECKED_TOKENS, unlogged
 from ptdpo.train.trl.feedback import Feedback, refuse_unread_feedback, said_of_rollouts, with_columns
 from ptdpo.train.trl.grouping import groups_kept_together
-from ptdpo.train.trl.hint_state import MethodState, states_of
 from ptdpo.train.trl.idle_rows import parts_of_micro_batches, refuse_unequal_skipping
 from ptdpo.train.trl.method_settings import method_settings
+from ptdpo.train.trl.method_state import MethodState, states_of
 from ptdpo.train.trl.metrics_file import MetricsFile
 from ptdpo.train.trl.record_files import PlainScores
 from ptdpo.train.trl.reference import origin_of

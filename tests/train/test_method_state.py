@@ -3,7 +3,7 @@
 import pytest
 
 from ptdpo.algo.gates import EntropyFloor, FloorSettings
-from ptdpo.train.trl.floor_state import FLOOR_FILE, FloorState
+from ptdpo.train.trl.method_state import FLOOR_FILE, FloorState
 from tests.train.helpers import Alternating, make_trainer, metrics
 
 SETTINGS = {"preset": "antisd", "tutoring_entropy_warmup": 2, "max_steps": 3, "save_strategy": "steps", "save_steps": 1}
