@@ -3,19 +3,16 @@
 What the policy says is scripted, so that it calls: the first turn asks for a cell, the second answers.
 """
 
-import datasets
 import pytest
 import torch
 
 from ptdpo.data.rendering import render
 from ptdpo.models import load_model
 from ptdpo.runlog import read_records
-from ptdpo.train import PTDConfig, PTDTrainer
 from ptdpo.tutor.context import hinted_prompt
-from tests import tiny_families
-from tests.train.helpers import SGD, metrics, small_settings
+from tests.train.environment_runs import save_caller, trained_caller
+from tests.train.helpers import metrics
 from tests.train.test_tools import kept
-from tests.tutor.test_rendered import template_named
 
 ROWS = [
     {
@@ -51,33 +48,12 @@ class Board:
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("qwen3")
-    return tiny_families.save_text_model(folder, "qwen3", template_named("qwen3"), max_position_embeddings=4096)
-
-
-class Scripted(PTDTrainer):
-    """Says the same in every rollout: a call for cell 1, then an answer."""
-
-    def _generate_single_turn(self, prompt_ids, *args, **kwargs):
-        call = '<tool_call>\n{"name": "look", "arguments": {"cell": 1}}\n</tool_call><|im_end|>'
-        texts = ["blue<|im_end|>" if self.answered(ids) else call for ids in prompt_ids]
-        return [self.processing_class(text, add_special_tokens=False)["input_ids"] for text in texts], None
-
-    def answered(self, ids):
-        return "<tool_response>" in self.processing_class.decode(ids).split("which colour")[-1]
+    return save_caller(tmp_path_factory.mktemp("qwen3"))
 
 
 @pytest.fixture(scope="module")
 def trainer(tmp_path_factory, path):
-    args = PTDConfig.from_preset(
-        "ptd-grpo",
-        output_dir=str(tmp_path_factory.mktemp("run")),
-        tutoring_k=10,
-        **{**small_settings(), **SGD, "max_completion_length": 200},
-    )
-    trainer = Scripted(path, None, args, train_dataset=datasets.Dataset.from_list(ROWS), environment_factory=Board)
-    trainer.train()
-    return trainer
+    return trained_caller(path, tmp_path_factory.mktemp("run"), ROWS, Board)
 
 
 def test_the_environment_s_reward_says_who_is_right(trainer):

@@ -1,19 +1,16 @@
 """Several environments in one run: each rollout's teacher reads the tools of its own environment, and no others."""
 
-import datasets
 import pytest
 import torch
 
 from ptdpo.data.rendering import render
 from ptdpo.models import load_model
-from ptdpo.train import PTDConfig, PTDTrainer
 from ptdpo.train.trl.setup import check_prompts
 from ptdpo.tutor.context import hinted_prompt
-from tests import tiny_families
-from tests.train.helpers import SGD, metrics, small_settings
+from tests.train.environment_runs import save_caller, trained_caller
+from tests.train.helpers import metrics
 from tests.train.test_environment import Board
 from tests.train.test_tools import kept
-from tests.tutor.test_rendered import template_named
 
 COLOURS = ["red", "blue"]
 ROWS = [
@@ -50,38 +47,12 @@ class Bag:
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("qwen3")
-    return tiny_families.save_text_model(folder, "qwen3", template_named("qwen3"), max_position_embeddings=4096)
-
-
-class Scripted(PTDTrainer):
-    """Calls the tool of each rollout's environment, then answers."""
-
-    def _generate_single_turn(self, prompt_ids, *args, **kwargs):
-        return [
-            self.processing_class(self.said(ids), add_special_tokens=False)["input_ids"] for ids in prompt_ids
-        ], None
-
-    def said(self, ids):
-        read = self.processing_class.decode(ids)
-        if "<tool_response>" in read.split("which colour")[-1]:
-            return "blue<|im_end|>"
-        name, argument = ("draw", "place") if "bag" in read else ("look", "cell")
-        return f'<tool_call>\n{{"name": "{name}", "arguments": {{"{argument}": 1}}}}\n</tool_call><|im_end|>'
+    return save_caller(tmp_path_factory.mktemp("qwen3"))
 
 
 @pytest.fixture(scope="module")
 def trainer(tmp_path_factory, path):
-    args = PTDConfig.from_preset(
-        "ptd-grpo",
-        output_dir=str(tmp_path_factory.mktemp("run")),
-        tutoring_k=10,
-        **{**small_settings(), **SGD, "max_completion_length": 200},
-    )
-    both = {"boards": Board, "bags": Bag}
-    trainer = Scripted(path, None, args, train_dataset=datasets.Dataset.from_list(ROWS), environment_factory=both)
-    trainer.train()
-    return trainer
+    return trained_caller(path, tmp_path_factory.mktemp("run"), ROWS, {"boards": Board, "bags": Bag})
 
 
 def test_rollouts_of_all_environments_are_tutored(trainer):
