@@ -54,12 +54,13 @@ def test_the_package_is_named_where_it_is_missing(monkeypatch):
 
 
 def test_splits_and_seeds_are_drawn_apart(monkeypatch):
+    """The package makes an item from the sum of its seed and its place: neighbouring seeds hold the same items."""
     asked = []
 
     def create_dataset(task, *, size, seed, **_):
         asked.append((task, seed))
         return [
-            {"question": "q", "answer": f"{n % 7}", "metadata": {"target_letter": "a", "span": ["a"]}}
+            {"question": f"q {seed + n}", "answer": f"{n % 7}", "metadata": {"target_letter": "a", "span": ["a"]}}
             for n in range(size)
         ]
 
@@ -67,6 +68,7 @@ def test_splits_and_seeds_are_drawn_apart(monkeypatch):
     made = [letter_problems(split, 12, seed) for seed in (0, 1) for split in ("train", "validation", "test")]
     assert len(set(asked)) == 6
     assert len({one.problem.id for split in made for one in split}) == 72
+    assert len({one.problem.problem for split in made for one in split}) == 72
     counts = Counter(one.problem.answer for one in made[0])
     assert counts == {"1": 3, "2": 3, "3": 2, "4": 2, "5": 2}, "guessing one answer is right a fifth of the time"
 

@@ -20,6 +20,8 @@ _FEWEST_WORDS, _MOST_WORDS = 4, 8
 ANSWERS = ("1", "2", "3", "4", "5")
 # Five in a text is one in thirty.
 _DRAWN = 100
+# The package makes item n of a seed from their sum: of neighbouring seeds all items but one would be the same.
+_APART = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +43,12 @@ def letter_problems(split: str, count: int, seed: int) -> list[Counted]:
         reasoning_gym = importlib.import_module("reasoning_gym")
     except ImportError as error:
         raise ValueError(f"{error}: pip install reasoning-gym, and what it needs") from error
+    assert _DRAWN * count <= _APART, "the streams of splits and seeds must not meet"
     place = {"train": 0, "validation": 1, "test": 2}[split]
     drawn = reasoning_gym.create_dataset(
         "letter_counting",
         size=_DRAWN * count,
-        seed=3 * seed + place,
+        seed=(3 * seed + place) * _APART,
         min_words=_FEWEST_WORDS,
         max_words=_MOST_WORDS,
     )
