@@ -5,7 +5,9 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from ptdpo.data.mosaic import NAMES, WORTH
 from ptdpo.data.two_step import (
@@ -20,6 +22,8 @@ from ptdpo.data.two_step import (
     make_puzzles,
     other_rules,
     reserved_rules,
+    with_grades,
+    with_views,
     worked_response,
 )
 from ptdpo.rewards import grade
@@ -108,3 +112,30 @@ def test_puzzles_carry_name_answer_solution_and_feedback():
     assert first.problem.feedback
     with pytest.raises(ValueError, match="shorter"):
         make_puzzles(mosaics, [("alpha", RULE)], "key")
+
+
+def test_graded_hints_stand_from_vague_to_explicit_each_by_itself(tmp_path):
+    (puzzle,) = make_puzzles(draw_mosaics(tmp_path, "train", 1, 5), [("alpha", RULE)], "p")
+    look, order, whole = with_grades(puzzle).hints
+    assert "middle row, cell 7" in look
+    assert "7, add" not in order
+    assert "take twice" in order
+    assert "begin 7, add the line, then take twice the cell" in whole
+
+
+def test_views_show_the_cells_of_a_rule_and_of_no_rule_like_it(tmp_path):
+    (puzzle,) = make_puzzles(draw_mosaics(tmp_path, "train", 1, 5), [("alpha", RULE)], "p")
+    problem = with_views(puzzle, tmp_path)
+    whole, teacher, contrast = (
+        np.asarray(Image.open(path).convert("RGB"))
+        for path in (*puzzle.problem.images, *problem.teacher_images, *problem.contrast_images)
+    )
+    side = whole.shape[0] // 3
+    cells = [np.s_[side * (n // 3) : side * (n // 3 + 1), side * (n % 3) : side * (n % 3 + 1)] for n in range(9)]
+    seen = [n for n in range(9) if teacher[cells[n]].any()]
+    assert tuple(seen) == RULE.positions == (3, 4, 5, 6)
+    assert all((teacher[cells[n]] == whole[cells[n]]).all() for n in seen)
+    beside = {n for n in range(9) if contrast[cells[n]].any()}
+    assert 3 <= len(beside) <= 4
+    assert beside != set(seen)
+    assert problem.images == puzzle.problem.images

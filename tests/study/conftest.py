@@ -6,7 +6,7 @@ import yaml
 SETTINGS = {
     "lessons": {"mosaics": 8, "naming_rows": 16, "step_rows": 16, "rule_rows": 16, "reading_rows": 48,
                 "practice_rows": 16, "batch_size": 16},
-    "habits": {"rows": 16},
+    "habits": {"rows": 48},
     "train_problems": 8,
     "validation_problems": 4,
     "test_problems": 4,

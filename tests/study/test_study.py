@@ -1,6 +1,7 @@
 """A study end to end, at a size that proves the plumbing and nothing about learning."""
 
 import json
+import shutil
 
 import pytest
 
@@ -15,6 +16,7 @@ from ptdpo.study.plan import read_study
 from ptdpo.study.results import read_study_results
 from ptdpo.study.run import run_study
 from ptdpo.study.tables import study_tables, write_study_tables
+from ptdpo.study.world import make_world, world_made
 from tests.test_config import ROOT
 
 
@@ -59,6 +61,19 @@ def test_a_study_runs_resumes_and_never_repeats(tmp_path, write_study):
     assert again == []
     assert times == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
 
+    world = tmp_path / "worlds" / "0"
+    graded = [json.loads(line) for line in (world / "data" / "train-graded.jsonl").read_text().splitlines()]
+    assert [len(row["hints"]) for row in graded] == [3] * 8
+    assert weights(world / "expert") != weights(world / "start"), "it has learnt more"
+
+    # As worlds of earlier versions: what is there stays, what is lacking is made.
+    shutil.rmtree(world / "expert")
+    assert not world_made(world)
+    made = (world / "start" / "model.safetensors").stat().st_mtime_ns
+    make_world(world, 0, tmp_path / "worlds" / "reader", study.settings.worlds.settings)
+    assert world_made(world)
+    assert (world / "start" / "model.safetensors").stat().st_mtime_ns == made
+
     write_study_tables(tmp_path / "out", result)
     text = (tmp_path / "out" / "study.md").read_text()
     assert "| shuffled - grpo | 2 |" in text
@@ -70,6 +85,10 @@ def test_a_study_runs_resumes_and_never_repeats(tmp_path, write_study):
     own = {f"train-0-{n}": hidden_rules(0, NAMES)[NAMES[n % 4]] for n in range(8)}
     assert set(hints) == set(own)
     assert all(rule.line not in hints[key].look for key, rule in own.items()), "every shuffled hint is wrong"
+
+
+def weights(model):
+    return (model / "model.safetensors").read_bytes()
 
 
 def test_every_arm_is_a_recipe_of_its_own(tmp_path, write_study):

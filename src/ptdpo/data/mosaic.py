@@ -184,15 +184,19 @@ def with_views(scene: Scene, folder: str | Path) -> Problem:
         scene: with an image.
         folder: where the views are written, unless they are there.
     """
-    (path,) = scene.problem.images
     others = [region for region in REGIONS if region != scene.rule.region]
     other = random.Random(scene.problem.id).choice(others)
-    views = {"teacher": scene.rule.region, "contrast": other}
+    return seen_as(scene.problem, REGIONS[scene.rule.region], REGIONS[other], folder)
+
+
+def seen_as(problem: Problem, teacher: Sequence[int], contrast: Sequence[int], folder: str | Path) -> Problem:
+    """Return a mosaic's problem with two views of its picture, each of some cells alone: a teacher's and another."""
+    (path,) = problem.images
     written = {
-        f"{name}_images": (drawn(Path(folder) / f"{scene.problem.id}-{name}.png", _only(path, REGIONS[region])),)
-        for name, region in views.items()
+        f"{name}_images": (drawn(Path(folder) / f"{problem.id}-{name}.png", _only(path, positions)),)
+        for name, positions in (("teacher", teacher), ("contrast", contrast))
     }
-    return replace(scene.problem, **written)
+    return replace(problem, **written)
 
 
 def _only(path: str, positions: Sequence[int]) -> Image.Image:

@@ -8,12 +8,13 @@ find by luck. Hints come in grades, each with all that the grade before it says.
 import itertools
 import random
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Literal, get_args
 
-from ptdpo.data.mosaic import COLOURS, REGIONS, WORTH, draw_mosaic, drawn, question, tile_pool
+from ptdpo.data.mosaic import COLOURS, REGIONS, WORTH, draw_mosaic, drawn, question, seen_as, tile_pool
+from ptdpo.data.prompts import hint_text
 from ptdpo.records import Hint, Problem, Solution
 
 # What a hint says: nothing; where to look; also the order of steps; also the number to begin with, so the whole rule.
@@ -41,6 +42,11 @@ class TwoSteps:
     line: str
     step: str
     cell: int
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """Return the cells that it reads, counted from 0."""
+        return tuple(sorted({*REGIONS[self.line], self.cell - 1}))
 
     def score(self, cells: Sequence[str]) -> int:
         """Return the answer for a mosaic given as nine colour names, row by row."""
@@ -100,6 +106,24 @@ def graded_hint(rule: TwoSteps, grade: Grade) -> Hint | None:
         "whole": f"begin {rule.beginning}, add the line, then {rule.step} the cell.",
     }
     return Hint(look=f"{rule.line}, cell {rule.cell}.", reason=reason[grade])
+
+
+def with_grades(puzzle: Puzzle) -> Problem:
+    """Return a puzzle's problem with its hints from vague to explicit, as adaptive hints read them."""
+    hints = [graded_hint(puzzle.rule, grade) for grade in GRADES]
+    return replace(puzzle.problem, hints=tuple(hint_text(hint) for hint in hints if hint is not None))
+
+
+def with_views(puzzle: Puzzle, folder: str | Path) -> Problem:
+    """Return a puzzle's problem with what a teacher may see: the cells of its rule alone, and those of another rule.
+
+    Args:
+        puzzle: any.
+        folder: where the views are written, unless they are there.
+    """
+    others = [rule for rule in other_rules() if rule.line != puzzle.rule.line and rule.cell != puzzle.rule.cell]
+    other = random.Random(puzzle.problem.id).choice(others)
+    return seen_as(puzzle.problem, puzzle.rule.positions, other.positions, folder)
 
 
 def feedback(rule: TwoSteps, rng: random.Random) -> str:

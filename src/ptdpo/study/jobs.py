@@ -22,7 +22,7 @@ from ptdpo.evaluate.scoring import Scores
 from ptdpo.folders import lock, write_json
 from ptdpo.study.gains import GAINS_FILE, measure_gains
 from ptdpo.study.plan import Study
-from ptdpo.study.world import make_reader, make_world
+from ptdpo.study.world import make_reader, make_world, world_made
 
 SCORES = "scores.json"
 START_ANSWERS = "start"
@@ -134,7 +134,7 @@ def _world_folder(study: Study, world: int) -> Path:
 
 
 def _made(study: Study, world: int) -> bool:
-    return (_world_folder(study, world) / "start").exists()
+    return world_made(_world_folder(study, world))
 
 
 def _reader(study: Study) -> Job:

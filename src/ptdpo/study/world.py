@@ -2,12 +2,21 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from ptdpo.data.files import write_hints, write_problems, write_solutions
 from ptdpo.data.mosaic import NAMES
-from ptdpo.data.two_step import GRADES, Puzzle, draw_mosaics, graded_hint, hidden_rules, make_puzzles
+from ptdpo.data.two_step import (
+    GRADES,
+    Puzzle,
+    draw_mosaics,
+    graded_hint,
+    hidden_rules,
+    make_puzzles,
+    with_grades,
+    with_views,
+)
 from ptdpo.folders import claim, new_folder, sole_writer
 from ptdpo.models import TinyVLMSettings, make_tiny_vlm
 from ptdpo.records import Hint
@@ -16,6 +25,9 @@ from ptdpo.train.trl.sft import fine_tune_on_cpu
 
 SETTINGS_FILE = "settings.json"
 START = "start"
+EXPERT = "expert"
+# Written last: what else a world's data hold is there if it is.
+_VIEWS = "data/train-views.jsonl"
 SHUFFLED = "shuffled"
 # Rows on which the tokenizer is trained: of the first lesson, and of the last, which has every kind of context.
 _FIRST_TEXTS, _LAST_TEXTS = 100, 2_000
@@ -62,24 +74,38 @@ def make_reader(folder: Path, settings: WorldSettings) -> Path:
     return finished
 
 
-def make_world(folder: Path, world: int, reader: Path, settings: WorldSettings) -> Path:
-    """Make a world, unless it is there, and return the folder of its start model.
+def world_made(folder: Path) -> bool:
+    """Whether a folder holds a whole world."""
+    return all((folder / part).exists() for part in (_VIEWS, START, EXPERT))
 
-    ``data`` holds problems by split, hints of each grade (``hints-whole.jsonl`` and so on) and shuffled ones, and
-    solutions; ``start`` the model that training starts from.
+
+def make_world(folder: Path, world: int, reader: Path, settings: WorldSettings) -> Path:
+    """Make what a folder lacks of a world, and return the folder of its start model.
+
+    ``data`` holds problems by split, hints of each grade (``hints-whole.jsonl`` and so on) and shuffled ones,
+    solutions, and the training problems with graded hints and with views for a teacher; ``start`` the model that
+    training starts from; ``expert`` that model after as many rows again, all by the true rules, which OPD distils.
 
     Raises:
         ValueError: if the folder holds another world, or another process writes there.
     """
-    start = folder / START
+    start, expert, habits = folder / START, folder / EXPERT, settings.habits
     with sole_writer(folder, "study"):
         claim(folder / SETTINGS_FILE, {"world": world, **asdict(settings)}, "choose another folder")
-        if not start.exists():
+        if not (folder / _VIEWS).exists():
             _write_data(folder / "data", world, settings)
-            rules, shares = hidden_rules(world, NAMES), settings.lessons.shares
-            rows = habit_rows(folder / "images", world, rules, settings.habits, shares)
-            _fine_tune(reader, rows, start, settings.habits.learning_rate, settings.lessons.batch_size, world)
+        if not start.exists():
+            _fine_tune_habits(reader, start, world, settings, habits)
+        if not expert.exists():
+            true = replace(habits, hinted=0.0, true_share=dict.fromkeys(NAMES, 1.0))
+            _fine_tune_habits(start, expert, world, settings, true)
     return start
+
+
+def _fine_tune_habits(model: Path, folder: Path, world: int, settings: WorldSettings, habits: Habits) -> None:
+    rules, lessons = hidden_rules(world, NAMES), settings.lessons
+    rows = habit_rows(folder.parent / "images", world, rules, habits, lessons.shares)
+    _fine_tune(model, rows, folder, habits.learning_rate, lessons.batch_size, world)
 
 
 def world_puzzles(folder: Path, world: int, split: str, count: int) -> list[Puzzle]:
@@ -106,6 +132,8 @@ def _write_data(folder: Path, world: int, settings: WorldSettings) -> None:
         write_hints(folder / f"hints-{grade}.jsonl", hints, model="rule")
     write_hints(folder / f"hints-{SHUFFLED}.jsonl", shuffled_hints(train, random.Random(f"shuffled {world}")), "rule")
     write_solutions(folder / "solutions.jsonl", [puzzle.solution for puzzle in train])
+    write_problems(folder / "train-graded.jsonl", [with_grades(puzzle) for puzzle in train])
+    write_problems(folder.parent / _VIEWS, [with_views(puzzle, folder / "images") for puzzle in train])
 
 
 def shuffled_hints(puzzles: Sequence[Puzzle], rng: random.Random) -> dict[str, Hint]:
