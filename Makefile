@@ -33,7 +33,7 @@ $(VENV)/.smollm: $(READY)
 
 study-smollm: $(VENV)/.smollm
 	$(BIN)/ptdpo data smollm --out runs/smollm
-	test -d runs/smollm/start || $(BIN)/ptdpo sft runs/smollm/model runs/smollm/data/warm.jsonl \
+	test -e runs/smollm/start/config.json || $(BIN)/ptdpo sft runs/smollm/model runs/smollm/data/warm.jsonl \
 		runs/smollm/data/warm.solutions.jsonl --out runs/smollm/start --learning-rate 2e-4 --batch-size 16 \
 		--instruction "Name the words with the letter and count. Then give the final answer in \boxed{}."
 	$(BIN)/ptdpo compare recipes/smollm/grpo.yaml recipes/smollm/ptd_grpo.yaml recipes/smollm/rlsd.yaml recipes/smollm/sdpo.yaml \

@@ -69,7 +69,7 @@ def _balanced(drawn: Iterable[Mapping[str, Any]], count: int) -> list[Mapping[st
     return kept
 
 
-SIZES = {"train": 480, "validation": 64, "test": 192}
+SIZES = {"train": 480, "validation": 64, "test": 96}
 WARM_UP = 256
 # Of no run.
 _WARM_SEED = 1_000

@@ -1,7 +1,7 @@
 """The tables of a study, for the terminal and as Markdown; a study that is not finished has them of what is."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ptdpo.compare.plan import FEWEST_SEEDS, setting_name
@@ -124,14 +124,15 @@ def _comparison(one: Comparison) -> tuple[str, ...]:
 
 
 def _per_world(result: StudyResult) -> NamedTable:
-    names = [name for name, runs in result.runs.items() if runs]
-    rows = []
-    for world in result.study.settings.worlds.test:
-        runs = [result.runs[name].get(world) for name in names]
-        start = result.start.get(world)
-        cells = ["" if run is None else f"{run.scores.accuracy:.3f}" for run in runs]
-        rows.append((str(world), "" if start is None else f"{start.accuracy:.3f}", *cells))
-    return NamedTable("Test accuracy per world", ("world", "start", *names), rows)
+    worlds = result.study.settings.worlds.test
+    found: dict[str, Mapping[int, Scores]] = {
+        name: {world: run.scores for world, run in runs.items()} for name, runs in result.runs.items() if runs
+    }
+    rows = [
+        (name, *(f"{scores[world].accuracy:.3f}" if world in scores else "" for world in worlds))
+        for name, scores in {"start": result.start, **found}.items()
+    ]
+    return NamedTable("Test accuracy per world", ("", *(f"world {world}" for world in worlds)), rows)
 
 
 def _per_source(result: StudyResult) -> NamedTable:
