@@ -6,6 +6,8 @@ from ptdpo.data.dataset import sft_dataset
 from ptdpo.data.mosaic import NAMES, hidden_rules, make_scenes
 from ptdpo.demo.setting import DemoSettings, WarmStart, habit_rows, skill_rows
 from ptdpo.models import load_model, load_processor, make_tiny_lm
+from ptdpo.runlog import METRICS_FILE
+from ptdpo.train.metrics import read_metrics
 from ptdpo.train.trl.sft import cpu_sft_settings, fine_tune_on_cpu, run_sft
 from tests.conftest import SMALL
 
@@ -45,6 +47,17 @@ def test_a_model_of_text_is_fine_tuned(start, tmp_path):
 
 def test_images_are_refused_in_fine_tuning_a_model_of_text(start, tmp_path, scenes):
     rows = sft_dataset([(scenes[0].problem.images, "what?", "7"), ((), "what?", "7")])
-    args = cpu_sft_settings(tmp_path, batch_size=2, learning_rate=1e-3)
+    args = cpu_sft_settings(tmp_path, steps=1, batch_size=2, learning_rate=1e-3)
     with pytest.raises(ValueError, match="1 of 2 rows have images, but the model reads text only"):
         run_sft(load_model(start), load_processor(start), rows, args)
+
+
+@pytest.mark.parametrize(("rows", "peak_at", "lines"), [(32, 8, 16), (6, 1, 3)])
+def test_a_short_fine_tuning_reaches_its_rate_and_says_its_steps(start, tmp_path, rows, peak_at, lines, capsys):
+    told = [((), "what is the alpha score?", "<think>red</think>\n\\boxed{7}")] * rows
+    fine_tune_on_cpu(start, told, tmp_path / "tuned", batch_size=2, learning_rate=1e-3)
+    logged = [row for row in read_metrics(tmp_path / "tuned" / METRICS_FILE) if "learning_rate" in row]
+    assert len(logged) == lines
+    rates = [row["learning_rate"] for row in logged]
+    assert max(rates) == rates[peak_at] == 1e-3
+    assert capsys.readouterr().out.count("step ") == lines

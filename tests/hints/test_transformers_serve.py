@@ -1,5 +1,6 @@
 """Hints from a real model behind a real server: a tiny Qwen3-VL in ``transformers serve``."""
 
+import math
 import os
 import socket
 import subprocess
@@ -43,7 +44,7 @@ def trained(tiny_path, scenes, prompt, tmp_path_factory):
     rows = [(s.problem.images, text, f"<think>see</think>{HINT}") for s, text in zip(scenes, texts, strict=True)] * 30
     told = {"role": "system", "content": prompt.text}
     dataset = sft_dataset(rows).map(lambda row: {"prompt": [told, *row["prompt"]]})
-    settings = cpu_sft_settings(folder, batch_size=8, learning_rate=1e-2)
+    settings = cpu_sft_settings(folder, steps=math.ceil(len(rows) / 8), batch_size=8, learning_rate=1e-2)
     run_sft(load_model(tiny_path), load_processor(tiny_path), dataset, settings)
     return folder
 

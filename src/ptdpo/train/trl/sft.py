@@ -1,6 +1,7 @@
 """Supervised fine-tuning on accepted solutions, through TRL's SFTTrainer."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ _OF_THE_RECIPE = {
     "pad_token": None, "dataset_kwargs": None, "dataset_text_field": "text",
     "pad_to_multiple_of": "auto", "shuffle_dataset": False,
 }  # fmt: skip
+# Steps, of runs long enough for them.
+_WARM_UP, _LOGGED_EVERY = 30, 25
 _KNOWN = {"loss_type": ("nll", "dft"), "train_sampling_strategy": ("random", "sequential")}
 
 
@@ -132,17 +135,21 @@ def fine_tune_on_cpu(
     in_order: bool = False,
 ) -> None:
     """Fine-tune a small model for one epoch on (image paths, question text, response) rows, and save it."""
-    args = cpu_sft_settings(folder, batch_size=batch_size, learning_rate=learning_rate, seed=seed, in_order=in_order)
+    steps = math.ceil(len(rows) / batch_size)
+    args = cpu_sft_settings(
+        folder, steps=steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed, in_order=in_order
+    )
     run_sft(load_model(model), load_processor(model), sft_dataset(rows), args)
 
 
 def cpu_sft_settings(
-    folder: str | Path, *, batch_size: int, learning_rate: float, seed: int = 0, in_order: bool = False
+    folder: str | Path, *, steps: int, batch_size: int, learning_rate: float, seed: int = 0, in_order: bool = False
 ) -> SFTConfig:
     """Return settings for one epoch on a CPU: cosine schedule, float32, no checkpoints.
 
     Args:
         folder: where the model is saved.
+        steps: how many there will be; warm-up takes half of them at most, and every tenth is logged at least.
         batch_size: rows per step.
         learning_rate: peak, after a short warm-up.
         seed: of the order of rows.
@@ -154,12 +161,12 @@ def cpu_sft_settings(
         "num_train_epochs": 1,
         "learning_rate": learning_rate,
         "lr_scheduler_type": "cosine",
-        "warmup_steps": 30,
+        "warmup_steps": min(_WARM_UP, steps // 2),
         "weight_decay": 0.01,
         "adam_beta2": 0.98,
         "seed": seed,
         "train_sampling_strategy": "sequential" if in_order else "random",
-        "logging_steps": 25,
+        "logging_steps": min(_LOGGED_EVERY, max(steps // 10, 1)),
         "save_strategy": "no",
         "report_to": "none",
         "use_cpu": True,
