@@ -55,6 +55,9 @@ def test_a_study_runs_resumes_and_never_repeats(tmp_path, write_study):
     assert not list((tmp_path / "out").glob("seed-7/*/answers/test")), "validation worlds are never tested"
     assert not list((tmp_path / "out").glob("seed-[01]/*/answers/validation"))
 
+    run = result.runs["grpo"][0]
+    assert 0 < run.generated < run.sampled, "prompts count there, and every rollout is trained on"
+
     times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
     again: list[str] = []
     run_study(study, again.append)

@@ -16,16 +16,27 @@ from ptdpo.train.metrics import last_steps_mean, read_metrics
 
 # Logged by training: name in tables -> metric, a mean over the last steps.
 LOGGED = {"all-fail groups": "groups/all_fail", "entropy": "entropy", "KL": "kl"}
+# Logged by TRL: mean of a step, sum up to it.
+LENGTH, SAMPLED = "completions/mean_length", "num_tokens"
 FEWEST = 2
 
 
 @dataclass(frozen=True, slots=True)
 class FinalRun:
-    """An arm's final run in one world: what it answered, and the means over its last steps (NaN: not logged)."""
+    """An arm's final run in one world.
+
+    Attributes:
+        scores: what it answered.
+        logged: means over its last steps; NaN: not logged.
+        generated: tokens of the responses that it trained on.
+        sampled: tokens of all prompts and responses that it sampled, those too that it threw away.
+        seconds: of training.
+    """
 
     scores: Scores
     logged: Mapping[str, float]
     generated: float
+    sampled: float
     seconds: float
 
 
@@ -113,9 +124,11 @@ def read_study_results(study: Study) -> StudyResult:
 def _final_run(home: Path, scores: Scores, study: Study) -> FinalRun:
     rows = read_metrics(home / METRICS_FILE)
     rollouts = study.settings.shared.get("train", {}).get("per_device_train_batch_size", 0)
-    generated = sum(row["completions/mean_length"] for row in rows if "completions/mean_length" in row) * rollouts
+    lengths = [row[LENGTH] for row in rows if LENGTH in row]
+    # Fine-tuning, which samples nothing, counts what it reads by the same name.
+    generated, sampled = (sum(lengths) * rollouts, rows[-1][SAMPLED]) if lengths else (0.0, 0.0)
     logged = {name: last_steps_mean(rows, metric) for name, metric in LOGGED.items()}
-    return FinalRun(scores, logged, generated, rows[-1]["elapsed"])
+    return FinalRun(scores, logged, generated, sampled, rows[-1]["elapsed"])
 
 
 def _comparisons(study: Study, runs: Mapping[str, Mapping[int, FinalRun]]) -> list[Comparison]:

@@ -31,7 +31,7 @@ def write_study_tables(folder: Path, result: StudyResult) -> None:
     worlds = {
         name: {
             str(world): {"accuracy": run.scores.accuracy, "by_source": dict(run.scores.by_source),
-                         "generated": run.generated, "seconds": run.seconds,
+                         "generated": run.generated, "sampled": run.sampled, "seconds": run.seconds,
                          **{key: None if math.isnan(value) else value for key, value in run.logged.items()}}
             for world, run in runs.items()
         }
@@ -75,7 +75,7 @@ def _gains(result: StudyResult) -> NamedTable:
 def _arms(result: StudyResult) -> NamedTable:
     wanted = len(result.study.settings.worlds.test)
     starts = [scores.accuracy for scores in result.start.values()]
-    empty = [""] * (len(LOGGED) + 2)
+    empty = [""] * (len(LOGGED) + 3)
     rows: list[tuple[str, ...]] = [("start", "", f"{len(starts)}", with_deviation(starts), *empty)]
     begun = [name for name in result.runs if result.runs[name] or result.tuning[name]]
     for name in begun:
@@ -89,15 +89,17 @@ def _arms(result: StudyResult) -> NamedTable:
                 with_deviation([run.scores.accuracy for run in runs.values()]),
                 *(with_deviation(values) for values in cells),
                 _mean([run.generated / 1000 for run in runs.values()]),
+                _mean([run.sampled / 1000 for run in runs.values()]),
                 _mean([run.seconds for run in runs.values()]),
             )
         )
     later = [name for name in result.runs if name not in begun]
     return NamedTable(
         f"Test accuracy, mean and standard deviation over the worlds that are finished, of {wanted}",
-        ("", "chosen setting", "worlds", "test accuracy", *LOGGED, "thousand tokens generated", "seconds"),
+        ("", "chosen setting", "worlds", "test accuracy", *LOGGED, "thousand tokens", "sampled", "seconds"),
         rows,
-        "All-fail groups, entropy and KL are means over the last 20 steps; tokens are those of responses trained on."
+        "All-fail groups, entropy and KL are means over the last 20 steps; tokens are those of responses trained on; "
+        "sampled are all, with their prompts, those too that are thrown away."
         + (f" Not begun: {', '.join(later)}." if later else ""),
     )
 
