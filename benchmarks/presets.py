@@ -1,8 +1,9 @@
-"""What every preset costs: processor seconds per step and peak memory on the demo's task, relative to GRPO.
+"""What every preset costs: processor seconds per step and peak memory on a small task, relative to GRPO.
 
-Every measurement is a fresh process that trains a recipe of recipes/demo for a few steps; recipes in turn, GRPO before
-each of them, several rounds; a ratio is that of a recipe to the GRPO beside it, and medians are shown. Processor time,
-not time: what else the machine does counts less. Needs a world (``ptdpo data demo-world N --out runs/worlds/N``).
+Every measurement is a fresh process that trains a recipe for a few steps; recipes in turn, GRPO before each of them,
+several rounds; a ratio is that of a recipe to the GRPO beside it, and medians are shown. Processor time, not time: what
+else the machine does counts less. The recipes are those of recipes/demo, which need a world (``ptdpo data demo-world N
+--out runs/worlds/N``), or with ``--recipes runs/study/all/recipes`` the arms of a study that has been begun.
 Writes results/presets.json, after every recipe.
 Run: make bench, or python benchmarks/presets.py --help
 """
@@ -17,6 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import yaml
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -61,6 +63,7 @@ def measure(recipe: Path, world: int, steps: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--one", type=Path, help="one measurement, here")
+    parser.add_argument("--recipes", type=Path, default=ROOT / "recipes" / "demo", help="folder of recipes")
     parser.add_argument("--world", type=int, default=0)
     parser.add_argument("--steps", type=int, default=6, help="timed steps per run")
     parser.add_argument("--rounds", type=int, default=3)
@@ -70,9 +73,10 @@ def main() -> None:
     if options.one:
         print(json.dumps(train_here(options.one, options.world, options.steps)))
         return
-    if not (ROOT / f"runs/worlds/{options.world}/start").is_dir():
-        parser.error(f"there is no world: ptdpo data demo-world {options.world} --out runs/worlds/{options.world}")
-    folder = ROOT / "recipes" / "demo"
+    folder = options.recipes.resolve()
+    start = yaml.safe_load((folder / f"{BASELINE}.yaml").read_text())["model"].replace("{seed}", str(options.world))
+    if not (ROOT / start).is_dir():
+        parser.error(f"there is no model {start}: make it with ptdpo data demo-world, or begin the study")
     recipes = sorted(path for path in folder.glob("*.yaml") if options.only is None or path.stem in options.only)
     found: dict[str, list[tuple[dict[str, float], dict[str, float]]]] = {recipe.stem: [] for recipe in recipes}
     for _ in range(options.rounds):
