@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+import yaml
 
 from ptdpo.config import read_recipe
 from ptdpo.data.files import read_hints
@@ -13,7 +14,7 @@ from ptdpo.folders import write_json
 from ptdpo.study.gains import SHOWN_TO_TEACHERS
 from ptdpo.study.jobs import SCORES, chosen, final_folder, gains_folder, jobs_of
 from ptdpo.study.plan import read_study
-from ptdpo.study.results import read_study_results
+from ptdpo.study.results import _seconds, read_study_results
 from ptdpo.study.run import run_study
 from ptdpo.study.tables import study_tables, write_study_tables
 from ptdpo.study.world import make_world, world_made
@@ -69,6 +70,18 @@ def test_a_study_runs_resumes_and_never_repeats(tmp_path, write_study):
     assert [len(row["hints"]) for row in graded] == [3] * 8
     assert weights(world / "expert") != weights(world / "start"), "it has learnt more"
 
+    for changed, message in (
+        ({"shared": {"train": {"max_steps": 2}}}, "train.max_steps"),
+        ({"shared": {"evaluate": {"max_new_tokens": 7}}}, "evaluate.max_new_tokens"),
+        ({"gains": {"samples": 2}}, "gains.samples"),
+        ({"arms": {"ptd-whole": {"train": {"tutoring_k": 4}}}}, "train.tutoring_k"),
+    ):
+        other = read_study(changed_file(write_study(), changed), tmp_path / "out")
+        for go_on in (lambda: run_study(other, again.append), lambda: read_study_results(other)):  # noqa: B023
+            with pytest.raises(ValueError, match=message):
+                go_on()
+    study = read_study(write_study(), tmp_path / "out")
+
     # As worlds of earlier versions: what is there stays, what is lacking is made.
     shutil.rmtree(world / "expert")
     assert not world_made(world)
@@ -88,6 +101,37 @@ def test_a_study_runs_resumes_and_never_repeats(tmp_path, write_study):
     own = {f"train-0-{n}": hidden_rules(0, NAMES)[NAMES[n % 4]] for n in range(8)}
     assert set(hints) == set(own)
     assert all(rule.line not in hints[key].look for key, rule in own.items()), "every shuffled hint is wrong"
+
+
+def changed_file(path, changed):
+    """Change a study's file, section by section."""
+
+    def merged(old, new):
+        return {
+            **old,
+            **{
+                key: merged(old.get(key, {}), value) if isinstance(value, dict) else value for key, value in new.items()
+            },
+        }
+
+    path.write_text(yaml.safe_dump(merged(yaml.safe_load(path.read_text()), changed), sort_keys=False))
+    return path
+
+
+def test_an_arm_that_cannot_be_trained_is_refused_before_the_first(tmp_path, write_study):
+    sft = {"preset": "sft", "candidates": [{"learning_rate": 1e-4}, {"learning_rate": 3e-4}]}
+    with pytest.raises(ValueError, match="arm sft: unknown setting of supervised fine-tuning 'num_generations'"):
+        read_study(changed_file(write_study(), {"arms": {"sft": sft}}), tmp_path / "out")
+    without = ["num_generations", "max_completion_length", "record_steps"]
+    read_study(changed_file(write_study(), {"arms": {"sft": {**sft, "without": without}}}), tmp_path / "out")
+    recipe = read_recipe(tmp_path / "out" / "recipes" / "sft.yaml")
+    assert not set(without) & set(recipe.train)
+    assert recipe.train["max_steps"] == 1
+
+
+def test_seconds_are_those_of_all_steps_of_a_run_that_went_on():
+    assert _seconds([{"step_time": 2.0, "elapsed": 3.0}, {"step_time": 2.5, "elapsed": 2.6}]) == 4.5
+    assert _seconds([{"elapsed": 3.0}]) == 3.0, "fine-tuning logs no time of a step"
 
 
 def weights(model):

@@ -31,7 +31,7 @@ def study(
     from ptdpo.study.run import helper_command, run_study
     from ptdpo.study.tables import study_tables, write_study_tables
 
-    makes = ("study.*", "seed-*", "recipes", "gains", "locks", "images")
+    makes = ("study.*", "seed-*", "recipes", "gains", "locks", "images", "asked.json")
     refuse_foreign_folder("--out", folder, "study", makes=makes, marks=("locks",), inputs=[recipe], overwrite=overwrite)
     asked = read_study(recipe, folder)
     if not only_tables:

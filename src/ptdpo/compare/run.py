@@ -137,7 +137,7 @@ def _check_run(home: Path, recipe: Recipe, path: Path, *, in_full: bool) -> None
     for name in (data.path if source_of(data) in ("jsonl", "parquet") else "", data.hints, data.solutions):
         if name and not Path(name).exists():
             raise ValueError(f"{path}: {name}: no such file")
-    _check_provenance(home, recipe)
+    check_made_by(home, recipe)
 
 
 def _check_alone(recipe: Recipe) -> None:
@@ -179,12 +179,17 @@ def run_folder(folder: Path, seed: int, arm: ComparedRecipe, setting: Setting) -
 
 def train_once(home: Path, recipe: Recipe) -> None:
     """Train unless that was finished before; an interrupted run goes on from its newest checkpoint, or starts anew."""
-    _check_provenance(home, recipe)
+    check_made_by(home, recipe)
     if not (home / FINISHED).exists():
         train_recipe(recipe)
 
 
-def _check_provenance(home: Path, recipe: Recipe) -> None:
+def check_made_by(home: Path, recipe: Recipe) -> None:
+    """Refuse a run that was begun or finished with another recipe.
+
+    Raises:
+        ValueError: naming each setting that differs.
+    """
     for name in (STARTED, FINISHED):
         check_same(home / name, provenance_of(recipe), ANOTHER_FOLDER)
 

@@ -8,23 +8,27 @@ from pathlib import Path
 
 from ptdpo.compare.plan import ComparedRecipe, Setting, setting_name
 from ptdpo.compare.run import (
+    ANOTHER_FOLDER,
     ANSWERS,
     TEST,
     VALIDATION,
     answered_scores,
     best_setting,
+    check_made_by,
     questions_of,
     run_folder,
     train_once,
 )
 from ptdpo.config import Recipe
 from ptdpo.evaluate.scoring import Scores
-from ptdpo.folders import lock, write_json
+from ptdpo.folders import claim, lock, write_json
 from ptdpo.study.gains import GAINS_FILE, measure_gains
 from ptdpo.study.plan import Study
 from ptdpo.study.world import make_reader, make_world, world_made
 
 SCORES = "scores.json"
+# How every run of a folder answers, and what start models were asked before.
+ASKED = "asked.json"
 START_ANSWERS = "start"
 
 
@@ -43,6 +47,23 @@ class Job:
     ready: Callable[[], bool]
     done: Callable[[], bool]
     run: Callable[[], object]
+
+
+def check_finished(study: Study) -> None:
+    """Refuse a study whose folder holds anything made with other settings: it would count for what is asked now.
+
+    Raises:
+        ValueError: naming the run and each setting that differs.
+    """
+    settings = study.settings
+    how = {"evaluate": settings.shared.get("evaluate", {}), "gains": asdict(settings.gains)}
+    claim(study.folder / ASKED, how, ANOTHER_FOLDER)
+    for name in settings.arms:
+        for setting in _arm(study, name).candidates:
+            for world in (*settings.worlds.validation, *settings.worlds.test):
+                home = _home(study, name, setting, world)
+                if home.exists():
+                    check_made_by(home, study.plans[name].recipe(_arm(study, name), world, setting, home))
 
 
 def jobs_of(study: Study) -> list[Job]:

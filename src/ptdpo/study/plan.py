@@ -12,6 +12,7 @@ from ptdpo.config import read_recipe, read_yaml
 from ptdpo.folders import write_text
 from ptdpo.study.gains import Asked
 from ptdpo.study.world import WorldSettings
+from ptdpo.train.plan import resolved_settings
 from ptdpo.values import STRICT_KEYS, Count, Text, read_as
 
 
@@ -42,6 +43,7 @@ class Arm:
         preset: a name of ``PRESETS``.
         data: settings of the section ``data`` over those that all arms share.
         train: likewise of ``train``.
+        without: settings of ``train`` that all arms share and this one, a method that knows them not, does without.
         candidates: settings of ``train`` among which the arm chooses, as many as every other arm has.
         round: arms of round 1 are run first, on all worlds, then those of round 2 and so on.
     """
@@ -52,6 +54,7 @@ class Arm:
     candidates: tuple[Mapping[str, Any], ...]
     data: Mapping[str, Any] = field(default_factory=dict)
     train: Mapping[str, Any] = field(default_factory=dict)
+    without: tuple[str, ...] = ()
     round: Count = 1
 
 
@@ -109,8 +112,8 @@ def read_study(path: Path, folder: Path) -> Study:
     """Read a study and write the recipe of each arm to ``folder / "recipes"``.
 
     Raises:
-        ValueError: if the file is none, an arm has another number of candidates, a world is both validated and tested
-            on, or a baseline or contrast names no arm.
+        ValueError: if the file is none, an arm has another number of candidates or a setting that its preset does not
+            know, a world is both validated and tested on, or a baseline or contrast names no arm.
     """
     settings: StudySettings = read_as(StudySettings, read_yaml(path, "study"), f"{path}: ")
     _check(settings, str(path))
@@ -140,11 +143,16 @@ def _plan(settings: StudySettings, name: str, folder: Path) -> ComparePlan:
         "preset": arm.preset,
         **{section: {**shared.get(section, {}), **changed} for section, changed in sections.items()},
     }
+    content["train"] = {key: value for key, value in content["train"].items() if key not in arm.without}
     path = folder / "recipes" / f"{name}.yaml"
     text = yaml.safe_dump(content, sort_keys=False)
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         write_text(path, text)
-    read_recipe(path)
+    try:
+        # Settings that its preset does not know are found now, not in its round, hours later.
+        resolved_settings(read_recipe(path))
+    except ValueError as error:
+        raise ValueError(f"arm {name}: {error}") from error
     candidates: Sequence[Setting] = [tuple(candidate.items()) for candidate in arm.candidates]
     worlds = settings.worlds
     return ComparePlan((ComparedRecipe(name, path, tuple(candidates)),), worlds.test, worlds.validation)

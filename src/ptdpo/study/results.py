@@ -3,6 +3,7 @@
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ptdpo.compare.differences import differences_by_question, worlds_interval
 from ptdpo.compare.plan import Setting
@@ -10,7 +11,7 @@ from ptdpo.evaluate.scoring import Scores
 from ptdpo.runlog import METRICS_FILE
 from ptdpo.statistics import Estimate, holm, mean_interval, p_value
 from ptdpo.study.gains import GAINS_FILE, Gain, read_gains
-from ptdpo.study.jobs import chosen, final_folder, gains_folder, read_scores, start_folder, tuned
+from ptdpo.study.jobs import check_finished, chosen, final_folder, gains_folder, read_scores, start_folder, tuned
 from ptdpo.study.plan import Study
 from ptdpo.train.metrics import last_steps_mean, read_metrics
 
@@ -28,7 +29,8 @@ class FinalRun:
     Attributes:
         scores: what it answered.
         logged: means over its last steps; NaN: not logged.
-        generated: tokens of the responses that it trained on.
+        generated: tokens of the responses to each step's own prompts, the first draw: what takes the place of some of
+            them (``dapo``, ``hdpo``, ``scaf-grpo``) is not in it.
         sampled: tokens of all prompts and responses that it sampled, those too that it threw away.
         seconds: of training.
     """
@@ -100,7 +102,12 @@ class StudyResult:
 
 
 def read_study_results(study: Study) -> StudyResult:
-    """Read what a study's folder holds; trains and answers nothing."""
+    """Read what a study's folder holds; trains and answers nothing.
+
+    Raises:
+        ValueError: if it holds something that was made with other settings.
+    """
+    check_finished(study)
     names, worlds = study.in_order(), study.settings.worlds.test
     starts = {world: read_scores(start_folder(study, world)) for world in worlds}
     runs: dict[str, dict[int, FinalRun]] = {name: {} for name in names}
@@ -128,7 +135,13 @@ def _final_run(home: Path, scores: Scores, study: Study) -> FinalRun:
     # Fine-tuning, which samples nothing, counts what it reads by the same name.
     generated, sampled = (sum(lengths) * rollouts, rows[-1][SAMPLED]) if lengths else (0.0, 0.0)
     logged = {name: last_steps_mean(rows, metric) for name, metric in LOGGED.items()}
-    return FinalRun(scores, logged, generated, sampled, rows[-1]["elapsed"])
+    return FinalRun(scores, logged, generated, sampled, _seconds(rows))
+
+
+def _seconds(rows: Sequence[Mapping[str, Any]]) -> float:
+    """Return the seconds of all steps; ``elapsed`` begins anew where a run goes on."""
+    steps = [row["step_time"] for row in rows if "step_time" in row]
+    return sum(steps) if steps else rows[-1]["elapsed"]
 
 
 def _comparisons(study: Study, runs: Mapping[str, Mapping[int, FinalRun]]) -> list[Comparison]:

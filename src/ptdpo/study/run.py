@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ptdpo.signals import StopRequest, heeding_signals
-from ptdpo.study.jobs import Job, held_alone, jobs_of
+from ptdpo.study.jobs import Job, check_finished, held_alone, jobs_of
 from ptdpo.study.plan import Study
 
 LOCKS = "locks"
@@ -26,6 +26,7 @@ def run_study(study: Study, say: Callable[[str], None], helpers: Sequence[Sequen
         ValueError: if a job's recipe is wrong, or something in the folder was made with other settings.
         StoppedBySignal: if a signal ended it; what is finished is kept.
     """
+    check_finished(study)
     started = [subprocess.Popen(list(command)) for command in helpers]
     try:
         with heeding_signals(say) as stop:

@@ -98,7 +98,7 @@ def _arms(result: StudyResult) -> NamedTable:
         f"Test accuracy, mean and standard deviation over the worlds that are finished, of {wanted}",
         ("", "chosen setting", "worlds", "test accuracy", *LOGGED, "thousand tokens", "sampled", "seconds"),
         rows,
-        "All-fail groups, entropy and KL are means over the last 20 steps; tokens are those of responses trained on; "
+        "All-fail groups, entropy and KL are means over the last 20 steps; tokens are those of responses drawn first; "
         "sampled are all, with their prompts, those too that are thrown away."
         + (f" Not begun: {', '.join(later)}." if later else ""),
     )
