@@ -23,7 +23,7 @@ GRADES: tuple[Grade, ...] = get_args(Grade)
 BEGINNINGS = (6, 7, 8, 9, 10, 11)
 # How often the last cell counts. No score is below 0: it begins with 6, and a cell is worth 3 at most.
 STEPS = {"add": 1, "add twice": 2, "take": -1, "take twice": -2}
-# One rule in five is kept for worlds: no start model has read a hint, a solution or an answer made by it.
+# One rule in five is kept for worlds: in no lesson is a hint, a solution or an answer made by it.
 _RESERVED = 260
 
 
