@@ -81,6 +81,7 @@ def test_what_was_decided_is_not_asked_again(engine):
 def test_problems_without_a_choice_are_not_asked(engine):
     rows = [{**row("easy"), "hints": ["only"]}] * 2 + [{**row("fair"), "hints": [], "hint": "a text"}] * 2
     assert choose_hints(engine, HintChoices(), rows, [0, 2]) == {0: 1, 2: 1}
+    assert engine.logged["hints/asked"] == 0
     assert choose_hints(engine, HintChoices(), rows, []) == {}
     assert engine.asked == []
 
@@ -104,6 +105,15 @@ def test_levels_of_a_list():
     assert hint_levels(row("a")) == [conversation(f"question a\n\n{hint}") for hint in HINTS]
     shown = context_named("hints").text("question", {"hints": HINTS}, None)
     assert shown == "question\n\nexplicit", "what has not been chosen yet is the longest"
+
+
+def test_one_text_is_a_list_of_it_and_what_is_no_text_is_refused():
+    """A text read letter by letter would be as many hints."""
+    assert hint_levels(row("a", "look left")) == [conversation("question a\n\nlook left")]
+    assert hint_levels(row("a", [None, "look", "", "left"])) == hint_levels(row("a", ["look", "left"]))
+    for odd, kind in ((["look", 5], "int"), ({"look": "left"}, "dict")):
+        with pytest.raises(ValueError, match=f"row a: hints must be a list of texts, found {kind} in it"):
+            hint_levels(row("a", odd))
 
 
 @pytest.fixture

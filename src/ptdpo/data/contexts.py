@@ -138,10 +138,17 @@ def hint_texts(row: Row) -> list[str]:
 
     They are its ``hints``; without those, where its ``hint`` says to look and then all of it, or ``hint`` as a text.
 
+    One text in ``hints`` is a list of it, as in files; null and empty texts are none.
+
     Raises:
-        ValueError: if a hint has only one of its two fields.
+        ValueError: if ``hints`` holds something else, or a hint has only one of its two fields.
     """
-    listed = [unmarked(text.strip()) for text in row.get("hints") or () if text.strip()]
+    held = row.get("hints")
+    given = () if held is None else [held] if isinstance(held, str | Mapping) else held
+    odd = next((one for one in given if one is not None and not isinstance(one, str)), None)
+    if odd is not None:
+        raise ValueError(f"row {row.get('id', '?')}: hints must be a list of texts, found {type(odd).__name__} in it")
+    listed = [unmarked(text.strip()) for text in given if text and text.strip()]
     if listed:
         return listed
     whole = _hint_as_text(row.get("hint"), row.get("id", "?"))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ptdpo.algo.teacher_topk import TeacherTopK
-from ptdpo.data.contexts import Row, context_named
+from ptdpo.data.contexts import Row, context_named, hint_texts
 from ptdpo.data.prompts import IMAGE_MARKER, Prompt, placed_text, written_parts
 from ptdpo.data.teacher_images import ImagesShown, view_of
 from ptdpo.rewards.fallbacks import find_answer
@@ -247,7 +247,8 @@ def _asked(name: str, row: Row, context: str) -> _Asked:
         prompt = privileged_prompt(row, context)
         own = row.get("hint") if context_named(context).holds("hint") else None
         if context_named(context).adaptive and row.get("hints"):
-            hint = "\n".join(f"{level}: {text}" for level, text in enumerate(row["hints"], start=1))
+            # Numbered as ``hint_level`` counts: texts that say nothing are no level.
+            hint = "\n".join(f"{level}: {text}" for level, text in enumerate(hint_texts(row), start=1))
         elif isinstance(own, Mapping) and own.get("look"):
             hint = f"Look: {own['look']}\nReason: {own.get('reason', '')}"
         elif prompt is not None:

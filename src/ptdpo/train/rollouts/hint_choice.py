@@ -70,7 +70,8 @@ def choose_hints(engine: Engine, choices: HintChoices, rows: Sequence[Row], tuto
         # Two processes may have asked the same problem.
         choices.levels[key] = min(int(own), choices.levels.get(key, int(own)))
     found = {row: choices.levels[keys[row // generations * generations]] for row in tutored}
-    counts = [len(asked), sum(found.values()), len(found)]
+    # One hint is no choice: nothing is asked.
+    counts = [sum(len(own) > 1 for own in prompts.values()), sum(found.values()), len(found)]
     totals = processes.sum(torch.tensor(counts, dtype=torch.float32, device=processes.device))
     engine.log("hints/asked", totals[0].item())
     engine.log("hints/level", (totals[1] / totals[2].clamp(min=1)).item())

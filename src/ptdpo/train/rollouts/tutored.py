@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ptdpo.data.contexts import context_named
+from ptdpo.data.contexts import Row, context_named
+from ptdpo.data.teacher_images import CONTRAST
 from ptdpo.train.engine import Engine, RolloutBatch
 from ptdpo.train.method_settings import TutoringSettings
 from ptdpo.train.rollouts.hint_choice import HintChoices, choose_hints
@@ -76,8 +77,7 @@ def tutor_rollouts(
     levels: dict[int, int] = {}
     if choices is not None:
         levels = choose_hints(engine, choices, rows, chosen.nonzero().flatten().tolist())
-        for row, level in levels.items():
-            contexts[row] = with_images(rows[row], hint_levels(rows[row])[level - 1], images=settings.images)
+        _show_levels(settings, rows, levels, contexts, contrasts)
     if settings.rollouts == "teacher":
         replaced = draw_privileged(engine, batch, contexts, chosen)
         chosen = torch.tensor([row in replaced for row in range(len(rows))], device=chosen.device)
@@ -139,6 +139,23 @@ def _shown(
     more = {"wrong": wrong, "siblings": siblings, "images": settings.images}
     contrasts = contrasts_of(rows, settings.context, settings.contrast, **more)
     return [context if own else None for context, own in zip(contexts, contrasts, strict=True)], contrasts
+
+
+def _show_levels(
+    settings: TutoringSettings,
+    rows: Sequence[Row],
+    levels: Mapping[int, int],
+    contexts: list[Shown | None],
+    contrasts: list[list[Shown]] | None,
+) -> None:
+    """Let the teacher read the hints of these levels; where images are contrasted, with both kinds of them."""
+    for row, level in levels.items():
+        prompt = hint_levels(rows[row])[level - 1]
+        contexts[row] = with_images(rows[row], prompt, images=settings.images)
+        if contrasts is not None and settings.contrast == "images":
+            # Under another hint the evidence would be that of the words.
+            other = with_images(rows[row], prompt, images=settings.images, column=CONTRAST)
+            contrasts[row] = [] if other is None else [other]
 
 
 def _weights(
