@@ -1,5 +1,6 @@
 """Hints joined to a data set, in both formats, read back by our reader and by datasets."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -45,6 +46,17 @@ def test_parquet_round_trip(problems, tmp_path):
         assert now.problem.count("<image>") == len(was.images)
         assert now.prompt_with_hint == (was.prompt_with_hint or "")
         assert [Path(p).read_bytes() for p in now.images] == [Path(p).read_bytes() for p in was.images]
+
+
+def test_what_the_reference_does_not_know_goes_along(problems, tmp_path):
+    seen = {"teacher_images": problems[1].images, "contrast_images": problems[0].images[1:]}
+    more = {"hints": ("look", "look left"), "feedback": "too few", **seen}
+    write_data(tmp_path / "out" / "train.parquet", [problems[0], replace(problems[1], **more), problems[2]])
+    first, second, _ = read_problems(tmp_path / "out" / "train.parquet")
+    assert (second.hints, second.feedback, first.hints, first.feedback) == (more["hints"], "too few", (), None)
+    for name, paths in seen.items():
+        assert [Path(p).read_bytes() for p in getattr(second, name)] == [Path(p).read_bytes() for p in paths]
+        assert getattr(first, name) == ()
 
 
 def test_trainers_of_the_reference_find_their_columns(problems, tmp_path):

@@ -1,7 +1,7 @@
 """Join hints to a data set, in our JSONL or in the reference's parquet schema (``prompt_with_hint``)."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import pyarrow.parquet
 
 from ptdpo.data.files import write_problems
 from ptdpo.data.prompts import hint_text, marked_text, placed_text, strip_image_markers, with_hint
+from ptdpo.data.rows import IMAGE_FIELDS
 from ptdpo.folders import replacing
 from ptdpo.records import Hint, Problem
 
@@ -26,6 +27,13 @@ _FEATURES = datasets.Features(
         "prompt_with_hint": _TEXT,
     }
 )
+# What the reference does not know: written where some problem has it, or it would be lost without a word.
+_MORE = {
+    "feedback": _TEXT,
+    "hints": datasets.List(_TEXT),
+    "teacher_images": datasets.List(datasets.Image()),
+    "contrast_images": datasets.List(datasets.Image()),
+}
 # Rows whose images are in memory at a time.
 _ROWS = 64
 
@@ -93,19 +101,20 @@ def write_data(path: str | Path, problems: Sequence[Problem]) -> None:
 def write_parquet(path: Path, problems: Sequence[Problem]) -> None:
     """Write the reference's schema, images inside the file; an empty ``prompt_with_hint`` means no tutoring.
 
-    The file is replaced in one step.
+    Feedback, hints and images for a teacher are further columns, where there are any. The file is replaced in one step.
 
     Raises:
         ValueError: if an image cannot be read; names the problem.
     """
-    schema = _FEATURES.arrow_schema
+    more = {name: feature for name, feature in _MORE.items() if any(getattr(p, name) for p in problems)}
+    schema = datasets.Features({**_FEATURES, **more}).arrow_schema
     with replacing(path) as partial, pyarrow.parquet.ParquetWriter(partial, schema) as writer:
         for start in range(0, len(problems), _ROWS):
-            rows = _rows(problems[start : start + _ROWS])
+            rows = _rows(problems[start : start + _ROWS], more)
             writer.write_table(pyarrow.Table.from_pylist(rows, schema=schema))
 
 
-def _rows(problems: Iterable[Problem]) -> list[dict[str, Any]]:
+def _rows(problems: Iterable[Problem], more: Collection[str]) -> list[dict[str, Any]]:
     return [
         {
             "id": p.id,
@@ -114,9 +123,17 @@ def _rows(problems: Iterable[Problem]) -> list[dict[str, Any]]:
             "answer": p.answer,
             "source": p.source,
             "prompt_with_hint": p.prompt_with_hint or "",
+            **{name: _cell(p, name) for name in more},
         }
         for p in problems
     ]
+
+
+def _cell(problem: Problem, name: str) -> Any:
+    value = getattr(problem, name)
+    if name in IMAGE_FIELDS:
+        return [_image(problem, path) for path in value]
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _image(problem: Problem, path: str) -> dict[str, Any]:
