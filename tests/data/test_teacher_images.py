@@ -1,6 +1,7 @@
 """Images that only the teacher sees: columns like any other's images, checked, and put where the question says."""
 
 import io
+from dataclasses import replace
 
 import datasets
 import pyarrow
@@ -20,6 +21,7 @@ from ptdpo.data.rows import Reading
 from ptdpo.data.scan import read_problems
 from ptdpo.data.teacher_images import TeacherImages, view_of, with_places
 from ptdpo.records import Problem
+from ptdpo.tutor.context import shown_to_teacher
 
 GOOD = {"id": "1", "problem": "how many?", "answer": "3"}
 
@@ -107,6 +109,14 @@ def test_a_prompt_counts_with_what_the_teacher_sees(files, processor):
         assert bad.reason.startswith("its teacher_images: prompt of "), bad.reason
 
 
+def test_every_hint_counts_as_a_part_of_the_prompt(processor):
+    """Which of them is read is not known yet, and the vague one is the longest here."""
+    problem = Problem("1", (), "how many?", "3", hints=("look " * 50, "3 rows"))
+    for context in ("hint", "hints"):
+        checked = find_bad_rows([problem], processor=processor, max_prompt_tokens=60, context=context, instruction="")
+        assert checked.bad[0].reason.startswith("prompt with its hint 1 of "), checked
+
+
 def test_places_that_do_not_fit_are_named(files):
     two = f"{IMAGE_MARKER} and {IMAGE_MARKER}?"
     paths = tuple(str(files / f"{colour}.png") for colour in ("red", "green"))
@@ -115,6 +125,14 @@ def test_places_that_do_not_fit_are_named(files):
     assert "where its 2 images stand, and the teacher would see 1 in their place" in bad.reason
     for shown in (TeacherImages(), TeacherImages("both"), None):
         assert find_bad_rows([problem], teacher=shown).good == [problem]
+    # Of three in the place of two, nothing says where the third stands.
+    more = replace(problem, teacher_images=(*paths, paths[0]))
+    (bad,) = find_bad_rows([more], teacher=TeacherImages("teacher")).bad
+    assert "where its 2 images stand, and the teacher would see 3 in their place" in bad.reason
+    row = {"id": "1", "prompt": conversation(two), "images": ["a", "b"], "teacher_images": ["c", "d", "e"]}
+    with pytest.raises(ValueError, match="row 1: the question says where its 2 images stand"):
+        shown_to_teacher(row, "question", images="teacher")
+    assert find_bad_rows([more], teacher=TeacherImages("both")).good == [more]
 
 
 def test_the_trainer_has_columns_where_some_problem_fills_them(files):

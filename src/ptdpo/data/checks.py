@@ -121,7 +121,7 @@ def _views(problem: Problem, images: Sequence[Any], teacher: TeacherImages | Non
             continue
         seen = view_of(images, {column: others}, seeing.shown, column) or []
         try:
-            with_places(question, len(images), len(seen))
+            with_places(question, len(images), len(seen), beside=seeing.shown == "both")
         except ValueError as error:
             if teacher is not None:
                 return {}, f"{column}: {error}"
@@ -134,6 +134,9 @@ def _prompts(material: Material, context: str) -> dict[str, str]:
     """Return what the policy reads, and what teachers read, by their names in a report."""
     question, row = question_text(material.problem, material.instruction), context_row(material)
     told = {name: context_named(name).text(question, row, None) for name in ("hint", context)}
+    # Which of several hints is read is not known yet, and a vague one may be the longest.
+    for level, text in enumerate(row["hints"], start=1):
+        told[f"hint {level}"] = context_named("hints").text(question, {**row, "hints": [text]}, None)
     return {"prompt": question} | {f"prompt with its {name}": text for name, text in told.items() if text}
 
 

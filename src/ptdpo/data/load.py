@@ -1,6 +1,7 @@
 """From the data section of a recipe to checked problems and hints."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,9 +39,10 @@ class LoadedData:
     report: str
     bad: tuple[BadRow, ...] = ()
 
-    def shows(self, context: Context) -> int:
-        """Return for how many problems there is what a context shows."""
-        materials = (Material(p, self.hints.get(p.id), self.solutions.get(p.id)) for p in self.problems)
+    def shows(self, context: Context, columns: Sequence[str] = ()) -> int:
+        """Return for how many problems there is what a context shows, and images in these columns too."""
+        having = (p for p in self.problems if all(getattr(p, name) for name in columns))
+        materials = (Material(p, self.hints.get(p.id), self.solutions.get(p.id)) for p in having)
         return sum(context.text(question_text(m.problem, ""), context_row(m), None) is not None for m in materials)
 
     @property

@@ -48,7 +48,7 @@ def view_of(own: Sequence[Any], row: Mapping[str, Any], shown: ImagesShown, colu
     return [*own, *others] if shown == "both" else others
 
 
-def with_places(prompt: Prompt, own: int, seen: int) -> Prompt:
+def with_places(prompt: Prompt, own: int, seen: int, *, beside: bool = True) -> Prompt:
     """Return a prompt with a place for each image that a teacher sees, or without any: they then stand in front.
 
     Images that stand in the prompt leave their places. Those that are shown beside the question's come last.
@@ -57,6 +57,7 @@ def with_places(prompt: Prompt, own: int, seen: int) -> Prompt:
         prompt: that of the policy, with what the teacher is shown.
         own: how many images the question has.
         seen: how many the teacher sees.
+        beside: the question's are among them, and the others come behind; else all stand in their place.
 
     Raises:
         ValueError: if the prompt says where images stand, and there are neither as many nor more beside them.
@@ -67,7 +68,7 @@ def with_places(prompt: Prompt, own: int, seen: int) -> Prompt:
     places = image_places(emptied)
     if places in (0, seen):
         return emptied
-    if places != own or seen < own:
+    if places != own or seen < own or not beside:
         raise ValueError(
             f"the question says where its {places} images stand, and the teacher would see {seen} in their place: give "
             "as many, or show them beside the question's with tutoring_images=both"

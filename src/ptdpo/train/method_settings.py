@@ -96,11 +96,13 @@ class ResamplingSettings:
     Attributes:
         rounds: how often uninformative groups are exchanged.
         kept_context: groups that fail as a whole are kept where the teacher has this to read; ``None``: nowhere.
+        kept_columns: of images, which must be there too.
         seed: of the draws.
     """
 
     rounds: int
     kept_context: str | None = None
+    kept_columns: tuple[str, ...] = ()
     seed: int = 0
 
 

@@ -215,7 +215,8 @@ def check_contexts(settings: PTDConfig, data: LoadedData) -> None:
         raise ValueError(f"hinted_rollouts={settings.hinted_rollouts}, but {context_named('hints').missing}")
     if not settings.tutors:
         return
-    for column in settings.teacher_images.columns:
+    columns = settings.teacher_images.columns
+    for column in columns:
         if not any(getattr(problem, column) for problem in data.problems):
             setting = "tutoring_images" if column == TEACHER else "tutoring_contrast"
             raise ValueError(
@@ -226,6 +227,13 @@ def check_contexts(settings: PTDConfig, data: LoadedData) -> None:
     if not context.needs_group and not data.shows(context):
         raise ValueError(
             f"tutoring_weight={settings.tutoring_weight} and tutoring_context={context.name}, but {context.missing}"
+        )
+    # What a group gives its teacher is known later: then the images alone count.
+    if columns and not data.shows(context_named("question") if context.needs_group else context, columns):
+        raise ValueError(
+            f"tutoring_images={settings.tutoring_images} and tutoring_contrast={settings.tutoring_contrast}, but no "
+            f"problem has all that the teacher reads: {', '.join(columns)} and what tutoring_context={context.name} "
+            "shows must stand in the same rows"
         )
 
 

@@ -63,7 +63,7 @@ def with_images(
     if seen is None or (images == "question" and column == TEACHER):
         return None if seen is None else Shown(prompt, seen)
     try:
-        return Shown(with_places(prompt, len(own), len(seen)), seen)
+        return Shown(with_places(prompt, len(own), len(seen), beside=images == "both"), seen)
     except ValueError as error:
         raise ValueError(f"row {row.get('id', '?')}: {error}") from error
 

@@ -59,6 +59,8 @@ def _informative(engine: Engine, settings: ResamplingSettings, rows: Sequence[Ro
     for first in range(0, len(rows), generations):
         right = sum(accuracy[first : first + generations])
         kept = right == 0 and context is not None and bool(privileged_prompt(rows[first], context))
+        # A teacher that lacks the images that it is to see reads nothing.
+        kept = kept and all(rows[first].get(name) for name in settings.kept_columns)
         found.append(0 < right < generations or kept)
     return found
 

@@ -79,5 +79,7 @@ def _perception(args: Any) -> PerceptionSettings:
 def _resampling(args: Any) -> ResamplingSettings:
     # What comes from the group is right, and where a whole group fails there is none.
     kept = args.tutors and not context_named(args.tutoring_context).needs_group
+    # With hints in rollouts the policy answers, which sees its own images.
+    columns = args.teacher_images.columns if kept and not args.hints_rollouts else ()
     context = "hints" if args.hints_rollouts else args.tutoring_context if kept else None
-    return ResamplingSettings(args.resampling_rounds, context, args.seed)
+    return ResamplingSettings(args.resampling_rounds, context, columns, args.seed)
