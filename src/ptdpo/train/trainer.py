@@ -2,7 +2,7 @@
 
 TRL's own code runs between these overrides, in this order:
 
-- ``_load_from_checkpoint``: the moving average of an ``ema`` teacher resumes too.
+- ``_load_optimizer_and_scheduler``: what is saved beside weights resumes too (those DeepSpeed loads by itself).
 - ``_prepare_inputs``: makes rollouts when the buffer is used up, keeps groups together, and begins an optimiser step.
 - ``_generate_and_score_completions``: resamples and hints before, prepares after.
 - ``_generate``: hands over rollouts that exist already.
@@ -195,11 +195,11 @@ class PTDTrainer(WholeCheckpoints, GRPOTrainer):
         """Return who teaches; ``None`` without tutoring."""
         return self.method.teacher
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        for callback in self.callback_handler.callbacks:
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        for callback in self.callback_handler.callbacks if checkpoint else ():
             if isinstance(callback, MovingAverage | MethodState):
-                callback.restore(resume_from_checkpoint)
+                callback.restore(str(checkpoint))
 
     # -- rollouts ----------------------------------------------------------------------------------------------
 
