@@ -144,7 +144,7 @@ def hint_texts(row: Row) -> list[str]:
         ValueError: if ``hints`` holds something else, or a hint has only one of its two fields.
     """
     held = row.get("hints")
-    given = () if held is None else [held] if isinstance(held, str | Mapping) else held
+    given: list[Any] = [] if held is None else [held] if isinstance(held, str | Mapping) else list(held)
     odd = next((one for one in given if one is not None and not isinstance(one, str)), None)
     if odd is not None:
         raise ValueError(f"row {row.get('id', '?')}: hints must be a list of texts, found {type(odd).__name__} in it")
