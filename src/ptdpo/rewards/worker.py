@@ -22,6 +22,8 @@ READY = "ready"
 LATE = "late"
 # Enough for any answer that ends in time; a power tower would take the machine's memory first.
 _MEMORY = 4 << 30
+# Seconds that a child may wait for a processor, on top of its own; less than the caller's patience with a worker.
+_WAITING = 30.0
 
 
 def main() -> None:
@@ -77,13 +79,23 @@ class _Child:
         self._questions, self._answers = os.fdopen(questions, "w"), os.fdopen(answers, "rb", 0)
 
     def ask(self, question: Sequence[str], seconds: float) -> list | int | None:
-        """Return [verdict, note]; ``None`` if it is late, the exit code if it died: then the child is gone."""
+        """Return [verdict, note]; ``None`` if it is late, the exit code if it died: then the child is gone.
+
+        Args:
+            question: for ``JUDGES``.
+            seconds: of its processor time, and no more than ``_WAITING`` beyond that of any other: a machine that is
+                busy elsewhere takes nobody's verdict.
+        """
         with contextlib.suppress(BrokenPipeError):
             self._questions.write(json.dumps([seconds, question]) + "\n")
             self._questions.flush()
-        heard, line, end = True, b"", time.monotonic() + seconds
-        while heard and not line.endswith(b"\n"):
-            heard = bool(select.select([self._answers], [], [], max(0.0, end - time.monotonic()))[0])
+        used, end = _processor_seconds(self.pid) + seconds, time.monotonic() + seconds + _WAITING
+        heard, line = True, b""
+        while not line.endswith(b"\n"):
+            left = min(used - _processor_seconds(self.pid), end - time.monotonic())
+            if not heard and left <= 0:
+                break
+            heard = bool(select.select([self._answers], [], [], max(0.0, left))[0])
             piece = self._answers.read(1 << 16) if heard else b""
             if heard and not piece:
                 return self.end()
@@ -101,6 +113,14 @@ class _Child:
         with contextlib.suppress(BrokenPipeError):
             self._questions.close()
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+def _processor_seconds(pid: int) -> float:
+    """Return the processor time of a process so far; where the system does not tell, the time."""
+    if not sys.platform.startswith("linux"):
+        return time.monotonic()
+    # What clock_getcpuclockid(3) returns, which Python has for threads only.
+    return time.clock_gettime((~pid << 3) | 2)
 
 
 def _judge(questions: IO[str], answers: IO[str]) -> None:
