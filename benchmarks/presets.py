@@ -63,7 +63,7 @@ def measure(recipe: Path, world: int, steps: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--one", type=Path, help="one measurement, here")
-    parser.add_argument("--recipes", type=Path, default=ROOT / "recipes" / "demo", help="folder of recipes")
+    parser.add_argument("--recipes", type=Path, default=Path("recipes/demo"), help="folder of recipes")
     parser.add_argument("--world", type=int, default=0)
     parser.add_argument("--steps", type=int, default=6, help="timed steps per run")
     parser.add_argument("--rounds", type=int, default=3)
@@ -73,7 +73,7 @@ def main() -> None:
     if options.one:
         print(json.dumps(train_here(options.one, options.world, options.steps)))
         return
-    folder = options.recipes.resolve()
+    folder = (ROOT / options.recipes).resolve()
     start = yaml.safe_load((folder / f"{BASELINE}.yaml").read_text())["model"].replace("{seed}", str(options.world))
     if not (ROOT / start).is_dir():
         parser.error(f"there is no model {start}: make it with ptdpo data demo-world, or begin the study")
@@ -103,7 +103,12 @@ def write(options: argparse.Namespace, found: dict) -> list[dict[str, float | st
             row[key] = statistics.median(own[key] for own, _ in pairs)
             row[f"{key}_ratio"] = statistics.median(own[key] / beside[key] for own, beside in pairs)
         rows.append(row)
-    settings = {"world": options.world, "steps": options.steps, "rounds": options.rounds}
+    settings = {
+        "recipes": str(options.recipes),
+        "world": options.world,
+        "steps": options.steps,
+        "rounds": options.rounds,
+    }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps({"settings": settings, "runs": rows}, indent=1) + "\n")
     return rows
