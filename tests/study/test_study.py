@@ -193,12 +193,22 @@ def test_an_unfinished_study_has_tables_of_what_is_finished(tmp_path, write_stud
     assert "Not begun: grpo, shuffled." in arms.note
 
 
-def test_the_study_that_docs_name_can_be_planned(tmp_path):
-    study = read_study(ROOT / "study" / "puzzles.yaml", tmp_path / "out")
-    assert len(study.settings.worlds.test) == 10
+@pytest.mark.parametrize("name", ["puzzles", "tuned", "second"])
+def test_the_studies_that_docs_name_can_be_planned(tmp_path, name):
+    study = read_study(ROOT / "study" / f"{name}.yaml", tmp_path / "out")
     assert len(study.settings.worlds.validation) == 3
-    assert len(jobs_of(study)) > 100
+    assert {job.name for job in jobs_of(study)} >= {"reader", "grpo-0", "ptd-whole-4"}
     assert len(SHOWN_TO_TEACHERS) == 8
+
+
+def test_what_the_tuned_study_shares_with_the_first_is_the_same_run(tmp_path):
+    first, tuned = (read_study(ROOT / "study" / f"{name}.yaml", tmp_path / name) for name in ("puzzles", "tuned"))
+    assert first.settings.worlds == tuned.settings.worlds
+    for name, plan in tuned.plans.items():
+        candidates, more = first.plans[name].arms[0].candidates, plan.arms[0].candidates
+        assert set(candidates) < set(more)
+        written = [(tmp_path / study / "recipes" / f"{name}.yaml").read_text() for study in ("puzzles", "tuned")]
+        assert written[0] == written[1]
 
 
 def test_gains_are_over_worlds_and_recovery_over_questions_that_always_fail(tmp_path, write_study):
