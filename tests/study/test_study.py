@@ -94,6 +94,7 @@ def test_a_study_runs_resumes_and_never_repeats(tmp_path, write_study):
     write_study_tables(tmp_path / "out", result)
     text = (tmp_path / "out" / "study.md").read_text()
     assert "| shuffled - grpo | 2 |" in text
+    assert "shuffled" in (tmp_path / "out" / "study.svg").read_text()
     assert "Fewer than 5 worlds" in text
     assert len(list(study_tables(result))) == 6
     assert json.loads((tmp_path / "out" / "study.json").read_text())["runs"]["grpo"].keys() == {"0", "1"}

@@ -8,6 +8,7 @@ from ptdpo.compare.plan import FEWEST_SEEDS, setting_name
 from ptdpo.compare.tables import NamedTable, markdown_of, with_deviation, with_interval
 from ptdpo.evaluate.scoring import Scores
 from ptdpo.folders import write_json, write_text
+from ptdpo.study.figure import forest_chart
 from ptdpo.study.results import LOGGED, Comparison, StudyResult
 
 
@@ -26,7 +27,7 @@ def study_tables(result: StudyResult) -> Iterator[NamedTable]:
 
 
 def write_study_tables(folder: Path, result: StudyResult) -> None:
-    """Write study.md and study.json."""
+    """Write study.md, study.json and, where arms can be compared, study.svg."""
     write_text(folder / "study.md", "\n\n".join(markdown_of(table) for table in study_tables(result)) + "\n")
     worlds = {
         name: {
@@ -39,6 +40,9 @@ def write_study_tables(folder: Path, result: StudyResult) -> None:
     }  # fmt: skip
     start = {str(world): scores.accuracy for world, scores in result.start.items()}
     write_json(folder / "study.json", {"start": start, "runs": worlds}, indent=1)
+    chart = forest_chart(result)
+    if chart is not None:
+        write_text(folder / "study.svg", chart)
 
 
 def _gains(result: StudyResult) -> NamedTable:
