@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 
 from ptdpo import cli
 from ptdpo.study.run import helper_command
@@ -24,6 +25,19 @@ def test_tables_of_an_unfinished_study_train_nothing(tmp_path, write_study, monk
     assert "Not begun: grpo" in capsys.readouterr().out
     assert (tmp_path / "out" / "study.md").exists()
     assert not (tmp_path / "worlds").exists()
+    code = run(monkeypatch, tmp_path / "study.yaml", "--out", tmp_path / "out", "--only-tables")
+    assert code == 0, "the folder is the study's own"
+
+
+def test_a_study_that_was_refused_goes_on_in_its_folder_when_it_is_mended(tmp_path, write_study, monkeypatch, capsys):
+    wrong = {"preset": "grpo", "candidates": [{"beta": 0.0}, {"beta": 0.1}], "train": {"no_such": 1}}
+    path = write_study()
+    right = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump({**right, "arms": {**right["arms"], "wrong": wrong}}))
+    assert run(monkeypatch, path, "--out", tmp_path / "out", "--only-tables") == 2
+    assert "arm wrong: " in capsys.readouterr().err
+    path.write_text(yaml.safe_dump(right))
+    assert run(monkeypatch, path, "--out", tmp_path / "out", "--only-tables") == 0
 
 
 def test_a_folder_of_something_else_is_not_written_to(tmp_path, write_study, monkeypatch, capsys):

@@ -26,13 +26,16 @@ def study(
 
     Example: `ptdpo study recipes/study/puzzles.yaml --workers 2`
     """
+    from ptdpo.study.jobs import ASKED
     from ptdpo.study.plan import read_study
     from ptdpo.study.results import read_study_results
-    from ptdpo.study.run import helper_command, run_study
+    from ptdpo.study.run import LOCKS, helper_command, run_study
     from ptdpo.study.tables import study_tables, write_study_tables
 
-    makes = ("study.*", "seed-*", "recipes", "gains", "locks", "images", "asked.json")
-    refuse_foreign_folder("--out", folder, "study", makes=makes, marks=("locks",), inputs=[recipe], overwrite=overwrite)
+    makes = ("study.*", "seed-*", "recipes", "gains", LOCKS, "images", ASKED)
+    refuse_foreign_folder("--out", folder, "study", makes=makes, marks=(LOCKS,), inputs=[recipe], overwrite=overwrite)
+    # Before anything else is written: a study that is refused half-way must not find its folder a stranger's.
+    (folder / LOCKS).mkdir(parents=True, exist_ok=True)
     asked = read_study(recipe, folder)
     if not only_tables:
         helpers = [helper_command(recipe, folder)] * (workers - 1)
