@@ -194,19 +194,28 @@ def test_an_unfinished_study_has_tables_of_what_is_finished(tmp_path, write_stud
     assert "Not begun: grpo, shuffled." in arms.note
 
 
+def test_the_study_that_docs_name_can_be_planned(tmp_path):
+    study = read_study(ROOT / "study" / "puzzles.yaml", tmp_path / "out")
+    assert len(study.settings.worlds.test) == 10
+    assert len(study.settings.worlds.validation) == 3
+    assert len(jobs_of(study)) > 100
+    assert len(SHOWN_TO_TEACHERS) == 8
+
+
 @pytest.mark.parametrize(
     ("name", "jobs"),
     [
-        ("puzzles", {"grpo-learning_rate5e-05-100", "opd-9"}),
         ("tuned", {"grpo-learning_rate5e-05-beta0-100", "ptd-whole-9"}),
         ("second", {"gains-102", "ptd-whole-4"}),
         ("divergence", {"opsd-v1-hint-100"}),
     ],
 )
-def test_the_studies_that_docs_name_can_be_planned(tmp_path, name, jobs):
-    study = read_study(ROOT / "study" / f"{name}.yaml", tmp_path / "out")
+def test_its_followers_can_be_planned_and_share_its_budget(tmp_path, name, jobs):
+    first, study = (read_study(ROOT / "study" / f"{one}.yaml", tmp_path / one) for one in ("puzzles", name))
     assert {job.name for job in jobs_of(study)} >= {"reader", *jobs}
-    assert len(SHOWN_TO_TEACHERS) == 8
+    folder = first.settings.worlds.folder
+    moved = json.dumps(first.settings.shared).replace(folder, study.settings.worlds.folder)
+    assert study.settings.shared == json.loads(moved)
 
 
 def test_what_the_tuned_study_shares_with_the_first_is_the_same_run(tmp_path):
